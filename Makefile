@@ -1,0 +1,23 @@
+# The commands for people who change or try offgridd. Each sets up what it needs; a second call starts in seconds.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup check test run schema
+
+setup:
+	@$(PYTHON) scripts/setup.py
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+run: setup
+	@$(BIN)/python scripts/run.py
+
+schema: setup
+	$(BIN)/python -m offgridd.manifest

@@ -1,0 +1,131 @@
+"""Desired state: what the manifest asks for, in plain data. The only writer is `manifest`.
+
+Fields are grouped by what a change of them costs: those in `LoadSpec` reload the model's worker, those in `source`
+and `sha256` verify a file again, all others are live.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+DEFAULT_LISTEN = "127.0.0.1:11611"
+DEFAULT_CONTEXT = 8192  # what `context` is where the manifest is silent, or the trained length where that is less
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """A file inside an installed Python package, used in place. `package` is the distribution's name."""
+
+    package: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file of this host, used in place. `path` is absolute."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A Hugging Face repository and what to choose from it."""
+
+    repo: str
+    file: str | None = None
+    revision: str | None = None
+    quant: str | None = None
+    max_size: int | None = None  # bytes, all files of the chosen variant
+
+
+Source = PackageSource | FileSource | HubSource
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """What needs a new worker when it changes. None = the engine's default, shown as `effective` in status."""
+
+    context: int | None = None  # tokens one request may use
+    parallel: int = 4  # sequences at once
+    threads: int | None = None
+    chat_template: str | None = None  # Jinja text; None = the one in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Defaults of a request's sampling parameters (live). None = the API's default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One declared model."""
+
+    name: str
+    source: Source
+    sha256: str | None = None  # 64 lower-case hex digits
+    preload: bool = True
+    load: LoadSpec = LoadSpec()
+    sampling: Sampling = Sampling()
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    allowed_hosts: tuple[str, ...] = ()
+    insecure: bool = False
+    ready: Literal["listening", "settled", "preloaded"] = "settled"
+    undeclared: Literal["serve", "refuse"] = "serve"
+    offline: bool = False
+    suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A manifest that was accepted. `digest` is the sha256 of its normalised content, `generation` counts the digests."""
+
+    generation: int = 0
+    digest: str = ""
+    server: ServerSpec = ServerSpec()
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[ModelSpec, ...]:
+        """The declared models that `name` means: by name, else by alias (several: the caller names them)."""
+        exact = self.models.get(name)
+        if exact is not None:
+            return (exact,)
+        return tuple(m for m in self.models.values() if name in m.aliases)
+
+
+def stable_key(*parts: object) -> str:
+    """A short name for plain data: 16 hex digits of the sha256 of its canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def source_key(spec: ModelSpec) -> str:
+    """Changes when the file has to be found and verified again. Where it comes from and its declared sha256."""
+    return stable_key(type(spec.source).__name__, asdict(spec.source), spec.sha256)
+
+
+def load_key(spec: ModelSpec, file_sha256: str, engine: str) -> str:
+    """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
+    return stable_key(file_sha256, asdict(spec.load), engine)

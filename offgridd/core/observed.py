@@ -1,0 +1,124 @@
+"""Observed state: facts about the machine, never phases. The only writer is the loop, through `core.fold`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from offgridd.core.errors import Failure, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a file that was hashed before from another one at the same path."""
+
+    dev: int
+    inode: int
+    size: int  # bytes
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """What a GGUF says of itself, as far as we use it. Text is as in the file: escape it before showing it."""
+
+    architecture: str
+    name: str
+    file_type: int | None  # llama_ftype
+    context_length: int  # trained, tokens
+    block_count: int
+    embedding_length: int
+    head_count: int
+    vocab_size: int
+    tensor_count: int
+    tensor_bytes: int  # sum of the tensors' data
+    has_chat_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedFile:
+    """A file whose header was checked and whose content was hashed."""
+
+    path: str
+    identity: Identity
+    sha256: str
+    header: ModelHeader
+    source_key: str  # of the spec that it was verified for
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What is known of an action that failed: for which key, how often in a row, and when it may run again."""
+
+    key: str
+    failure: Failure
+    count: int
+    at: float | None  # monotonic seconds; None = not until the key changes or `retry`
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What a worker really runs with."""
+
+    context: int
+    parallel: int
+    threads: int
+    template: str | None  # why chat templates can not be used, None = they can
+    gpu_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A live process of a model. `ready` once it has loaded; `stopping` once it was told to finish."""
+
+    id: int
+    load_key: str
+    pid: int
+    ready: bool = False
+    stopping: bool = False
+    effective: Effective | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Everything that is known of one model name."""
+
+    file: VerifiedFile | None = None
+    workers: tuple[Worker, ...] = ()
+    verify_retry: Retry | None = None
+    start_retry: Retry | None = None
+    crashes: tuple[float, ...] = ()  # monotonic times of the present load key's crashes, newest last
+    crash_key: str = ""  # the load key that they belong to
+    demanded: bool = False  # somebody asked for it (a model without preload starts then)
+
+    def serving(self) -> Worker | None:
+        """The worker that new requests go to: the newest one that is ready and not stopping."""
+        return next((w for w in reversed(self.workers) if w.ready and not w.stopping), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFacts:
+    """What is known of the manifest file beside the desired state that came from it."""
+
+    problems: tuple[Problem, ...] = ()  # of the newest text, when it was refused
+    reason: str = ""  # of the refusal
+    from_last_good: bool = False  # desired came from the copy in the state directory
+    watch_error: str = ""
+    state_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The whole. `running` maps a model's name to the key of the one action that runs for it."""
+
+    models: Mapping[str, ModelFacts] = field(default_factory=dict)
+    running: Mapping[str, str] = field(default_factory=dict)
+    manifest: ManifestFacts = ManifestFacts()
+    engine: str = ""  # the engine's build, part of every load key
+    listening: bool = False
+
+    def of(self, name: str) -> ModelFacts:
+        return self.models.get(name, NO_FACTS)
+
+
+NO_FACTS = ModelFacts()
