@@ -89,7 +89,10 @@ def wheel_folder() -> tuple[Path, str]:
     """Where the wheel of this version, build options, Python and CPU belongs, and the key in its name."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}-{platform.machine()}"
     key = digest(LLAMA_LOCK.read_text(), os.environ.get("CMAKE_ARGS", ""), tag, cpu_flags())
-    home = os.environ.get("OFFGRIDD_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
+    home = (
+        os.environ.get("OFFGRIDD_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
+    )
     return Path(home) / "wheels" / key, key
 
 
@@ -100,7 +103,17 @@ def build_wheel(folder: Path) -> Path:
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     say("building llama-cpp-python (once; about 5 minutes on two idle cores)")
     began = time.monotonic()
-    pip = [PYTHON, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
+    pip = [
+        PYTHON,
+        "-m",
+        "pip",
+        "wheel",
+        "--verbose",
+        "--no-deps",
+        "--no-binary",
+        "llama-cpp-python",
+        "--require-hashes",
+    ]
     run(*pip, "--no-cache-dir", "--wheel-dir", part, "--requirement", LLAMA_LOCK)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -1,0 +1,54 @@
+"""What the plan may start. Each action names its model; `key` says what it was started for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offgridd.core.desired import LoadSpec, Source
+from offgridd.core.observed import VerifiedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Find the file of a source, check its header, hash it. Ends with `Verified` or `Failed`."""
+
+    model: str
+    source: Source
+    sha256: str | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Spawn a worker and load the file. Ends with `WorkerReady`, `WorkerExited` or `Failed`."""
+
+    model: str
+    file: VerifiedFile
+    load: LoadSpec
+    key: str
+    beside: bool  # other workers of the model are serving: load gently
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let a worker finish its requests within `drain` seconds, then end it. Takes effect at once."""
+
+    model: str
+    worker: int
+    drain: float
+
+
+Action = Verify | StartWorker | StopWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now: actions to start, models whose running action is void, and when to look again (monotonic)."""
+
+    start: tuple[Action, ...] = ()
+    cancel: tuple[str, ...] = ()
+    wake_at: float | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not self.start and not self.cancel

@@ -1,0 +1,137 @@
+"""Conditions, computed from desired and observed and never stored (the Kubernetes convention).
+
+Every condition is there from the first look on. `Status` adds when it last changed; only the loop keeps that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource, load_key
+from offgridd.core.errors import Failure
+from offgridd.core.observed import ModelFacts, Observed
+from offgridd.core.plan import current_file, current_retry, refusal
+
+Value = Literal["True", "False", "Unknown"]
+MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
+WHOLE_TYPES = ("Accepted", "Watched", "StateWritable", "SourceVerified", "Ready")
+_STAGES = ("Resolved", "Downloaded", "Verified", "Loaded")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    type: str
+    status: Value
+    reason: str
+    message: str = ""
+
+
+def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
+    """The eight conditions of a model, in the order of MODEL_TYPES."""
+    file = current_file(spec, facts)
+    retry = current_retry(spec, facts, observed.engine)
+    failure = refusal(spec, file) or (retry.failure if retry else None)
+    stages = _stages(spec, facts, observed, failure)
+    local = isinstance(spec.source, PackageSource | FileSource)
+    by = {c.type: c for c in stages}
+    return (
+        *stages,
+        Condition("Benchmarked", "Unknown", "NotSupportedYet", "this version runs no benchmarks"),
+        Condition("UpToDate", "True", "Local") if local else Condition("UpToDate", "Unknown", "NotSupportedYet"),
+        Condition("Sandboxed", "Unknown", "NotSupportedYet", "this version does not confine its workers further"),
+        _ready(by, suspended=spec.suspend),
+    )
+
+
+def whole_conditions(desired: Desired, observed: Observed) -> tuple[Condition, ...]:
+    """The five conditions of the whole, in the order of WHOLE_TYPES."""
+    facts = observed.manifest
+    if facts.problems:
+        text = "; ".join(str(p) for p in facts.problems[:3])
+        kept = "; the copy of the last good manifest serves" if facts.from_last_good else ""
+        accepted = Condition("Accepted", "False", facts.reason, text + kept)
+    else:
+        accepted = Condition("Accepted", "True", "Valid")
+    waiting = [n for n, s in desired.models.items() if s.preload and not _is_ready(s, observed)]
+    if accepted.status != "True":
+        ready = Condition("Ready", "False", accepted.reason, "the manifest is not accepted")
+    elif waiting:
+        more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
+        ready = Condition("Ready", "False", "ModelsNotReady", "not ready: " + ", ".join(waiting[:5]) + more)
+    else:
+        ready = Condition("Ready", "True", "Suspended" if desired.server.suspend else "AllReady")
+    return (
+        accepted,
+        _unless(facts.watch_error, "Watched", "Watching", "WatchUnavailable"),
+        _unless(facts.state_error, "StateWritable", "Writable", "StateNotWritable"),
+        Condition("SourceVerified", "True", "LocalFile"),
+        ready,
+    )
+
+
+def settled(desired: Desired, observed: Observed) -> bool:
+    """Whether every preload model is Ready, or is not for a reason that is terminal or in back-off."""
+    return all(is_settled(s, observed) for s in desired.models.values() if s.preload)
+
+
+def is_settled(spec: ModelSpec, observed: Observed) -> bool:
+    facts = observed.of(spec.name)
+    stuck = refusal(spec, current_file(spec, facts)) or current_retry(spec, facts, observed.engine)
+    return stuck is not None or _is_ready(spec, observed)
+
+
+def all_ready(desired: Desired, observed: Observed) -> bool:
+    """Whether every preload model is Ready."""
+    return all(_is_ready(s, observed) for s in desired.models.values() if s.preload)
+
+
+def _is_ready(spec: ModelSpec, observed: Observed) -> bool:
+    return model_conditions(spec, observed.of(spec.name), observed)[-1].status == "True"
+
+
+def _unless(error: str, kind: str, good: str, bad: str) -> Condition:
+    return Condition(kind, "False", bad, error) if error else Condition(kind, "True", good)
+
+
+def _stages(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> list[Condition]:
+    """Resolved, Downloaded, Verified, Loaded: those before the failure hold, those after it wait."""
+    if current_file(spec, facts) is not None:
+        done = [Condition("Resolved", "True", "Local"), Condition("Downloaded", "True", "Local")]
+        return [*done, Condition("Verified", "True", "DigestKnown"), _loaded(spec, facts, observed, failure)]
+    serving = facts.serving() is not None
+    after = "an earlier worker still serves" if serving else ""
+    if failure is None or failure.condition not in _STAGES:
+        stages = [Condition(t, "Unknown", "Progressing") for t in _STAGES[:3]]
+        return [*stages, Condition("Loaded", "Unknown", "Progressing", after)]
+    at = _STAGES.index(failure.condition)
+    stages = [Condition(t, "True", "Local") for t in _STAGES[:at]]
+    stages.append(Condition(failure.condition, "False", failure.reason, failure.message))
+    stages += [Condition(t, "Unknown", "Waiting", f"waits for {failure.condition}") for t in _STAGES[at + 1 :]]
+    if after:
+        stages[-1] = Condition("Loaded", "False", "Stale", f"{after}; what is declared now is not what runs")
+    return stages
+
+
+def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:
+    file = current_file(spec, facts)
+    assert file is not None
+    key = load_key(spec, file.sha256, observed.engine)
+    mine = next((w for w in facts.workers if w.load_key == key and not w.stopping), None)
+    if mine is not None and mine.ready:
+        degraded = mine.effective.template if mine.effective else None
+        return Condition("Loaded", "True", "TemplateDegraded" if degraded else "Serving", degraded or "")
+    old = "; an earlier worker, with what was declared before, still serves" if facts.serving() else ""
+    if failure is not None:
+        return Condition("Loaded", "False", failure.reason, failure.message + old)
+    if spec.preload or facts.demanded:
+        return Condition("Loaded", "False", "Loading", "the worker is loading the file" + old)
+    return Condition("Loaded", "False", "OnDemand", "the first request loads it")
+
+
+def _ready(by: dict[str, Condition], *, suspended: bool) -> Condition:
+    for kind in ("Resolved", "Verified", "Loaded"):
+        found = by[kind]
+        if found.status != "True" and not (kind == "Loaded" and found.reason == "OnDemand"):
+            return Condition("Ready", "False", found.reason, found.message)
+    return Condition("Ready", "True", "Suspended" if suspended else "Ready")

@@ -1,0 +1,125 @@
+"""What happened, as past participles. The loop folds them into `Observed`; nobody else writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offgridd.core.errors import Failure
+from offgridd.core.observed import Effective, Identity, ManifestFacts, VerifiedFile
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStarted:
+    model: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEnded:
+    """The running action of a model is over, cancelled or not; what came of it is an event of its own."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    model: str
+    file: VerifiedFile
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFailed:
+    model: str
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeen:
+    """A verified file was looked at again; None = it is gone or is no regular file any more."""
+
+    model: str
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    model: str
+    worker: int
+    pid: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    model: str
+    worker: int
+    effective: Effective
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopping:
+    model: str
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """A worker's process is gone. `failure` is None when it was told to go."""
+
+    model: str
+    worker: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """No process came of a StartWorker."""
+
+    model: str
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Demanded:
+    """Somebody asked for a model that is loaded on demand."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsidered:
+    """Somebody said reconcile: failures are forgotten, so that everything is tried again. None = every model."""
+
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSeen:
+    """The manifest was read (or could not be); the desired state itself travels apart."""
+
+    facts: ManifestFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    on: bool
+
+
+Event = (
+    ActionStarted
+    | ActionEnded
+    | Verified
+    | VerifyFailed
+    | FileSeen
+    | WorkerStarted
+    | WorkerReady
+    | WorkerStopping
+    | WorkerExited
+    | StartFailed
+    | Demanded
+    | Reconsidered
+    | ManifestSeen
+    | Listening
+)

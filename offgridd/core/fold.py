@@ -1,0 +1,116 @@
+"""Observed + event -> Observed. Total: an event about a model or worker that is unknown changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from offgridd.core import events as ev
+from offgridd.core.desired import Desired
+from offgridd.core.errors import Failure
+from offgridd.core.observed import ModelFacts, Observed, Retry, Worker
+
+BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
+CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
+
+
+def fold(observed: Observed, event: ev.Event, now: float) -> Observed:
+    """The facts after `event`, which happened at `now` (monotonic seconds)."""
+    match event:
+        case ev.ManifestSeen(facts):
+            return replace(observed, manifest=facts)
+        case ev.Listening(on):
+            return replace(observed, listening=on)
+        case ev.ActionStarted(model, key):
+            return replace(observed, running={**observed.running, model: key})
+        case ev.ActionEnded(model):
+            return replace(observed, running={m: k for m, k in observed.running.items() if m != model})
+        case ev.Reconsidered(model):
+            names = list(observed.models) if model is None else [model]
+            models = {name: _reconsidered(observed.of(name)) for name in names}
+            return replace(observed, models={**observed.models, **models})
+        case _:
+            before = observed.of(event.model)
+            after = _fold_model(before, event, now)
+            return observed if after is before else replace(observed, models={**observed.models, event.model: after})
+
+
+def forget(observed: Observed, desired: Desired) -> Observed:
+    """Drops the facts of models that are neither declared nor have anything left to stop."""
+    models, running = observed.models, observed.running
+    gone = {n for n, f in models.items() if n not in desired.models and not f.workers and n not in running}
+    return replace(observed, models={n: f for n, f in models.items() if n not in gone}) if gone else observed
+
+
+def backoff(count: int) -> float:
+    """Seconds to wait after `count` failures in a row."""
+    return float(min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(count - 1, 10)))
+
+
+def _reconsidered(facts: ModelFacts) -> ModelFacts:
+    return replace(facts, verify_retry=None, start_retry=None, crashes=())
+
+
+def _next_retry(before: Retry | None, key: str, failure: Failure, now: float) -> Retry:
+    count = before.count + 1 if before and before.key == key else 1
+    return Retry(key, failure, count, None if failure.terminal else now + backoff(count))
+
+
+def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
+    match event:
+        case ev.Verified(_, file):
+            return replace(facts, file=file, verify_retry=None)
+        case ev.VerifyFailed(_, key, failure):
+            return replace(facts, file=None, verify_retry=_next_retry(facts.verify_retry, key, failure, now))
+        case ev.FileSeen(_, identity):
+            drifted = facts.file is not None and facts.file.identity != identity
+            return replace(facts, file=None) if drifted else facts
+        case ev.WorkerStarted(_, worker, pid, key):
+            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid)))
+        case ev.WorkerReady(_, worker, effective):
+            return _with_worker(facts, worker, ready=True, effective=effective)
+        case ev.WorkerStopping(_, worker):
+            return _with_worker(facts, worker, stopping=True)
+        case ev.WorkerExited(_, worker, failure):
+            return _exited(facts, worker, failure, now)
+        case ev.StartFailed(_, key, failure):
+            return _start_failed(facts, key, failure, now)
+        case ev.Demanded():
+            return facts if facts.demanded else replace(facts, demanded=True)
+        case _:
+            return facts
+
+
+def _with_worker(facts: ModelFacts, worker: int, **changes: object) -> ModelFacts:
+    if all(w.id != worker for w in facts.workers):
+        return facts
+    workers = tuple(replace(w, **changes) if w.id == worker else w for w in facts.workers)  # type: ignore[arg-type]
+    return replace(facts, workers=workers)
+
+
+def _exited(facts: ModelFacts, worker: int, failure: Failure | None, now: float) -> ModelFacts:
+    gone = next((w for w in facts.workers if w.id == worker), None)
+    if gone is None:
+        return facts
+    facts = replace(facts, workers=tuple(w for w in facts.workers if w.id != worker))
+    if failure is None or gone.stopping:
+        return facts
+    return _start_failed(facts, gone.load_key, failure, now)
+
+
+def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> ModelFacts:
+    """Counts it as a crash of this load key; too many of them stop the restarts until something changes."""
+    recent = tuple(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW)
+    crashes = (*recent, now)
+    if len(crashes) >= CRASH_LIMIT and not failure.terminal:
+        failure = _crash_loop(failure, len(crashes))
+    retry = Retry(key, failure, len(crashes), None if failure.terminal else now + backoff(len(crashes)))
+    return replace(facts, crashes=crashes, crash_key=key, start_retry=retry)
+
+
+def _crash_loop(last: Failure, count: int) -> Failure:
+    """A worker that dies is a crash loop; one that never loads keeps its own reason, which says more."""
+    reason = "CrashLoop" if last.reason in ("WorkerCrashed", "OutOfMemory") else last.reason
+    text = (
+        f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid reconcile"
+    )
+    return Failure(last.condition, reason, text, terminal=True)

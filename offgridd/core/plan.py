@@ -1,0 +1,102 @@
+"""plan(desired, observed, now): what to do next. The one place that decides; it never waits, logs or changes anything.
+
+Once everything is as declared it answers nothing, and while an action runs for a model it starts no other for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from offgridd.core.actions import Action, Plan, StartWorker, StopWorker, Verify
+from offgridd.core.desired import Desired, HubSource, ModelSpec, load_key, source_key
+from offgridd.core.errors import Failure
+from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
+
+
+def plan(desired: Desired, observed: Observed, now: float) -> Plan:
+    """The actions that bring `observed` nearer to `desired`, at `now` (monotonic seconds)."""
+    start: list[Action] = []
+    cancel: list[str] = []
+    wakes: list[float] = []
+    for name in sorted({*desired.models, *observed.models, *observed.running}):
+        facts, running, spec = observed.of(name), observed.running.get(name), desired.models.get(name)
+        if spec is None:
+            start += _stops(name, facts, keep=None, drain=30.0)
+            cancel += [name] if running else []
+            continue
+        wanted = _next_actions(spec, facts, observed.engine, frozen=desired.server.suspend or spec.suspend)
+        main = next((a for a in wanted if not isinstance(a, StopWorker)), None)
+        start += [a for a in wanted if isinstance(a, StopWorker)]
+        if running is not None:
+            cancel += [] if _still_wanted(running, spec, facts, observed.engine) else [name]
+        elif main is not None:
+            retry = facts.verify_retry if isinstance(main, Verify) else facts.start_retry
+            if retry is None or retry.key != main.key:
+                start.append(main)
+            elif retry.at is not None:
+                (start.append(main) if retry.at <= now else wakes.append(retry.at))
+    return Plan(tuple(start), tuple(cancel), min(wakes, default=None))
+
+
+def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
+    """The verified file, if it was verified for what the spec asks now."""
+    return facts.file if facts.file and facts.file.source_key == source_key(spec) else None
+
+
+def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
+    """Why this model can not be served as declared, known without trying."""
+    if isinstance(spec.source, HubSource):
+        return Failure("Resolved", "NotSupportedYet", _NO_HUB, terminal=True)
+    if file and spec.load.context and file.header.context_length and spec.load.context > file.header.context_length:
+        trained = file.header.context_length
+        text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"
+        return Failure("Loaded", "ContextTooLong", text, terminal=True)
+    return None
+
+
+_NO_HUB = "cannot fetch hf sources: this version has no hub yet; use source.package or source.file"
+
+
+def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
+    """The failure that stands in the way now, if there is one."""
+    file = current_file(spec, facts)
+    retry, key = (
+        (facts.start_retry, load_key(spec, file.sha256, engine)) if file else (facts.verify_retry, source_key(spec))
+    )
+    return retry if retry and retry.key == key else None
+
+
+def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str, *, frozen: bool) -> list[Action]:
+    file = current_file(spec, facts)
+    live = [w for w in facts.workers if not w.stopping]
+    if frozen and live:
+        return []
+    if refusal(spec, file):
+        return []  # what serves goes on: the last good state survives a bad edit
+    if file is None:
+        return [Verify(spec.name, spec.source, spec.sha256, source_key(spec))]
+    key = load_key(spec, file.sha256, engine)
+    mine = next((w for w in live if w.load_key == key), None)
+    if mine is not None and mine.ready:
+        return _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
+    if not (spec.preload or facts.demanded):
+        return _stops(spec.name, facts, keep=None, drain=spec.drain)
+    # A worker that still loads something nobody wants any more goes at once; one that serves stays until its
+    # successor is ready.
+    void = [StopWorker(spec.name, w.id, 0.0) for w in live if w.load_key != key and not w.ready]
+    return void if mine else [*void, StartWorker(spec.name, file, spec.load, key, beside=facts.serving() is not None)]
+
+
+def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float) -> list[Action]:
+    return [StopWorker(name, w.id, drain) for w in facts.workers if not w.stopping and w.id != keep]
+
+
+def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
+    file = current_file(spec, facts)
+    return running in _keys(spec, file, engine)
+
+
+def _keys(spec: ModelSpec, file: VerifiedFile | None, engine: str) -> Iterable[str]:
+    yield source_key(spec)
+    if file is not None:
+        yield load_key(spec, file.sha256, engine)
