@@ -100,7 +100,7 @@ class ServerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """A manifest that was accepted. `digest` is the sha256 of its normalised content, `generation` counts the digests."""
+    """A manifest that was accepted. `digest` is the sha256 of its normalised content; `generation` counts digests."""
 
     generation: int = 0
     digest: str = ""

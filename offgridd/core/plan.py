@@ -81,14 +81,14 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str, *, frozen: bo
         return _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
     if not (spec.preload or facts.demanded):
         return _stops(spec.name, facts, keep=None, drain=spec.drain)
-    # A worker that still loads something nobody wants any more goes at once; one that serves stays until its
-    # successor is ready.
-    void = [StopWorker(spec.name, w.id, 0.0) for w in live if w.load_key != key and not w.ready]
-    return void if mine else [*void, StartWorker(spec.name, file, spec.load, key, beside=facts.serving() is not None)]
+    if mine is not None:
+        return []
+    return [StartWorker(spec.name, file, spec.load, key, beside=facts.serving() is not None)]
 
 
 def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float) -> list[Action]:
-    return [StopWorker(name, w.id, drain) for w in facts.workers if not w.stopping and w.id != keep]
+    # One that still loads belongs to its StartWorker: cancelling that ends it.
+    return [StopWorker(name, w.id, drain) for w in facts.workers if w.ready and not w.stopping and w.id != keep]
 
 
 def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:

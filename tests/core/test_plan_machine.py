@@ -1,0 +1,155 @@
+"""The plan's promises, by a state machine: edits, failures, crashes and time in any order.
+
+It converges, is silent once converged, runs one action a model, never stops what is declared and serving without a
+successor, and never starts two workers for one load key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from offgridd.core import events as ev
+from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
+from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec
+from offgridd.core.errors import Failure
+from offgridd.core.fold import fold, forget
+from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
+from offgridd.core.plan import plan
+
+HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
+NAMES = st.sampled_from(["a", "b", "c"])
+SPECS = st.builds(
+    lambda name, path, context, preload, alias: ModelSpec(
+        name, FileSource(path), preload=preload, load=LoadSpec(context=context), aliases=(alias,)
+    ),
+    NAMES,
+    st.sampled_from(["/m/x.gguf", "/m/y.gguf"]),
+    st.sampled_from([None, 512, 1024, 8192]),
+    st.booleans(),
+    st.sampled_from(["p", "q"]),
+)
+
+
+class PlanMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.desired, self.observed, self.now, self.ids = Desired(), Observed(engine="e"), 0.0, 0
+        self.open: dict[str, Verify | tuple[int, StartWorker]] = {}
+
+    def put(self, event: ev.Event) -> None:
+        self.observed = fold(self.observed, event, self.now)
+
+    def step(self) -> bool:
+        """One pass of the loop; False when there was nothing to do."""
+        self.observed = forget(self.observed, self.desired)
+        made = plan(self.desired, self.observed, self.now)
+        for name in made.cancel:
+            self.end(name, cancelled=True)
+        for action in made.start:
+            if isinstance(action, StopWorker):
+                facts = self.observed.of(action.model)
+                spec = self.desired.models.get(action.model)
+                stopped = next(w for w in facts.workers if w.id == action.worker)
+                if spec and stopped.ready and spec.preload:
+                    assert any(w.ready and not w.stopping and w.id != stopped.id for w in facts.workers)
+                self.put(ev.WorkerStopping(action.model, action.worker))
+                continue
+            assert action.model not in self.open, "two actions for one model"
+            self.put(ev.ActionStarted(action.model, action.key))
+            if isinstance(action, Verify):
+                self.open[action.model] = action
+            else:
+                assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
+                self.ids += 1
+                self.put(ev.WorkerStarted(action.model, self.ids, 1000 + self.ids, action.key))
+                self.open[action.model] = (self.ids, action)
+        return not made.empty
+
+    def end(self, name: str, *, good: bool = False, cancelled: bool = False, terminal: bool = False) -> None:
+        action = self.open.pop(name)
+        failure = Failure("Verified", "Bad", "cannot", terminal)
+        if isinstance(action, Verify):
+            path = action.source.path if isinstance(action.source, FileSource) else ""
+            if good:
+                file = VerifiedFile(path, Identity(1, 1, 1, 1), "0" * 63 + path[-6], HEADER, action.key)
+                self.put(ev.Verified(name, file))
+            elif not cancelled:
+                self.put(ev.VerifyFailed(name, action.key, failure))
+        else:
+            worker, start = action
+            if good:
+                self.put(ev.WorkerReady(name, worker, Effective(start.load.context or 4096, 1, 1, None)))
+            else:
+                cause = None if cancelled else replace(failure, condition="Loaded", reason="WorkerCrashed")
+                self.put(ev.WorkerExited(name, worker, cause))
+        self.put(ev.ActionEnded(name))
+
+    @rule(specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name))
+    def edit(self, specs: list[ModelSpec]) -> None:
+        self.desired = replace(self.desired, generation=self.desired.generation + 1, models={s.name: s for s in specs})
+
+    @rule()
+    def think(self) -> None:
+        self.step()
+
+    @rule(good=st.booleans(), terminal=st.booleans(), pick=st.integers(0, 9))
+    def finish_one(self, good: bool, terminal: bool, pick: int) -> None:
+        if self.open:
+            self.end(sorted(self.open)[pick % len(self.open)], good=good, terminal=terminal)
+
+    @rule(name=NAMES, asked=st.booleans())
+    def worker_dies(self, name: str, asked: bool) -> None:
+        for worker in self.observed.of(name).workers[:1]:
+            if worker.ready:
+                cause = None if asked and worker.stopping else Failure("Loaded", "WorkerCrashed", "died")
+                self.put(ev.WorkerExited(name, worker.id, cause))
+
+    @rule(name=NAMES)
+    def demand(self, name: str) -> None:
+        self.put(ev.Demanded(name))
+
+    @rule(name=NAMES, gone=st.booleans())
+    def file_drifts(self, name: str, gone: bool) -> None:
+        self.put(ev.FileSeen(name, None if gone else Identity(1, 1, 1, 2)))
+
+    @rule(seconds=st.floats(0, 400))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def conditions_are_whole(self) -> None:
+        for spec in self.desired.models.values():
+            found = model_conditions(spec, self.observed.of(spec.name), self.observed)
+            assert tuple(c.type for c in found) == MODEL_TYPES
+            assert all(c.reason and " " not in c.reason for c in found)
+        whole_conditions(self.desired, self.observed)
+
+    def teardown(self) -> None:
+        """When the faults end it converges, and then it is silent."""
+        self.put(ev.Reconsidered())
+        for _ in range(60):
+            for name in list(self.open):
+                self.end(name, good=True)
+            for name, facts in self.observed.models.items():
+                for worker in facts.workers:
+                    if worker.stopping:
+                        self.put(ev.WorkerExited(name, worker.id, None))
+            if not self.step() and not self.open:
+                break
+        else:
+            raise AssertionError("does not converge")
+        assert plan(self.desired, self.observed, self.now).empty
+        assert settled(self.desired, self.observed)
+        servable = replace(
+            self.desired, models={n: s for n, s in self.desired.models.items() if s.load.context != 8192}
+        )
+        assert all_ready(servable, self.observed)
+
+
+TestPlan = PlanMachine.TestCase
+TestPlan.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
