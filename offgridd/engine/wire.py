@@ -1,0 +1,158 @@
+"""Everything that crosses between the daemon and a worker: one msgpack frame each, over an inherited socketpair.
+
+A frame is its length (4 bytes, little-endian) and a tagged msgpack map. Every `Chat` ends in exactly one `Finish` or
+`Refused`, unless the worker dies, which the daemon sees as the end of the stream.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+MAX_FRAME = 16 << 20  # bytes; anything longer is a broken peer
+_LENGTH = struct.Struct("<I")
+
+
+class Frame(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    pass
+
+
+class Load(Frame):
+    """Daemon -> worker, once. The file must still be the one that was verified: (dev, inode, size, mtime_ns)."""
+
+    path: str
+    identity: tuple[int, int, int, int]
+    context: int | None
+    parallel: int
+    threads: int | None
+    chat_template: str | None
+    gentle: bool = False  # others are serving: load with one thread
+
+
+class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    role: str
+    content: str
+    name: str | None = None
+
+
+class Chat(Frame):
+    """Daemon -> worker. `client` is what the queue is fair between; `max_tokens` None = what the context leaves."""
+
+    id: int
+    client: str
+    messages: tuple[Message, ...]
+    sampling: SamplingParams
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Abort(Frame):
+    """Daemon -> worker: nobody reads the answer of `id` any more. It ends with Finish(reason="abort")."""
+
+    id: int
+
+
+class Loaded(Frame):
+    context: int
+    parallel: int
+    threads: int
+    template: str | None  # why chat templates can not be used
+
+
+class LoadFailed(Frame):
+    reason: str
+    message: str
+
+
+class Admitted(Frame):
+    """The prompt is tokenised and fits."""
+
+    id: int
+    prompt_tokens: int
+
+
+class Tokens(Frame):
+    """One step's new text: (request, whole UTF-8 text, tokens it stands for)."""
+
+    items: tuple[tuple[int, str, int], ...]
+
+
+class Finish(Frame):
+    id: int
+    reason: str  # stop | length | abort
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Refused(Frame):
+    id: int
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    retry_after: int | None = None
+
+
+ToWorker = Load | Chat | Abort
+FromWorker = Loaded | LoadFailed | Admitted | Tokens | Finish | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+class WireError(Exception):
+    """A peer that does not keep to the format; the connection is of no more use."""
+
+
+def encode(frame: Frame) -> bytes:
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME:
+        raise WireError(f"cannot send a frame of {len(body)} bytes: the limit is {MAX_FRAME}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Splitter:
+    """Bytes in, frame bodies out."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self._buffer += data
+        bodies: list[bytes] = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise WireError(f"cannot read a frame of {length} bytes: the limit is {MAX_FRAME}")
+            if len(self._buffer) < _LENGTH.size + length:
+                break
+            bodies.append(bytes(self._buffer[_LENGTH.size : _LENGTH.size + length]))
+            del self._buffer[: _LENGTH.size + length]
+        return bodies
+
+
+def to_worker(body: bytes) -> ToWorker:
+    try:
+        return _to_worker.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise WireError(f"cannot read a frame: {error}") from None
+
+
+def from_worker(body: bytes) -> FromWorker:
+    try:
+        return _from_worker.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise WireError(f"cannot read a frame: {error}") from None
