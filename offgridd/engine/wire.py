@@ -18,7 +18,7 @@ class Frame(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     pass
 
 
-class Load(Frame):
+class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker, once. The file must still be the one that was verified: (dev, inode, size, mtime_ns)."""
 
     path: str
@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
-class Chat(Frame):
+class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker. `client` is what the queue is fair between; `max_tokens` None = what the context leaves."""
 
     id: int
@@ -58,45 +58,45 @@ class Chat(Frame):
     stop: tuple[str, ...] = ()
 
 
-class Abort(Frame):
+class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker: nobody reads the answer of `id` any more. It ends with Finish(reason="abort")."""
 
     id: int
 
 
-class Loaded(Frame):
+class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     context: int
     parallel: int
     threads: int
     template: str | None  # why chat templates can not be used
 
 
-class LoadFailed(Frame):
+class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):
     reason: str
     message: str
 
 
-class Admitted(Frame):
+class Admitted(Frame, frozen=True, tag=True, omit_defaults=True):
     """The prompt is tokenised and fits."""
 
     id: int
     prompt_tokens: int
 
 
-class Tokens(Frame):
+class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
     """One step's new text: (request, whole UTF-8 text, tokens it stands for)."""
 
     items: tuple[tuple[int, str, int], ...]
 
 
-class Finish(Frame):
+class Finish(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
     reason: str  # stop | length | abort
     prompt_tokens: int
     completion_tokens: int
 
 
-class Refused(Frame):
+class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
     status: int
     code: str

@@ -1,0 +1,209 @@
+"""The only door to llama.cpp: load a file, tokenise, decode, sample. Low-level API; no policy.
+
+Whoever calls must check lengths first: the library asserts, or writes past its buffers, where it should refuse.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import llama_cpp as lib
+import numpy as np
+
+from offgridd.engine.wire import SamplingParams
+
+CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
+UBATCH = 512
+_ABORT = ctypes.CDLL(None).strlen
+
+
+class LoadError(Exception):
+    """The library did not make a model or a context of it."""
+
+
+class OutOfCells(Exception):
+    """No room in the cache for this decode; nothing was applied."""
+
+
+class Aborted(Exception):
+    """The abort flag stopped the decode."""
+
+
+_WARNING, _CONTINUES = 3, 5  # ggml_log_level
+_last_level = 0
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+    global _last_level
+    _last_level = _last_level if level == _CONTINUES else level
+    if _last_level >= _WARNING:
+        sys.stderr.write(text.decode("utf-8", "replace"))
+        sys.stderr.flush()
+
+
+class Vocab:
+    """Text <-> tokens of one model."""
+
+    def __init__(self, model: object) -> None:
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids; without `special` no text becomes a control token. BOS is never added."""
+        raw = text.encode("utf-8", "replace")
+        room = len(raw) + 16
+        tokens = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self._vocab, raw, len(raw), tokens, room, False, special)
+        if count < 0:
+            raise ValueError("cannot tokenise the text")
+        return list(tokens[:count])
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        room = 64
+        while True:
+            buffer = (ctypes.c_char * room)()
+            count = lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def is_end(self, token: int) -> bool:
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def controls(self) -> tuple[dict[str, int], dict[int, int]]:
+        """Texts of the control tokens, and which of them strip the text beside (1 left, 2 right)."""
+        texts: dict[str, int] = {}
+        strips: dict[int, int] = {}
+        for token in range(self.size):
+            attr = lib.llama_vocab_get_attr(self._vocab, token)
+            if attr & CONTROL:
+                texts[self.piece(token, special=True).decode("utf-8", "replace")] = token
+                strips[token] = (1 if attr & LSTRIP else 0) | (2 if attr & RSTRIP else 0)
+        return texts, strips
+
+    def names(self) -> dict[str, str]:
+        """The variables that chat templates use for special tokens."""
+        ids = {"bos_token": lib.llama_vocab_bos(self._vocab), "eos_token": lib.llama_vocab_eos(self._vocab)}
+        return {n: self.piece(i, special=True).decode("utf-8", "replace") if i >= 0 else "" for n, i in ids.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a context is made with. `context` None = min(trained, 8192)."""
+
+    context: int | None
+    threads: int
+    load_threads: int
+
+
+class Llama:
+    """One model with one context and one sequence."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        """Loads it. Raises LoadError; the library's own words are on stderr."""
+        lib.llama_log_set(_log, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+        self._model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
+        if not self._model:
+            raise LoadError("the library could not load the file")
+        self.trained: int = lib.llama_model_n_ctx_train(self._model)
+        self.context = settings.context or min(self.trained, 8192)
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.context
+        params.n_batch = params.n_ubatch = min(UBATCH, max(64, self.context))
+        params.n_seq_max = 1
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = 1
+        self.chunk: int = params.n_ubatch
+        self._ctx = lib.llama_init_from_model(self._model, params)
+        if not self._ctx:
+            raise LoadError("the library could not make a context of this size")
+        self.vocab = Vocab(self._model)
+        self._memory = lib.llama_get_memory(self._ctx)
+        self._batch = lib.llama_batch_init(self.chunk, 0, 1)
+        self._flag = ctypes.create_string_buffer(2)
+        # libc's strlen on a flag: asked after every graph node, and no Python in it.
+        self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(self._ctx, self._abort_cb, ctypes.addressof(self._flag))
+
+    def template(self) -> str | None:
+        found = lib.llama_model_chat_template(self._model, None)
+        return found.decode("utf-8", "replace") if found else None
+
+    def abort(self) -> None:
+        """Stops the present decode at its next graph node. From any thread."""
+        self._flag[0] = b"\1"
+
+    def arm(self) -> None:
+        """Takes back an abort that came too late or was meant for another request."""
+        self._flag[0] = b"\0"
+
+    def clear(self) -> None:
+        lib.llama_memory_clear(self._memory, True)
+
+    def keep(self, length: int) -> None:
+        """Cuts the sequence to its first `length` tokens."""
+        lib.llama_memory_seq_rm(self._memory, 0, length, -1)
+
+    def decode(self, tokens: Sequence[int], start: int, *, logits: bool) -> None:
+        """Computes `tokens` at `start`..; raises OutOfCells or Aborted, and then nothing of it counts."""
+        if len(tokens) > self.chunk:
+            raise ValueError(f"cannot decode {len(tokens)} rows: {self.chunk} is the most")
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i] = token, start + i
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            batch.logits[i] = 0
+        batch.logits[len(tokens) - 1] = 1 if logits else 0
+        code = lib.llama_decode(self._ctx, batch)
+        if code == 1:
+            raise OutOfCells
+        if code == 2:
+            raise Aborted
+        if code:
+            raise RuntimeError(f"llama_decode answered {code}")
+
+    def logits(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """The last row's logits; valid until the next decode."""
+        row = lib.llama_get_logits_ith(self._ctx, -1)
+        return np.ctypeslib.as_array(row, shape=(self.vocab.size,))
+
+    def sampler(self, params: SamplingParams) -> Sampler:
+        return Sampler(self._ctx, self.vocab.size, params)
+
+
+class Sampler:
+    """The library's own sampler chain for one request."""
+
+    def __init__(self, ctx: object, vocab: int, params: SamplingParams) -> None:
+        self._ctx = ctx
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+        if penalties != (1.0, 0.0, 0.0):
+            self._add(lib.llama_sampler_init_penalties(vocab, 64, *penalties))
+        if params.temperature == 0:
+            self._add(lib.llama_sampler_init_greedy())
+            return
+        if params.top_k:
+            self._add(lib.llama_sampler_init_top_k(params.top_k))
+        if params.top_p < 1:
+            self._add(lib.llama_sampler_init_top_p(params.top_p, 1))
+        if params.min_p > 0:
+            self._add(lib.llama_sampler_init_min_p(params.min_p, 1))
+        self._add(lib.llama_sampler_init_temp(params.temperature))
+        seed = 0xFFFFFFFF if params.seed is None else params.seed
+        self._add(lib.llama_sampler_init_dist(seed))
+
+    def _add(self, sampler: object) -> None:
+        lib.llama_sampler_chain_add(self._chain, sampler)
+
+    def sample(self) -> int:
+        return int(lib.llama_sampler_sample(self._chain, self._ctx, -1))
+
+    def close(self) -> None:
+        lib.llama_sampler_free(self._chain)

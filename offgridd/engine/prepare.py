@@ -1,0 +1,60 @@
+"""From a `Chat` to tokens: mask, render, split, tokenise. In a thread of its own, so that no stream waits."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from offgridd.engine.render import Renderer, TemplateError
+from offgridd.engine.special import Masker
+from offgridd.engine.wire import Chat, Refused
+
+
+class Tokenizer(Protocol):
+    def tokenize(self, text: str) -> list[int]: ...
+
+
+class Preparer:
+    def __init__(self, tokenizer: Tokenizer, masker: Masker, renderer: Renderer | None, context: int) -> None:
+        self._tokenizer, self._masker, self._renderer, self._context = tokenizer, masker, renderer, context
+
+    def prepare(self, chat: Chat) -> list[int] | Refused:
+        """The prompt's token ids, or why this request can not be served."""
+        if self._renderer is None:
+            return Refused(
+                chat.id, 400, "template_error", "cannot chat with this model: it has no usable chat template"
+            )
+        strings = [s for m in chat.messages for s in (m.role, m.content, m.name or "")]
+        try:
+            stand_ins = self._masker.stand_ins(strings)
+            rendered = self._renderer.render(
+                [self._masked(m.role, m.content, m.name, stand_ins) for m in chat.messages]
+            )
+        except (TemplateError, ValueError) as error:
+            return Refused(chat.id, 400, "template_error", str(error), "messages")
+        tokens: list[int] = []
+        for part in self._masker.split(rendered, stand_ins):
+            tokens += [part] if isinstance(part, int) else self._tokenizer.tokenize(part)
+        return self._fits(chat, tokens)
+
+    def _masked(self, role: str, content: str, name: str | None, stand_ins: dict[str, str]) -> dict[str, str]:
+        masked = {"role": role, "content": self._masker.mask(content, stand_ins)}
+        return masked if name is None else {**masked, "name": self._masker.mask(name, stand_ins)}
+
+    def _fits(self, chat: Chat, tokens: list[int]) -> list[int] | Refused:
+        count, context = len(tokens), self._context
+        if not tokens:
+            return Refused(
+                chat.id, 400, "template_error", "cannot answer: the chat template rendered to nothing", "messages"
+            )
+        if count >= context:
+            text = (
+                f"cannot answer: the prompt has {count} tokens and the context {context}; shorten it or raise context"
+            )
+            return Refused(chat.id, 400, "context_length_exceeded", text, "messages")
+        if chat.max_tokens is not None and count + chat.max_tokens > context:
+            text = (
+                f"cannot answer: the prompt has {count} tokens and max_tokens asks for {chat.max_tokens}, together more"
+                f" than the context of {context}; shorten the prompt or lower max_tokens"
+            )
+            return Refused(chat.id, 400, "context_length_exceeded", text, "max_tokens")
+        return tokens
