@@ -1,0 +1,153 @@
+"""A chat request's JSON -> what a worker is asked; every number checked here, before any native code. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from offgridd.core.desired import Sampling
+from offgridd.core.errors import RequestRefused
+from offgridd.engine.wire import Message, SamplingParams
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MAX_MESSAGES = 4096
+# parameter -> (lowest, highest); openai's own ranges where it has one
+_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (1e-6, 1.0),
+    "min_p": (0.0, 1.0),
+    "repeat_penalty": (0.01, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+_INTEGERS = {"top_k": (0, 1_000_000), "seed": (0, 2**32 - 1)}
+# What clients send with these values means "without"; anything else would be promised and not done.
+_ONLY: dict[str, tuple[object, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "stream": (True, False),
+}
+_IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    given: dict[str, Any]
+    max_tokens: int | None
+    stop: tuple[str, ...] | None
+    stream: bool
+    include_usage: bool
+
+    def sampling(self, defaults: Sampling) -> SamplingParams:
+        """The request's own values over the manifest's over the API's."""
+        names = (*_RANGES, *_INTEGERS)
+        merged = {n: self.given.get(n, getattr(defaults, n)) for n in names}
+        return SamplingParams(**{n: v for n, v in merged.items() if v is not None})
+
+
+def _bad(param: str, text: str, code: str = "invalid_value") -> RequestRefused:
+    return RequestRefused(400, code, f"cannot use {param}: {text}", param=param)
+
+
+def parse_chat(body: dict[str, Any]) -> ChatRequest:
+    """Raises RequestRefused naming the parameter."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise _bad("model", "it must be the name of a model")
+    known = {"model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream_options", *_ONLY, *_IGNORED}
+    for name, value in body.items():
+        if name in _ONLY and value is not None and value not in _ONLY[name]:
+            raise _bad(name, "this version does not support it", "unsupported_parameter")
+        if name not in known and name not in _RANGES and name not in _INTEGERS:
+            raise _bad(name[:64], "there is no such parameter", "unknown_parameter")
+    given = {n: _float(n, body[n]) for n in _RANGES if body.get(n) is not None}
+    given |= {n: _integer(n, body[n], *_INTEGERS[n]) for n in _INTEGERS if body.get(n) is not None}
+    stream = body.get("stream") is True
+    messages, stop = _messages(body.get("messages")), _stop(body.get("stop"))
+    return ChatRequest(model, messages, given, _max_tokens(body), stop, stream, _usage(body, stream))
+
+
+def _float(name: str, value: object) -> float:
+    low, high = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise _bad(name, f"it must be a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise _bad(name, f"it must be a whole number from {low} to {high}")
+    return value
+
+
+def _max_tokens(body: dict[str, Any]) -> int | None:
+    found = {
+        n: _integer(n, body[n], 1, 2**31 - 1)
+        for n in ("max_tokens", "max_completion_tokens")
+        if body.get(n) is not None
+    }
+    if len(set(found.values())) > 1:
+        raise _bad("max_tokens", "max_completion_tokens says something else")
+    return next(iter(found.values()), None)
+
+
+def _stop(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    stops = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(stops, list)
+        or len(stops) > 16
+        or not all(isinstance(s, str) and 0 < len(s) <= 256 for s in stops)
+    ):
+        raise _bad("stop", "it must be up to 16 strings of 1 to 256 characters")
+    return tuple(stops)
+
+
+def _usage(body: dict[str, Any], stream: bool) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not stream or not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
+        raise _bad("stream_options", "it goes with stream and has include_usage only")
+    return options.get("include_usage") is True
+
+
+def _messages(value: object) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_MESSAGES:
+        raise _bad("messages", f"it must be a list of 1 to {MAX_MESSAGES} messages")
+    return tuple(_message(f"messages[{i}]", one) for i, one in enumerate(value))
+
+
+def _message(where: str, one: object) -> Message:
+    if not isinstance(one, dict):
+        raise _bad(where, "it must be an object")
+    role, name = one.get("role"), one.get("name")
+    if role not in ROLES:
+        raise _bad(f"{where}.role", "it must be one of " + ", ".join(ROLES))
+    if role == "tool" or one.get("tool_calls"):
+        raise _bad(where, "this version does not support tools", "unsupported_parameter")
+    if name is not None and not isinstance(name, str):
+        raise _bad(f"{where}.name", "it must be a string")
+    return Message("system" if role == "developer" else role, _content(f"{where}.content", one.get("content")), name)
+
+
+def _content(where: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise _bad(where, "it must be a string or a list of text parts")
+    for part in value:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise _bad(where, "only parts of type text are supported", "unsupported_content")
+        if not isinstance(part.get("text"), str):
+            raise _bad(where, "a text part must have a string text")
+    return "".join(part["text"] for part in value)

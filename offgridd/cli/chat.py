@@ -1,0 +1,62 @@
+"""run: chat in the terminal. The history is kept for the session; Ctrl-C stops the answer, not the program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from offgridd.cli.client import REFUSED, Client, CliError
+
+
+def run(client: Client, args: argparse.Namespace) -> int:
+    if not sys.stdin.isatty():
+        return (
+            0 if _answer(client, args.model, [{"role": "user", "content": sys.stdin.read()}]) is not None else REFUSED
+        )
+    print("exit ends, clear forgets the conversation", file=sys.stderr)
+    history: list[dict[str, str]] = []
+    while True:
+        try:
+            line = input(">>> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        if line in ("exit", "clear"):
+            if line == "exit":
+                return 0
+            history.clear()
+        elif line:
+            history.append({"role": "user", "content": line})
+            text = _ask_on_terminal(client, args.model, history)
+            if text is None:
+                history.pop()
+            else:
+                history.append({"role": "assistant", "content": text})
+
+
+def _ask_on_terminal(client: Client, model: str, history: list[dict[str, str]]) -> str | None:
+    try:
+        return _answer(client, model, history)
+    except CliError as error:
+        print(f"offgrid: {error}", file=sys.stderr)
+        return None
+
+
+def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str | None:
+    """Prints the answer as it comes; what came before Ctrl-C counts as the answer."""
+    body = json.dumps({"model": model, "messages": messages, "stream": True}).encode()
+    parts: list[str] = []
+    try:
+        for event in client.events("POST", "/v1/chat/completions", body):
+            if "error" in event:
+                raise CliError(REFUSED, str(event["error"]["message"]))
+            text = event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
+            parts.append(text)
+            sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        print()
+    return "".join(parts)

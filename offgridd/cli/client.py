@@ -1,0 +1,110 @@
+"""How the command line reaches a daemon: its Unix socket, else TCP on loopback. http.client only: it starts fast."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from offgridd.core.desired import DEFAULT_LISTEN
+
+REFUSED, NO_DAEMON, TIMEOUT = 1, 3, 4
+
+
+class CliError(Exception):
+    """One line for stderr and an exit code of the documented ones."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def socket_paths() -> list[Path]:
+    given = os.environ.get("OFFGRIDD_ADMIN_SOCKET")
+    own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/offgridd-{os.geteuid()}") / "offgridd" / "admin.sock"
+    return [Path(given)] if given else [own, Path("/run/offgridd/admin.sock")]
+
+
+class Client:
+    """`host` is host:port or the path of a Unix socket; None tries the usual places."""
+
+    def __init__(self, host: str | None, timeout: float = 300.0) -> None:
+        self._host, self._timeout = host or os.environ.get("OFFGRIDD_HOST"), timeout
+        self._hint = ""
+
+    def _connect(self) -> http.client.HTTPConnection:
+        tries: list[http.client.HTTPConnection] = []
+        if self._host and "/" in self._host.removeprefix("http://"):
+            tries = [UnixConnection(self._host, self._timeout)]
+        elif self._host:
+            tries = [http.client.HTTPConnection(self._host.removeprefix("http://"), timeout=self._timeout)]
+        else:
+            tries = [UnixConnection(str(p), self._timeout) for p in socket_paths() if p.exists()]
+            tries.append(http.client.HTTPConnection(DEFAULT_LISTEN, timeout=self._timeout))
+        for one in tries:
+            try:
+                one.connect()
+            except PermissionError:
+                self._hint = "; the admin socket is not open to you: use sudo or join its group"
+            except (OSError, ValueError):
+                continue
+            else:
+                return one
+        raise CliError(
+            NO_DAEMON, f"cannot reach a daemon at {self._host or DEFAULT_LISTEN}; start one with offgridd serve"
+        )
+
+    def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """The answer, its body unread. Raises CliError for an error status."""
+        connection = self._connect()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+        except TimeoutError:
+            raise CliError(TIMEOUT, f"cannot wait longer: no answer in {self._timeout:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
+        if response.status >= 400 and response.status != 422:
+            raise CliError(REFUSED, self._why(response) + self._hint)
+        return response
+
+    def json(self, method: str, path: str, body: bytes | None = None) -> Any:
+        with self.open(method, path, body) as response:
+            try:
+                return json.loads(response.read())
+            except ValueError:
+                raise CliError(NO_DAEMON, "cannot use the answer: what listens there is no offgridd") from None
+
+    def events(self, method: str, path: str, body: bytes | None = None) -> Iterator[Any]:
+        """The data of each server-sent event; ends with [DONE]. Raises CliError when the stream breaks off."""
+        with self.open(method, path, body) as response:
+            while line := response.readline():
+                if not line.startswith(b"data: "):
+                    continue
+                data = line[6:].strip()
+                if data == b"[DONE]":
+                    return
+                yield json.loads(data)
+        raise CliError(REFUSED, "cannot go on: the answer broke off")
+
+    @staticmethod
+    def _why(response: http.client.HTTPResponse) -> str:
+        try:
+            return str(json.loads(response.read())["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            return f"cannot do that: the daemon answered {response.status}"

@@ -1,0 +1,50 @@
+"""Parses the command line and turns every failure into one line on stderr and its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from offgridd.cli import chat, state
+from offgridd.cli.client import Client, CliError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="offgrid", description="Talks to offgridd, which keeps this machine's models.")
+    top.add_argument("--host", help="host:port or the path of a Unix socket")
+    commands = top.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("status", help="what is declared, what runs, and why anything is not ready")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=state.status)
+    one = commands.add_parser("plan", help="what an edit would do, without doing it")
+    one.add_argument("file", type=Path)
+    one.set_defaults(run=state.plan)
+    one = commands.add_parser("check", help="whether a manifest is valid; needs no daemon")
+    one.add_argument("file", type=Path)
+    one.set_defaults(run=state.check)
+    one = commands.add_parser("schema", help="the manifest's JSON schema; needs no daemon")
+    one.set_defaults(run=state.schema)
+    one = commands.add_parser("run", help="chat with a model")
+    one.add_argument("model")
+    one.set_defaults(run=chat.run)
+    one = commands.add_parser("reload", help="read the manifest now")
+    one.add_argument("--wait", action="store_true", help="accepted for scripts: reload always waits for the verdict")
+    one.set_defaults(run=state.reload)
+    one = commands.add_parser("reconcile", help="look again now, and try again what failed")
+    one.add_argument("model", nargs="?")
+    one.set_defaults(run=state.reconcile)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(Client(args.host), args)
+    except CliError as error:
+        print(f"offgrid: {error}", file=sys.stderr)
+        return error.code
+    except BrokenPipeError:
+        return 0
+    return code

@@ -1,0 +1,1 @@
+"""Adapters: each is one door to the world, and foreign exceptions die here."""

@@ -1,0 +1,121 @@
+"""Local model files: find the one a source means, check its header, hash it, remember what was hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+import anyio.to_thread
+
+from offgridd.core.actions import Verify
+from offgridd.core.desired import FileSource, PackageSource, Source
+from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.observed import Identity, VerifiedFile
+from offgridd.effects.gguf import GgufError, open_regular, read_header
+
+_PIECE = 4 << 20  # bytes read at once
+
+
+def identity_of(stat: os.stat_result) -> Identity:
+    return Identity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+class Files:
+    """`roots` are the folders that `file` sources may lie in; `known` maps identities to sha256s hashed before."""
+
+    def __init__(self, roots: tuple[Path, ...], known: MutableMapping[Identity, str]) -> None:
+        self._roots, self._known = tuple(r.resolve() for r in roots), known
+
+    async def verify(self, action: Verify) -> VerifiedFile:
+        """The file of `action`, checked and hashed. Raises ActionFailed."""
+        return await anyio.to_thread.run_sync(self._verify, action, abandon_on_cancel=True)
+
+    async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
+        """The present identity of each path; None = gone or no regular file."""
+        return await anyio.to_thread.run_sync(lambda: {name: _look(path) for name, path in paths.items()})
+
+    def _verify(self, action: Verify) -> VerifiedFile:
+        path = self._resolve(action.source)
+        try:
+            fd = open_regular(path)
+        except GgufError as error:
+            raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
+        except OSError as error:
+            raise ActionFailed(_unreadable(path, error)) from error
+        try:
+            return self._check(action, path, fd)
+        except GgufError as error:
+            raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
+        except OSError as error:
+            raise ActionFailed(_unreadable(path, error)) from error
+        finally:
+            os.close(fd)
+
+    def _check(self, action: Verify, path: Path, fd: int) -> VerifiedFile:
+        before = identity_of(os.fstat(fd))
+        header = read_header(fd, before.size)
+        digest = self._known.get(before)
+        if digest is None:
+            digest = _sha256(fd)
+            if identity_of(os.fstat(fd)) != before:
+                text = f"cannot verify {path.name}: it changed while it was read"
+                raise ActionFailed(Failure("Verified", "FileChanging", text))
+            self._known[before] = digest
+        if action.sha256 is not None and action.sha256 != digest:
+            text = f"cannot use {path.name}: its sha256 is {digest}, the manifest wants {action.sha256}"
+            raise ActionFailed(Failure("Verified", "DigestMismatch", text))
+        return VerifiedFile(str(path), before, digest, header, action.key)
+
+    def _resolve(self, source: Source) -> Path:
+        match source:
+            case PackageSource(package, file):
+                return _in_package(package, file)
+            case FileSource(path):
+                real = Path(path).parent.resolve() / Path(path).name
+                if not any(real.is_relative_to(root) for root in self._roots):
+                    text = f"cannot use {path}: it is not under a store root; name its folder in OFFGRIDD_STORE_ROOTS"
+                    raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
+                return real
+            case _:
+                text = "cannot fetch hf sources: this version has no hub yet"
+                raise ActionFailed(Failure("Resolved", "NotSupportedYet", text, terminal=True))
+
+
+def _in_package(package: str, file: str) -> Path:
+    """A file that the package's RECORD lists; nothing of the package is imported."""
+    try:
+        listed = importlib.metadata.files(package)
+    except importlib.metadata.PackageNotFoundError:
+        text = f"cannot find the package {package}: it is not installed in {sys.prefix}; install it there"
+        raise ActionFailed(Failure("Resolved", "PackageNotInstalled", text)) from None
+    names = {str(f): f for f in listed or ()}
+    found = names.get(file) or next((f for n, f in names.items() if n == f"{package.replace('-', '_')}/{file}"), None)
+    if found is None:
+        text = f"cannot find {file} in the package {package}: its list of files has no such entry"
+        raise ActionFailed(Failure("Resolved", "FileNotInPackage", text))
+    return Path(os.path.normpath(found.locate()))
+
+
+def _look(path: str) -> Identity | None:
+    try:
+        return identity_of(os.stat(path, follow_symlinks=False))
+    except OSError:
+        return None
+
+
+def _unreadable(path: Path, error: OSError) -> Failure:
+    if isinstance(error, FileNotFoundError):
+        return Failure("Resolved", "FileNotFound", f"cannot find {path.name}: there is no such file")
+    return Failure("Verified", "Unreadable", f"cannot read {path.name}: {error.strerror}")
+
+
+def _sha256(fd: int) -> str:
+    digest, at = hashlib.sha256(), 0
+    while piece := os.pread(fd, _PIECE, at):
+        digest.update(piece)
+        at += len(piece)
+    return digest.hexdigest()

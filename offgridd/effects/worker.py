@@ -1,0 +1,209 @@
+"""One worker process: spawn, load, stream requests, tell how it ended. `effects.workers` keeps the set of them.
+
+Spawned from the main thread only: the kernel's parent-death signal fires when the spawning thread ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.abc
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from offgridd.core.actions import StartWorker
+from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.observed import Effective
+from offgridd.engine import wire
+
+LOAD_DEADLINE = 120.0  # seconds
+STDERR_TAIL = 8192  # bytes kept for the condition's message
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+
+
+def environment() -> dict[str, str]:
+    """A worker's environment: no token, nothing it does not need."""
+    kept = {k: os.environ[k] for k in _PASSED_ON if k in os.environ}
+    # The default spin count of libgomp makes threads collapse on a busy machine; a backtrace would start gdb.
+    return {"GOMP_SPINCOUNT": "500", "GGML_NO_BACKTRACE": "1", **kept}
+
+
+Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
+
+
+class WorkerProcess:
+    def __init__(self, worker: int, model: str, process: anyio.abc.Process, sock: anyio.abc.SocketStream) -> None:
+        self.id, self.model, self.ready, self.stopping = worker, model, False, False
+        self.idle = anyio.Event()  # set when it is stopping and its last request has ended
+        self._process, self._sock = process, sock
+        self._requests: dict[int, MemoryObjectSendStream[Answer]] = {}
+        self._write = anyio.Lock()
+        self._tail = bytearray()
+
+    @classmethod
+    async def spawn(cls, worker: int, model: str) -> WorkerProcess:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
+            try:
+                process = await anyio.open_process(
+                    argv, stdin=-3, stdout=-3, stderr=-1, env=environment(), start_new_session=True,
+                    pass_fds=[theirs.fileno()],
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                text = f"cannot start a worker: {error.strerror}"
+                raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
+        ours.setblocking(False)
+        return cls(worker, model, process, await anyio.abc.UNIXSocketStream.from_socket(ours))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def load(self) -> int:
+        return len(self._requests)
+
+    async def load_model(self, action: StartWorker) -> Effective:
+        """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
+        who = action.file.identity
+        spec = action.load
+        await self._send(
+            wire.Load(
+                action.file.path, (who.dev, who.inode, who.size, who.mtime_ns), spec.context, spec.parallel,
+                spec.threads, spec.chat_template, action.beside,
+            )
+        )  # fmt: skip
+        splitter = wire.Splitter()
+        try:
+            with anyio.fail_after(LOAD_DEADLINE):
+                while not (bodies := splitter.feed(await self._sock.receive())):
+                    pass
+        except TimeoutError:
+            text = f"cannot load the model: it took longer than {LOAD_DEADLINE:g} s"
+            raise ActionFailed(Failure("Loaded", "LoadTimeout", text)) from None
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            raise ActionFailed(await self.death()) from None
+        frame = wire.from_worker(bodies[0])
+        if isinstance(frame, wire.Loaded):
+            self.ready = True
+            return Effective(frame.context, frame.parallel, frame.threads, frame.template)
+        message = frame.message if isinstance(frame, wire.LoadFailed) else "cannot load the model: it answered nonsense"
+        raise ActionFailed(Failure("Loaded", "LoadFailed", self._with_tail(message)))
+
+    async def pump(self) -> None:
+        """Hands frames to their requests until the worker is gone; then ends each open one with an error."""
+        splitter = wire.Splitter()
+        try:
+            while True:
+                for body in splitter.feed(await self._sock.receive()):
+                    self._dispatch(wire.from_worker(body))
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, wire.WireError):
+            pass
+        finally:
+            self.ready = False
+            lost = "cannot finish the answer: the model's worker process ended; try again"
+            for request in list(self._requests):
+                self._dispatch(wire.Refused(request, 503, "worker_crashed", lost, retry_after=2))
+
+    async def drain_stderr(self) -> None:
+        """Reads what it prints for ever, so that no full pipe blocks it; keeps the tail."""
+        assert self._process.stderr is not None
+        async for chunk in self._process.stderr:
+            self._tail += chunk
+            del self._tail[:-STDERR_TAIL]
+
+    async def stream(self, chat: wire.Chat) -> AsyncIterator[Answer]:
+        """The answer's frames, the last one a Finish or Refused. Leaving early aborts the request."""
+        send, receive = anyio.create_memory_object_stream[Answer](math.inf)
+        self._requests[chat.id] = send
+        ended = False
+        try:
+            await self._send(chat)
+            frames: MemoryObjectReceiveStream[Answer] = receive
+            async for frame in frames:
+                ended = isinstance(frame, wire.Finish | wire.Refused)
+                yield frame
+                if ended:
+                    return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            lost = "cannot answer: the model's worker process ended; try again"
+            yield wire.Refused(chat.id, 503, "worker_crashed", lost, retry_after=2)
+        finally:
+            self._requests.pop(chat.id, None)
+            send.close()
+            receive.close()
+            if self.stopping and not self._requests:
+                self.idle.set()
+            if not ended:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                    await self._abort(chat.id)
+
+    async def stop(self, drain: float) -> None:
+        """Lets the open requests end within `drain` seconds, refuses what is left, ends the process."""
+        self.stopping = True
+        if not self._requests:
+            self.idle.set()
+        with anyio.move_on_after(drain):
+            await self.idle.wait()
+        text = "cannot finish the answer: the model's worker is being replaced or stopped; try again"
+        for request in list(self._requests):
+            self._dispatch(wire.Refused(request, 503, "worker_stopped", text, retry_after=2))
+        self.kill()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def death(self) -> Failure:
+        """Waits for its end and says how it came about."""
+        code = await self._process.wait()
+        if code >= 0:
+            return Failure(
+                "Loaded", "WorkerCrashed", self._with_tail(f"the worker process ended with exit code {code}")
+            )
+        name = signal.Signals(-code).name
+        return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process was ended by {name}"))
+
+    async def close(self) -> None:
+        self.kill()
+        await self._process.wait()
+        await self._sock.aclose()
+
+    def _with_tail(self, text: str) -> str:
+        lines = [x.strip() for x in self._tail.decode("utf-8", "replace").splitlines() if x.strip()]
+        printable = ["".join(c if c.isprintable() else "?" for c in x)[:200] for x in lines[-3:]]
+        return f"{text}: {' | '.join(printable)}" if printable else text
+
+    def _dispatch(self, frame: wire.FromWorker) -> None:
+        match frame:
+            case wire.Tokens(items):
+                for request, text, count in items:
+                    self._give(request, wire.Tokens(((request, text, count),)))
+            case wire.Admitted(request) | wire.Finish(request) | wire.Refused(request):
+                self._give(request, frame)
+
+    def _give(self, request: int, frame: Answer) -> None:
+        stream = self._requests.get(request)
+        if stream is not None:
+            try:
+                stream.send_nowait(frame)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                pass  # the client has gone; its Abort is on the way
+
+    async def _abort(self, request: int) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self._send(wire.Abort(request))
+
+    async def _send(self, frame: wire.Frame) -> None:
+        data = wire.encode(frame)
+        async with self._write:
+            await self._sock.send(data)

@@ -1,0 +1,88 @@
+"""The set of worker processes: what StartWorker and StopWorker do, and where a request goes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import anyio.abc
+
+from offgridd.core import events as ev
+from offgridd.core.actions import StartWorker, StopWorker
+from offgridd.core.errors import ActionFailed
+from offgridd.effects.worker import Answer, WorkerProcess
+from offgridd.engine import wire
+
+Emit = Callable[[ev.Event], None]
+
+
+class Workers:
+    """Processes live in `group`; `emit` hands events to the loop."""
+
+    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit) -> None:
+        self._group, self._emit = group, emit
+        self._all: dict[int, WorkerProcess] = {}
+        self._ids, self._requests = itertools.count(1), itertools.count(1)
+
+    async def start(self, action: StartWorker) -> None:
+        """Until it is ready or failed; every outcome is an event. Cancelled: the process is gone when it returns."""
+        try:
+            worker = await WorkerProcess.spawn(next(self._ids), action.model)
+        except ActionFailed as failed:
+            self._emit(ev.StartFailed(action.model, action.key, failed.failure))
+            return
+        self._all[worker.id] = worker
+        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key))
+        self._group.start_soon(worker.drain_stderr)
+        failure = None
+        try:
+            effective = await worker.load_model(action)
+            self._emit(ev.WorkerReady(action.model, worker.id, effective))
+            self._group.start_soon(self._supervise, worker)
+        except ActionFailed as failed:
+            failure = failed.failure
+        finally:
+            if not worker.ready:
+                with anyio.CancelScope(shield=True):
+                    await self._remove(worker)
+                self._emit(ev.WorkerExited(action.model, worker.id, failure))
+
+    def stop(self, action: StopWorker) -> None:
+        """Takes effect at once: new requests go elsewhere; the process ends within the drain time."""
+        worker = self._all.get(action.worker)
+        if worker is not None and not worker.stopping:
+            worker.stopping = True
+            self._group.start_soon(worker.stop, action.drain)
+
+    def serving(self, model: str) -> WorkerProcess | None:
+        """Where new requests of `model` go: the newest that is ready and not stopping."""
+        return next((w for w in reversed(self._all.values()) if w.model == model and w.ready and not w.stopping), None)
+
+    def stream(self, worker: WorkerProcess, chat: wire.Chat) -> AsyncIterator[Answer]:
+        return worker.stream(chat)
+
+    def next_request(self) -> int:
+        return next(self._requests)
+
+    async def drain(self, seconds: float) -> None:
+        """Ends them all, each within `seconds`."""
+        async with anyio.create_task_group() as group:
+            for worker in list(self._all.values()):
+                group.start_soon(worker.stop, seconds)
+
+    def kill_all(self) -> None:
+        for worker in self._all.values():
+            worker.kill()
+
+    async def _supervise(self, worker: WorkerProcess) -> None:
+        await worker.pump()
+        asked = worker.stopping
+        worker.kill()
+        failure = await worker.death()
+        await self._remove(worker)
+        self._emit(ev.WorkerExited(worker.model, worker.id, None if asked else failure))
+
+    async def _remove(self, worker: WorkerProcess) -> None:
+        await worker.close()
+        self._all.pop(worker.id, None)

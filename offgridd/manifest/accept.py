@@ -1,0 +1,181 @@
+"""The one door of the package: manifest text in, `Desired` out, or every problem that was found.
+
+The daemon's reload and `offgrid check` call it, in a thread. It reads nothing from disk and decides nothing about
+what is there: the same text gives the same answer on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from offgridd.core.desired import (
+    Desired,
+    FileSource,
+    HubSource,
+    LoadSpec,
+    ModelSpec,
+    PackageSource,
+    Sampling,
+    ServerSpec,
+    Source,
+)
+from offgridd.core.errors import ManifestError, Problem
+from offgridd.manifest import rules, sections, values
+from offgridd.manifest.builder import Budget
+from offgridd.manifest.merge import merge, origins
+from offgridd.manifest.nodes import MapNode, Path, Scalar, locate, plain
+from offgridd.manifest.problems import explain, missing_values, show
+from offgridd.manifest.yamltext import load
+
+MAX_PROBLEMS: Final = 20  # that are reported; the first in the text come first
+MAX_FRAGMENTS: Final = 1000
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """One file: `name` is what positions call it, `text` its bytes."""
+
+    name: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A manifest that is valid. `desired.generation` is 0: who knows the generation before sets it."""
+
+    desired: Desired
+    origins: Mapping[str, str]  # `models.qwen.context` -> `FILE:LINE`
+
+
+def accept(main: SourceText, fragments: Sequence[SourceText] = ()) -> Accepted:
+    """Read `main` with `fragments` (conf.d, in their order) laid over it. Raises ManifestError."""
+    sources = (main, *fragments)
+    root = merge(*_load(sources))
+    manifest, problems = _validate(root)
+    if manifest is None or problems:
+        order = {source.name: index for index, source in enumerate(sources)}
+        problems.sort(key=lambda problem: (order[problem.file], problem.line, problem.column))
+        raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
+    desired = _desired(manifest)
+    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
+
+
+def _load(sources: Sequence[SourceText]) -> tuple[MapNode, list[MapNode]]:
+    """Each file's document; a problem in one does not hide those in the others."""
+    if len(sources) > MAX_FRAGMENTS + 1:
+        message = f"cannot read {len(sources) - 1} conf.d files: the limit is {MAX_FRAGMENTS}; join some"
+        raise ManifestError((Problem("TooComplex", message, sources[0].name),))
+    budget = Budget()
+    documents: list[MapNode] = []
+    problems: list[Problem] = []
+    for source in sources:
+        try:
+            documents.append(load(source.name, source.text, budget))
+        except ManifestError as error:
+            problems.extend(error.problems)
+        if len(problems) >= MAX_PROBLEMS or budget.spent:
+            break
+    if problems:
+        raise ManifestError(tuple(problems))
+    return documents[0], documents[1:]
+
+
+def _validate(root: MapNode) -> tuple[sections.Manifest | None, list[Problem]]:
+    _check_version(root)
+    data: Any = plain(root)
+    problems = list(missing_values(root))
+    manifest = None
+    try:
+        manifest = sections.Manifest.model_validate(data)
+    except ValidationError as error:
+        problems.extend(explain(root, error))
+    for path, reason, message in rules.check(data, lambda path: _where(root, path)):
+        problems.append(Problem(reason, message, *locate(root, path)[0]))
+    return manifest, problems
+
+
+def _check_version(root: MapNode) -> None:
+    """Another version's keys are not ours to judge."""
+    entry = root.entries.get("apiVersion")
+    if entry is None or not isinstance(entry.value, Scalar):
+        return
+    found = entry.value
+    if isinstance(found.value, str) and found.value != sections.API_VERSION:
+        message = f"cannot read apiVersion {show(found.text)}: this version reads {sections.API_VERSION}; write that"
+        raise ManifestError((Problem("UnsupportedVersion", message, *found.mark),))
+
+
+def _where(root: MapNode, path: Path) -> str:
+    mark, _ = locate(root, path)
+    return f"{mark.file}:{mark.line}"
+
+
+def _desired(manifest: sections.Manifest) -> Desired:
+    defaults = manifest.defaults.given()
+    models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
+    return Desired(server=ServerSpec(**manifest.server.given()), models=models)
+
+
+def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> ModelSpec:
+    given = {**defaults, **model.given()}
+    parts = {
+        "name": name,
+        "source": _source(model.source, given),
+        "load": _pick(LoadSpec, given),
+        "sampling": _pick(Sampling, given),
+    }
+    return _pick(ModelSpec, {**given, **parts})
+
+
+def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:
+    names = (field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in names if name in given})
+
+
+def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
+    file = source.file
+    if source.hf is not None:
+        inner = values.inner_path(file) if file is not None else None
+        quant = given.get("quant") if file is None else None  # a default for all does not choose twice
+        asked = None if quant == "auto" else quant
+        return HubSource(source.hf, inner, source.revision, asked, given.get("max_size"))
+    if file is None:
+        raise AssertionError("rules let a source without a file pass")
+    if source.package is not None:
+        return PackageSource(source.package, values.inner_path(file))
+    return FileSource(values.host_path(file))
+
+
+def _digest(desired: Desired) -> str:
+    """The sha256 of the content, defaults included.
+
+    Model by model and each template hashed once: a template in `defaults` stands in all of them.
+    """
+    digest = hashlib.sha256(_canonical(sections.API_VERSION, desired.server))
+    templates: dict[str, str] = {}
+    for spec in desired.models.values():
+        template = spec.load.chat_template
+        if template is not None:
+            hashed = templates.setdefault(template, "") or hashlib.sha256(template.encode()).hexdigest()
+            templates[template] = hashed
+            spec = dataclasses.replace(spec, load=dataclasses.replace(spec.load, chat_template=hashed))
+        digest.update(_canonical(type(spec.source).__name__, spec))
+    return digest.hexdigest()
+
+
+def _canonical(*parts: object) -> bytes:
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_shallow).encode() + b"\n"
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    """One dataclass for JSON, which asks again for those inside: `asdict` would copy all of them first."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -1,0 +1,130 @@
+"""What one field alone cannot tell: sources and their paths, aliases that collide, addresses that need care.
+
+`accept` calls it on the merged text, valid or not, so that all problems are reported at once. What has the wrong
+type is passed over here: the schema reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from offgridd.manifest import values
+from offgridd.manifest.nodes import Path
+from offgridd.manifest.problems import show
+
+Where = Callable[[Path], str]  # "FILE:LINE" of a path
+_HUB_ONLY: Final = ("quant", "max_size")
+
+
+class Finding(NamedTuple):
+    path: Path
+    reason: str
+    message: str
+
+
+def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
+    """All findings about the merged manifest `data`."""
+    yield from _addresses(_map(data, "server"))
+    models = _map(data, "models")
+    for name in models:
+        model = _map(models, name)
+        yield from _source(("models", name, "source"), model)
+    yield from _aliases(models, where)
+
+
+def _map(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    found = parent.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(parent: dict[str, Any], key: str) -> Iterator[tuple[int, str]]:
+    found = parent.get(key)
+    for index, entry in enumerate(found if isinstance(found, list) else ()):
+        if isinstance(entry, str):
+            yield index, entry
+
+
+def _addresses(server: dict[str, Any]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, text in _texts(server, "listen"):
+        path: Path = ("server", "listen", index)
+        try:
+            found = values.address(text)
+        except ValueError:
+            continue
+        if str(found) in seen:
+            yield Finding(path, "InvalidValue", f"cannot listen on {show(text)} twice; remove one of them")
+        seen.add(str(found))
+        if not found.loopback and server.get("insecure") is not True:
+            message = (
+                f"cannot listen on {show(text)}: it is reachable from other machines and the API asks for no key; "
+                "listen on 127.0.0.1, or say 'insecure: true' under server"
+            )
+            yield Finding(path, "InsecureListen", message)
+
+
+def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
+    source = model.get("source")
+    if not isinstance(source, dict) or not all(isinstance(value, str) for value in source.values()):
+        return
+    kinds = [key for key in ("package", "hf") if key in source]
+    if len(kinds) == 2:
+        message = "cannot use a source with both 'package' and 'hf': a file has one origin; remove one"
+        yield Finding((*path, "hf"), "ConflictingFields", message)
+        return
+    if not kinds and "file" not in source:
+        message = "cannot use this source: it names nothing; write 'package' with 'file', 'file' or 'hf'"
+        yield Finding(path, "MissingField", message)
+        return
+    if kinds == ["package"] and "file" not in source:
+        message = "cannot use this source: a package holds many files; add 'file', the path inside the package"
+        yield Finding(path, "MissingField", message)
+    if kinds == ["hf"]:
+        yield from _hub_choice(path, model, source)
+    else:
+        misplaced = [(*path, "revision")] if "revision" in source else []
+        misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
+        yield from map(_hub_only, misplaced)
+    yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
+
+
+def _hub_only(path: Path) -> Finding:
+    message = (
+        f"cannot use '{path[-1]}' here: it chooses among a repository's files, and this source is no 'hf'; remove it"
+    )
+    return Finding(path, "ConflictingFields", message)
+
+
+def _hub_choice(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[Finding]:
+    if "file" in source and "quant" in model:
+        message = "cannot use 'quant' beside the source's 'file': both choose the file; remove one"
+        yield Finding((*path[:-1], "quant"), "ConflictingFields", message)
+    revision = source.get("revision", "")
+    if ".." in revision:
+        message = f"cannot use the revision {show(revision)}: it has '..' in it; write a commit, tag or branch"
+        yield Finding((*path, "revision"), "InvalidValue", message)
+
+
+def _file_path(path: Path, source: dict[str, Any], read: Callable[[str], str]) -> Iterator[Finding]:
+    if "file" in source:
+        try:
+            read(source["file"])
+        except ValueError as error:
+            yield Finding(path, "PathNotAllowed", f"cannot use the file {show(source['file'])}: it {error}")
+
+
+def _aliases(models: dict[str, Any], where: Where) -> Iterator[Finding]:
+    owners: dict[str, Path] = {name: ("models", name) for name in models}
+    for name in models:
+        for index, alias in _texts(_map(models, name), "aliases"):
+            path: Path = ("models", name, "aliases", index)
+            first = owners.setdefault(alias, path)
+            if first is path:
+                continue
+            what = "the name" if len(first) == 2 else "an alias"
+            message = (
+                f"cannot use the alias {show(alias)} at {where(path)}: it is {what} of model {show(str(first[1]))} "
+                f"at {where(first)}; choose another"
+            )
+            yield Finding(path, "DuplicateAlias", message)

@@ -1,0 +1,220 @@
+"""The manifest's format `offgridd/v1`: sections, fields, types and ranges, each with its description.
+
+`accept` validates with it, `jsonschema` documents it. One field is judged alone here; what needs two is in `rules`.
+A field stands here only when this version honours it; what is only planned goes into its section's `not_yet`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from offgridd.core.desired import DEFAULT_CONTEXT, DEFAULT_LISTEN, LoadSpec
+from offgridd.manifest import values
+
+API_VERSION: Final = "offgridd/v1"
+CHANGE: Final = "x-offgridd-change"  # in the JSON schema: what an edit of the field costs
+MAX_TEMPLATE: Final = 256 * 1024
+MAX_STOPS: Final = 16
+MAX_INT32: Final = 2**31 - 1
+MAX_DRAIN_HOURS: Final = 168
+
+
+def _read_size(value: object) -> object:
+    try:
+        return values.size(value) if isinstance(value, str) else value
+    except ValueError:
+        raise PydanticCustomError("WrongType", values.WANTED_SIZE) from None
+
+
+def _read_duration(value: object) -> float:
+    try:
+        seconds = values.duration(value if isinstance(value, str) else "")
+    except ValueError:
+        raise PydanticCustomError("WrongType", values.WANTED_DURATION) from None
+    if seconds > MAX_DRAIN_HOURS * 3600:
+        raise PydanticCustomError("InvalidValue", f"a duration of at most {MAX_DRAIN_HOURS}h")
+    return seconds
+
+
+_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 1}]}
+Size = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_SIZE_SCHEMA)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_read_duration),
+    WithJsonSchema({"type": "string", "pattern": values.DURATION}),
+]
+Address = Annotated[str, AfterValidator(lambda text: str(values.address(text)))]
+Host = Annotated[str, AfterValidator(values.host_name)]
+Name = Annotated[str, Field(pattern=values.NAME)]
+Alias = Annotated[str, Field(pattern=values.ALIAS)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _field(change: str, default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={CHANGE: change}, **limits)
+
+
+def live(default: Any, description: str, **limits: Any) -> Any:
+    """Takes effect at once, on the next request."""
+    return _field("live", default, description, **limits)
+
+
+def reload(default: Any, description: str, **limits: Any) -> Any:
+    """Needs a new worker for the model."""
+    return _field("reload", default, description, **limits)
+
+
+def verify(default: Any, description: str, **limits: Any) -> Any:
+    """Has the file found and hashed again; the worker changes when the bytes do."""
+    return _field("verify", default, description, **limits)
+
+
+class Section(BaseModel):
+    """A map of the manifest. Keys that it does not know are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    not_yet: ClassVar[frozenset[str]] = frozenset()
+
+    def given(self) -> dict[str, Any]:
+        """What the file says, without defaults; lists as tuples."""
+        found = ((name, getattr(self, name)) for name in self.model_fields_set)
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in found}
+
+
+class Server(Section):
+    """How the daemon serves."""
+
+    not_yet = frozenset({"memory", "keys"})
+
+    listen: list[Address] = live(
+        [DEFAULT_LISTEN],
+        "Addresses of the API, as host:port or [v6]:port. A new one is bound before an old one is closed.",
+        min_length=1,
+        max_length=16,
+    )
+    allowed_hosts: list[Host] = live(
+        [], "Names that a request's Host header may have, besides loopback names and bound addresses.", max_length=64
+    )
+    insecure: bool = live(False, "Allow addresses beyond loopback although the API asks for no key.")
+    ready: Literal["listening", "settled", "preloaded"] = live(
+        "settled",
+        "When the service counts as started: its socket listens; every preload model is Ready, waits for the network "
+        "or has failed; or every preload model is Ready.",
+    )
+    undeclared: Literal["serve", "refuse"] = live(
+        "serve", "Whether files that were pulled but not declared are served by their name."
+    )
+    offline: bool = live(False, "Make no request to any hub; what is missing stays missing.")
+    suspend: bool = live(False, "Freeze all changes and go on serving; crashed workers are still restarted.")
+
+
+class Store(Section):
+    """Where fetched files are kept. Nothing can be set in this version."""
+
+    not_yet = frozenset({"max_total", "min_free", "rate", "connections", "min_rate", "prune", "grace", "allow_empty"})
+
+
+class Source(Section):
+    """Where the file is: `package` with `file`, `file` alone, or `hf`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["package", "file"], "properties": {"hf": False, "revision": False}},
+                {"required": ["file"], "properties": {"package": False, "hf": False, "revision": False}},
+                {"required": ["hf"], "properties": {"package": False}},
+            ]
+        }
+    )
+    not_yet = frozenset({"url"})
+
+    package: str | None = verify(
+        None, "An installed Python package that holds the file, in the daemon's environment.", pattern=values.PACKAGE
+    )
+    hf: str | None = verify(None, "A Hugging Face repository, as owner/repo.", pattern=values.REPO)
+    file: str | None = verify(
+        None,
+        "The file: alone an absolute path of this host; with `package` or `hf` a path inside it. "
+        "Host and package files are used in place, never copied.",
+        min_length=1,
+    )
+    revision: str | None = verify(
+        None, "A commit, tag or branch of the `hf` repository. Default: its main branch.", pattern=values.REVISION
+    )
+
+
+class Sampling(Section):
+    """What a request gets where it is silent."""
+
+    temperature: float | None = live(None, "0 is greedy; higher is more varied.", ge=0, le=2)
+    top_p: float | None = live(None, "Keep the likeliest tokens that reach this probability together.", gt=0, le=1)
+    top_k: int | None = live(None, "Keep this many of the likeliest tokens; 0 is off.", ge=0, le=1_000_000)
+    min_p: float | None = live(None, "Drop tokens below this share of the likeliest one's probability.", ge=0, le=1)
+    repeat_penalty: float | None = live(None, "Above 1 makes tokens that occurred less likely.", gt=0, le=2)
+    presence_penalty: float | None = live(None, "Taken once from each token that occurred.", ge=-2, le=2)
+    frequency_penalty: float | None = live(None, "Taken from a token for each time it occurred.", ge=-2, le=2)
+    seed: int | None = live(None, "Seed of the random choice.", ge=0, le=2**32 - 1)
+    max_tokens: int | None = live(None, "The longest answer, in tokens.", ge=1, le=MAX_INT32)
+    stop: list[Stop] = live([], "Texts that end an answer.", max_length=MAX_STOPS)
+
+
+class Loading(Section):
+    """How a model is chosen, loaded and replaced."""
+
+    quant: str | None = verify(
+        None, "`hf` only: the quantisation to choose, such as Q4_K_M; auto lets offgridd choose.", pattern=values.QUANT
+    )
+    max_size: Size | None = verify(None, "`hf` only: the most that all files of the model may take together.")
+    preload: bool = live(True, "Load at once, not at the first request.")
+    context: int | None = reload(
+        None,
+        f"Tokens that one request may use. Default: what the model was trained for, at most {DEFAULT_CONTEXT}.",
+        ge=1,
+        le=MAX_INT32,
+    )
+    parallel: int = reload(LoadSpec().parallel, "Requests at once.", ge=1, le=255)
+    threads: int | None = reload(None, "Processor threads. Default: the engine's choice.", ge=1, le=1024)
+    chat_template: str | None = reload(
+        None, "Jinja text that replaces the chat template in the file.", min_length=1, max_length=MAX_TEMPLATE
+    )
+    drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests.")
+    suspend: bool = live(False, "Freeze changes of the model and go on serving it; a crash is still repaired.")
+
+
+class Defaults(Sampling, Loading):
+    """Fields that each model has unless it says otherwise."""
+
+    not_yet = frozenset(
+        {"kv_cells", "deterministic", "cache", "priority", "pin", "idle_unload", "benchmark"}
+        | {"updates", "check_every", "endpoint", "token"}
+    )
+
+
+class Model(Defaults):
+    """One model. Besides these it has all fields of `defaults`, and what stands here wins."""
+
+    source: Source = verify(..., "Where the file is.")
+    sha256: str | None = verify(
+        None, "What the file's content must hash to; another file is never loaded.", pattern=values.SHA256
+    )
+    aliases: list[Alias] = live([], "Other names that requests may use.", max_length=32)
+    description: str = live("", "Free text for people, shown with the model.", max_length=1024)
+
+
+class Manifest(Section):
+    """What this machine's offgridd should run."""
+
+    not_yet = frozenset({"git"})
+
+    apiVersion: Literal["offgridd/v1"] = Field(description="The version of this format.")  # noqa: N815
+    server: Server = Field(default_factory=Server, description="How the daemon serves.")
+    store: Store = Field(
+        default_factory=Store, description="Where fetched files are kept. Nothing can be set in this version."
+    )
+    defaults: Defaults = Field(
+        default_factory=Defaults, description="Fields that each model has unless it says otherwise."
+    )
+    models: dict[Name, Model] = Field(description="The models by name. Write `models: {}` to declare none.")

@@ -1,0 +1,1 @@
+"""The one loop: wake, observe, plan, act, record."""

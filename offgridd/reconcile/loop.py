@@ -1,0 +1,140 @@
+"""The loop. It alone writes desired and observed; everybody else emits events or reads the snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import anyio
+import anyio.abc
+
+from offgridd.core import events as ev
+from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.desired import Desired
+from offgridd.core.errors import ActionFailed
+from offgridd.core.fold import fold, forget
+from offgridd.core.observed import Identity, Observed, VerifiedFile
+from offgridd.core.plan import plan
+
+RESYNC = 30.0  # seconds between looks at the verified files
+
+
+class FilesPort(Protocol):
+    async def verify(self, action: Verify) -> VerifiedFile: ...
+    async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]: ...
+
+
+class WorkersPort(Protocol):
+    async def start(self, action: StartWorker) -> None: ...
+    def stop(self, action: StopWorker) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What others may read: never changed, replaced whole."""
+
+    desired: Desired = field(default_factory=Desired)
+    observed: Observed = field(default_factory=Observed)
+    observed_generation: int = 0  # the generation that the newest plan was made for
+
+
+@dataclass
+class Reconciler:
+    files: FilesPort
+    group: anyio.abc.TaskGroup
+    engine: str
+    changed: Callable[[Snapshot], None] = lambda _: None
+    clock: Callable[[], float] = time.monotonic
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    workers: WorkersPort | None = None
+
+    def __post_init__(self) -> None:
+        self._inbox: list[ev.Event | Desired] = []
+        self._wake = anyio.Event()
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._look_at = 0.0
+        self._waiters = anyio.Event()
+        self.snapshot = replace(self.snapshot, observed=replace(self.snapshot.observed, engine=self.engine))
+
+    def emit(self, event: ev.Event | Desired) -> None:
+        """Hands over an event or a new desired state; of several desired states only the newest counts."""
+        self._inbox.append(event)
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Looks at the files at the next pass, not at the next resync."""
+        self._look_at = 0.0
+        self._wake.set()
+
+    async def next_change(self) -> None:
+        await self._waiters.wait()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self._wake = anyio.Event()
+            wake_at = await self._pass()
+            if not self._inbox:
+                until = min(self._look_at, wake_at) if wake_at is not None else self._look_at
+                with anyio.move_on_after(max(0.0, until - self.clock())):
+                    await self._wake.wait()
+
+    async def _pass(self) -> float | None:
+        self._fold_inbox()
+        if self.clock() >= self._look_at:
+            await self._look()
+            self._fold_inbox()
+        desired = self.snapshot.desired
+        made = plan(desired, self.snapshot.observed, self.clock())
+        for name in made.cancel:
+            self._scopes[name].cancel()
+        for action in made.start:
+            if isinstance(action, StopWorker):
+                assert self.workers is not None
+                self.workers.stop(action)
+                self._apply(ev.WorkerStopping(action.model, action.worker))
+            else:
+                self._apply(ev.ActionStarted(action.model, action.key))
+                self._scopes[action.model] = anyio.CancelScope()
+                self.group.start_soon(self._act, action, self._scopes[action.model])
+        self._publish(replace(self.snapshot, observed_generation=desired.generation))
+        return made.wake_at
+
+    def _fold_inbox(self) -> None:
+        items, self._inbox = self._inbox, []
+        for item in items:
+            if isinstance(item, Desired):
+                self.snapshot = replace(self.snapshot, desired=item)
+            else:
+                self._apply(item)
+        self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
+
+    def _apply(self, event: ev.Event) -> None:
+        self.snapshot = replace(self.snapshot, observed=fold(self.snapshot.observed, event, self.clock()))
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.changed(snapshot)
+        waiters, self._waiters = self._waiters, anyio.Event()
+        waiters.set()
+
+    async def _look(self) -> None:
+        self._look_at = self.clock() + RESYNC
+        paths = {n: f.file.path for n, f in self.snapshot.observed.models.items() if f.file}
+        if paths:
+            for name, identity in (await self.files.look(paths)).items():
+                self._apply(ev.FileSeen(name, identity))
+
+    async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:
+        with scope:
+            if isinstance(action, StartWorker):
+                assert self.workers is not None
+                await self.workers.start(action)
+            else:
+                try:
+                    self.emit(ev.Verified(action.model, await self.files.verify(action)))
+                except ActionFailed as failed:
+                    self.emit(ev.VerifyFailed(action.model, action.key, failed.failure))
+        self.emit(ev.ActionEnded(action.model))
