@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
@@ -115,15 +116,14 @@ class Daemon:
             raise StartError(str(seen.problems[0]), EXIT_CONFIG)
         listeners = bind(intake.desired.server.listen)
         admin = bind_admin(settings.admin_socket)
-        servers = anyio.CancelScope()
 
         def context(*, admin: bool) -> Context:
             return Context(loop, workers, intake, status, admin, self.stopping.is_set)
 
         group.start_soon(loop.run)
         for sock in listeners:
-            group.start_soon(self._http, create_app(context(admin=False)), sock, servers)
-        group.start_soon(self._http, create_app(context(admin=True)), admin, servers)
+            group.start_soon(self._http, create_app(context(admin=False)), sock)
+        group.start_soon(self._http, create_app(context(admin=True)), admin)
         loop.emit(ev.Listening(True))
         group.start_soon(self._watch, intake)
         group.start_soon(self._tell_systemd, loop)
@@ -134,7 +134,7 @@ class Daemon:
         settings.admin_socket.unlink(missing_ok=True)
         group.cancel_scope.cancel()
 
-    async def _http(self, app: Quart, sock: socket.socket, scope: anyio.CancelScope) -> None:
+    async def _http(self, app: Quart, sock: socket.socket) -> None:
         config = Config()
         config.bind = [f"fd://{sock.fileno()}"]
         config.graceful_timeout = 1  # requests were drained before
@@ -144,14 +144,16 @@ class Daemon:
         await serve(app, config, shutdown_trigger=anyio.Event().wait)
 
     async def _watch(self, intake: Intake) -> None:
-        async for _ in watch.hints(self.settings.manifest, intake.report_watch):
-            await self._reload(intake)
+        path, identity = self.settings.manifest, await watch.settle(self.settings.manifest, None)
+        async for _ in watch.hints(path, intake.report_watch):
+            if await anyio.to_thread.run_sync(intake.differs):
+                identity = await watch.settle(path, identity)
+                await self._reload(intake)
 
     async def _reload(self, intake: Intake) -> None:
         seen = await intake.take()
-        if seen.changed or seen.problems:
-            log.info("manifest: generation %d%s", seen.generation, "".join(f"; {p}" for p in seen.problems[:1]))
-        if self._ready_sent and (seen.changed or seen.problems):
+        log.info("manifest: generation %d%s", seen.generation, "".join(f"; {p}" for p in seen.problems[:1]))
+        if self._ready_sent:
             self.notifier.reloading()
             refused = f"refused: {seen.problems[0]}; serving" if seen.problems else "serving"
             self.notifier.send("READY=1", f"STATUS={refused} generation {seen.generation}")
@@ -182,6 +184,7 @@ class Daemon:
 def run(settings: Settings, announce: Callable[[Snapshot], None] = lambda _: None) -> int:
     """The exit code."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of each event, ours decide
     try:
         anyio.run(Daemon(settings, announce).run)
     except* StartError as group:

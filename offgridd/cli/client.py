@@ -60,9 +60,10 @@ class Client:
             try:
                 one.connect()
             except PermissionError:
+                one.close()
                 self._hint = "; the admin socket is not open to you: use sudo or join its group"
             except (OSError, ValueError):
-                continue
+                one.close()
             else:
                 return one
         raise CliError(
@@ -73,14 +74,17 @@ class Client:
         """The answer, its body unread. Raises CliError for an error status."""
         connection = self._connect()
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+            connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
             response = connection.getresponse()
         except TimeoutError:
+            connection.close()
             raise CliError(TIMEOUT, f"cannot wait longer: no answer in {self._timeout:g} s") from None
         except (OSError, http.client.HTTPException) as error:
+            connection.close()
             raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
         if response.status >= 400 and response.status != 422:
-            raise CliError(REFUSED, self._why(response) + self._hint)
+            with response:
+                raise CliError(REFUSED, self._why(response) + self._hint)
         return response
 
     def json(self, method: str, path: str, body: bytes | None = None) -> Any:

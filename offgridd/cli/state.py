@@ -38,8 +38,8 @@ def _table(found: dict[str, Any]) -> None:
         ready = next(c for c in model["conditions"] if c["type"] == "Ready")
         effective = model["effective"] or {}
         pids = ",".join(str(w["pid"]) for w in model["workers"]) or "-"
-        print(f"{model['name']:<{width}}  Ready={ready['status']}  {ready['reason']}  context={effective.get('context', '-')}"
-              f"  pid={pids}")  # fmt: skip
+        context = effective.get("context", "-")
+        print(f"{model['name']:<{width}}  Ready={ready['status']}  {ready['reason']}  context={context}  pid={pids}")
         if ready["status"] != "True" and ready["message"]:
             print(f"{'':<{width}}  {ready['message']}")
 

@@ -14,6 +14,7 @@ import anyio
 from watchfiles import awatch
 
 TICK = 10.0  # seconds between looks when nothing is heard
+STILL = 0.5  # seconds without a change after which a file written in place counts as whole
 _HOPS = 40  # symlinks followed at most
 
 
@@ -47,6 +48,40 @@ def watch_set(path: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def concerns(manifest: Path, watched: dict[str, tuple[int, int]]) -> Callable[[object, str], bool]:
+    """Whether a changed path can change what the manifest says; its folders hold other files, our log perhaps."""
+    names = {manifest.name, *(Path(p).name for p in watched)}
+    conf = str(manifest.parent / "conf.d")
+
+    def concerned(_: object, path: str) -> bool:
+        return Path(path).name in names or path.startswith(conf) or os.path.islink(path)
+
+    return concerned
+
+
+async def settle(path: Path, before: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Waits until a file that is being written in place stands still; one that was renamed into place needs no wait.
+
+    `before` is the identity that was last read; the answer is the present one.
+    """
+    state = _state(path)
+    while state is not None and state[:2] == before:
+        await anyio.sleep(STILL)
+        after = _state(path)
+        if after == state:
+            break
+        state = after
+    return state[:2] if state else None
+
+
+def _state(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 async def hints(path: Path, report: Callable[[str], None]) -> AsyncIterator[None]:
     """Yields whenever the manifest may have changed; `report` hears why watching does not work ("" = it does)."""
     wait = 1.0
@@ -56,7 +91,7 @@ async def hints(path: Path, report: Callable[[str], None]) -> AsyncIterator[None
         conf = path.parent / "conf.d"
         places = [*watched, str(conf)] if conf.is_dir() else list(watched)
         try:
-            watching = awatch(*places, watch_filter=None, debounce=50, step=20, recursive=False,
+            watching = awatch(*places, watch_filter=concerns(path, watched), debounce=50, step=20, recursive=False,
                               rust_timeout=int(TICK * 1000), yield_on_timeout=True)  # fmt: skip
             report("")
             async for _ in watching:

@@ -16,7 +16,6 @@ from offgridd.core.observed import ManifestFacts
 from offgridd.manifest import SourceText, accept
 
 Files = Sequence[tuple[str, bytes]]
-SETTLE = 0.5  # seconds a file's content must stand still when it was not put there whole
 
 
 class StatePort(Protocol):
@@ -66,6 +65,13 @@ class Intake:
             return replace(seen, generation=desired.generation)
         return seen
 
+    def differs(self) -> bool:
+        """Whether the text is not the one that was read last (also when it can not be read)."""
+        try:
+            return self.read() != self._last
+        except OSError:
+            return True
+
     def report_watch(self, error: str) -> None:
         self._tell(replace(self._facts, watch_error=error))
 
@@ -75,6 +81,8 @@ class Intake:
         except OSError as error:
             text = f"cannot read the manifest: {error.strerror}; what was accepted before stays"
             problem = Problem("ManifestMissing", text, str(error.filename or "manifest"))
+            if self._facts.problems == (problem,):
+                return Seen(self._generation(), (problem,), changed=False)
             return self._refused((problem,), text)
         if files == self._last:
             return Seen(self._generation(), self._facts.problems, changed=False)
