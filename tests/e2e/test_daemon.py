@@ -151,7 +151,7 @@ def test_an_alias_is_live_and_a_context_reloads_behind_a_running_stream(rig: Rig
 def test_a_bad_edit_changes_nothing_and_is_said(rig: Rig) -> None:
     (pid,) = rig.pids()
     rig.manifest.write_text("models: [")
-    accepted = until(lambda: next(c for c in rig.status()["conditions"] if c["status"] == "False"))
+    accepted = until(lambda: next((c for c in rig.status()["conditions"] if c["status"] == "False"), None))
     assert (accepted["type"], accepted["reason"]) == ("Accepted", "ParseError")
     assert f"{rig.manifest}:" in accepted["message"]
     assert rig.pids() == [pid]
