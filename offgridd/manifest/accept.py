@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ from offgridd.manifest.problems import explain, missing_values, show
 from offgridd.manifest.yamltext import load
 
 MAX_PROBLEMS: Final = 20  # that are reported; the first in the text come first
+MAX_EXPLAINED: Final = 1000  # that are looked at for those, so that a file of nonsense is refused as soon as any
 MAX_FRAGMENTS: Final = 1000
 
 _T = TypeVar("_T")
@@ -97,7 +99,7 @@ def _validate(root: MapNode) -> tuple[sections.Manifest | None, list[Problem]]:
     try:
         manifest = sections.Manifest.model_validate(data)
     except ValidationError as error:
-        problems.extend(explain(root, error))
+        problems.extend(islice(explain(root, error), MAX_EXPLAINED))
     for path, reason, message in rules.check(data, lambda path: _where(root, path)):
         problems.append(Problem(reason, message, *locate(root, path)[0]))
     return manifest, problems

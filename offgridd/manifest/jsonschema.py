@@ -86,10 +86,9 @@ def _tidy(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if key != "title" and (key, value) != ("default", None)}
-    choices = [choice for choice in kept.get("anyOf", ()) if choice != {"type": "null"}]
-    if len(choices) == 1:
-        del kept["anyOf"]
-        kept = {**choices[0], **kept}
+    choices = [choice for choice in kept.pop("anyOf", ()) if choice != {"type": "null"}]
+    if choices:
+        kept = {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), **kept}
     return {key: _tidy(value) for key, value in kept.items()}
 
 

@@ -74,6 +74,8 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         yield Finding((*path, "hf"), "ConflictingFields", message)
         return
     if not kinds and "file" not in source:
+        if source.keys() - {"revision"}:  # one that is unknown or refused: probably the origin, misspelt
+            return
         message = "cannot use this source: it names nothing; write 'package' with 'file', 'file' or 'hf'"
         yield Finding(path, "MissingField", message)
         return

@@ -51,7 +51,7 @@ class Cursor:
         return int(self.scalar("<Q", 8))
 
     def fits(self, count: int, width: int, what: str) -> None:
-        """Refuse `count` things of at least `width` bytes, declared just before `pos`, if the file can not hold them."""
+        """Refuse `count` things of at least `width` bytes, declared just before `pos`, that do not fit the file."""
         if count >= IMPLAUSIBLE:
             raise malformed(self.pos - 8, f"{what} {count} is impossible")
         end = self.pos + count * width
@@ -70,13 +70,13 @@ class Cursor:
         while count:
             at = self._ready(8)
             buffer, last = self._buffer, len(self._buffer) - 8
-            done = length = 0
-            for done in range(1, count + 1):
+            length = 0
+            while count:
                 length = unpack(buffer, at)[0]
                 at += 8 + length
+                count -= 1
                 if at > last:
                     break
-            count -= done
             self.pos = self._base + at - length
             self.fits(length, 1, "string length")
             self.skip(length)
@@ -84,7 +84,7 @@ class Cursor:
     def _ready(self, count: int) -> int:
         """Make `count` bytes from `pos` on available; their index in the buffer."""
         at = self.pos - self._base
-        if 0 <= at and at + count <= len(self._buffer):
+        if at >= 0 and at + count <= len(self._buffer):
             return at
         end = self.pos + count
         if end > self.size:

