@@ -19,7 +19,7 @@ def main() -> int:
         listen, model = snapshot.desired.server.listen[0], next(iter(snapshot.desired.models))
         body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
         print(f"\nREADY at http://{listen}/v1 - try, in another terminal:")
-        print(f"  curl http://{listen}/v1/chat/completions -d '{body}'")
+        print(f"  curl --json '{body}' http://{listen}/v1/chat/completions")
         print(f"  .venv/bin/offgrid --host {socket.relative_to(ROOT)} run {model}\n", flush=True)
 
     settings = Settings(manifest=ROOT / "examples" / "quickstart.yaml", state_dir=place / "state", admin_socket=socket)
