@@ -1,0 +1,101 @@
+"""What a request may say: strict JSON, every number in its range, nothing promised that is not done."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from offgridd.api.app import host_allowed
+from offgridd.api.body import parse
+from offgridd.api.chat import parse_chat
+from offgridd.core.desired import Desired, Sampling
+from offgridd.core.errors import RequestRefused
+
+GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'"x"',
+        b"null",
+        b"{} x",
+        b"\xef\xbb\xbf{}",
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":1,"a":2}',
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":' + b"[" * 100_000,
+        b'{"a":' + b"9" * 6000 + b"}",
+        '{"a":1}'.encode("utf-16"),
+    ],
+)
+def test_bad_json_is_refused(data: bytes) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        parse(data)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_refused(data: bytes) -> None:
+    with contextlib.suppress(RequestRefused):  # any other exception fails the test
+        assert isinstance(parse(data), dict)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"model": ""}, "model"),
+        ({"model": 5}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "hacker", "content": ""}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 2**63}, "max_tokens"),
+        ({"max_tokens": 3.7}, "max_tokens"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_k": 2**40}, "top_k"),
+        ({"seed": -1}, "seed"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": [5]}, "stop"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"tools": [{}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"grammer": "x"}, "grammer"),
+    ],
+)
+def test_a_bad_value_names_its_parameter(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        parse_chat({**GOOD, **change})
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_the_request_wins_over_the_manifest_over_the_default() -> None:
+    made = parse_chat({**GOOD, "temperature": 0, "top_p": None, "n": 1, "user": "u"})
+    sampling = made.sampling(Sampling(temperature=0.7, top_p=0.5))
+    assert (sampling.temperature, sampling.top_p, sampling.min_p) == (0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:11611", "127.0.0.1:80", "[::1]:11611", "127.9.9.9"])
+def test_loopback_hosts_are_served(host: str) -> None:
+    assert host_allowed(host, Desired())
+
+
+@pytest.mark.parametrize(
+    "host", ["", "evil.example", "evil.example:11611", "localhost.evil.example", "127.0.0.1.nip.io"]
+)
+def test_other_hosts_are_not(host: str) -> None:
+    assert not host_allowed(host, Desired())
