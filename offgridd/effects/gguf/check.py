@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from offgridd.core.observed import ModelHeader
-from offgridd.effects.gguf.types import MALFORMED, Array, Facts, GgufError, Kind, invalid, show
+from offgridd.effects.gguf.types import ARCHITECTURE, Array, Facts, Kind, invalid, show
 
 _INT32 = (1 << 31) - 1  # the engine keeps lengths in 32 bits and reads larger ones as negative
 _MOST_BLOCKS = 4_096  # the deepest models have about 130
@@ -45,15 +45,11 @@ def check_model(facts: Facts) -> ModelHeader:
 
 
 def _architecture(facts: Facts) -> str:
-    value = facts.values.get("general.architecture")
+    value = facts.values.get(ARCHITECTURE)
     if value is None:
         raise invalid("it does not say which architecture it has")
-    if not isinstance(value, str):
-        # Not a matter of taste: the format itself gives this key its type.
-        text = "cannot read the model's header: general.architecture is not a string; get the file again"
-        raise GgufError(MALFORMED, text)
-    if not _NAME.fullmatch(value):
-        raise invalid(f"{show(value)} cannot be the name of an architecture")
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise invalid(f"{show(str(value))} cannot be the name of an architecture")
     return value
 
 

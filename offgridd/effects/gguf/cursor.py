@@ -50,6 +50,13 @@ class Cursor:
     def u64(self) -> int:
         return int(self.scalar("<Q", 8))
 
+    def short_string(self, most: int, what: str) -> bytes:
+        """A string that is read whole."""
+        length = self.u64()
+        if length > most:
+            raise malformed(self.pos - 8, f"{what} {length} is over {most}")
+        return self.take(length)
+
     def fits(self, count: int, width: int, what: str) -> None:
         """Refuse `count` things of at least `width` bytes, declared just before `pos`, that do not fit the file."""
         if count >= IMPLAUSIBLE:

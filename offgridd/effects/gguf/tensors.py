@@ -1,0 +1,81 @@
+"""Walks the table of tensors in a GGUF header; used by `reader`, after the keys.
+
+It must never read tensor data, and must find every number in the table possible before the engine computes with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offgridd.effects.gguf.types import (
+    ALIGNMENT,
+    INT64,
+    MAX_DIMS,
+    MAX_NAME,
+    TENSOR_TYPES,
+    Facts,
+    malformed,
+    show,
+    truncated,
+)
+
+if TYPE_CHECKING:
+    from offgridd.effects.gguf.cursor import Cursor
+
+_DEFAULT_ALIGNMENT = 32
+
+
+def read_tensors(cursor: Cursor, count: int, facts: Facts) -> None:
+    """Check `count` tensors. The engine wants their data packed in the table's order, so that no two can overlap."""
+    declared = facts.values.get(ALIGNMENT)
+    alignment = declared if isinstance(declared, int) else _DEFAULT_ALIGNMENT
+    seen: set[bytes] = set()
+    end = packed = 0  # counted from the start of the data: where it ends so far, and where the next one begins
+    for _ in range(count):
+        at = cursor.pos
+        name = cursor.short_string(MAX_NAME, "tensor name length")
+        if name in seen:
+            raise malformed(at, f"there is a second tensor {show(name)}")
+        seen.add(name)
+        size = _tensor_bytes(cursor, name, facts)
+        offset = cursor.u64()
+        if offset != packed:
+            raise malformed(cursor.pos - 8, f"tensor {show(name)} has its data at {offset}, not at {packed}")
+        end, facts.tensor_bytes = packed + size, facts.tensor_bytes + size
+        packed = _pad(end, alignment)
+        if packed >= INT64:
+            raise malformed(at, f"the tensors up to {show(name)} are larger than any file")
+    needed = _pad(cursor.pos, alignment) + end if count else cursor.pos
+    if needed > cursor.size:
+        raise truncated(needed, cursor.size)
+
+
+def _tensor_bytes(cursor: Cursor, name: bytes, facts: Facts) -> int:
+    """Read the shape and type of a tensor; how much data it has."""
+    at = cursor.pos
+    rank = cursor.u32()
+    if rank > MAX_DIMS:
+        raise malformed(at, f"tensor {show(name)} has {rank} dimensions, at most {MAX_DIMS} are possible")
+    shape = [cursor.u64() for _ in range(rank)]
+    row = shape[0] if shape else 1
+    elements = 1
+    for dim in shape:
+        elements *= max(dim, 1)  # a zero must not hide an impossible dimension beside it
+    if elements >= INT64:
+        raise malformed(at, f"tensor {show(name)} has more elements than any file could hold")
+    kind = cursor.i32()
+    block, width = TENSOR_TYPES.get(kind, (0, 0))
+    if not block:
+        raise malformed(cursor.pos - 4, f"tensor {show(name)} has the unknown or removed type {kind}")
+    if row % block:
+        raise malformed(at, f"tensor {show(name)} has rows of {row} elements, its type wants a multiple of {block}")
+    if 0 in shape:
+        facts.empty_tensor = facts.empty_tensor or show(name)
+        return 0
+    if name == b"token_embd.weight":
+        facts.embedding_row = row
+    return elements // block * width
+
+
+def _pad(size: int, alignment: int) -> int:
+    return (size + alignment - 1) // alignment * alignment
