@@ -13,12 +13,13 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
 
-from offgridd.api.app import Context, create_app, is_ready
+from offgridd.api.app import create_app
+from offgridd.api.context import Context
+from offgridd.api.control import is_ready
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.effects import source, watch
@@ -110,7 +111,7 @@ class Daemon:
         loop = Reconciler(Files(settings.store_roots, state.inventory), group, engine_build(), status.update)
         workers = Workers(group, loop.emit)
         loop.workers = workers
-        intake = Intake(lambda: source.read(settings.manifest).files, state, loop.emit)
+        intake = Intake(lambda: source.read(settings.manifest), state, loop.emit)
         seen = await intake.start()
         if intake.desired is None:
             raise StartError(str(seen.problems[0]), EXIT_CONFIG)
@@ -121,32 +122,35 @@ class Daemon:
             return Context(loop, workers, intake, status, admin, self.stopping.is_set)
 
         group.start_soon(loop.run)
-        for sock in listeners:
-            group.start_soon(self._http, create_app(context(admin=False)), sock)
-        group.start_soon(self._http, create_app(context(admin=True)), admin)
-        loop.emit(ev.Listening(True))
         group.start_soon(self._watch, intake)
         group.start_soon(self._tell_systemd, loop)
         group.start_soon(self._signals, intake)
-        await self.stopping.wait()
-        self.notifier.send("STOPPING=1", "STATUS=draining")
-        await workers.drain(DRAIN)
+        loop.emit(ev.Listening(True))
+        closing = anyio.Event()
+        async with anyio.create_task_group() as servers:
+            for sock in listeners:
+                servers.start_soon(self._http, create_app(context(admin=False)), sock, closing)
+            servers.start_soon(self._http, create_app(context(admin=True)), admin, closing)
+            await self.stopping.wait()
+            self.notifier.send("STOPPING=1", "STATUS=draining")
+            await workers.drain(DRAIN)
+            closing.set()  # they send what is left and end by themselves: cancelling them would lose it
         settings.admin_socket.unlink(missing_ok=True)
         group.cancel_scope.cancel()
 
-    async def _http(self, app: Quart, sock: socket.socket) -> None:
+    async def _http(self, app: Quart, sock: socket.socket, closing: anyio.Event) -> None:
         config = Config()
         config.bind = [f"fd://{sock.fileno()}"]
-        config.graceful_timeout = 1  # requests were drained before
+        config.graceful_timeout = 2  # seconds to send the last bytes; requests were drained before
         config.include_server_header = False
         config.accesslog = None
         config.errorlog = log
-        await serve(app, config, shutdown_trigger=anyio.Event().wait)
+        await serve(app, config, shutdown_trigger=closing.wait)
 
     async def _watch(self, intake: Intake) -> None:
         path, identity = self.settings.manifest, await watch.settle(self.settings.manifest, None)
         async for _ in watch.hints(path, intake.report_watch):
-            if await anyio.to_thread.run_sync(intake.differs):
+            if await intake.differs():
                 identity = await watch.settle(path, identity)
                 await self._reload(intake)
 

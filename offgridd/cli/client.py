@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
 
 REFUSED, NO_DAEMON, TIMEOUT = 1, 3, 4
@@ -36,8 +37,8 @@ class UnixConnection(http.client.HTTPConnection):
 
 def socket_paths() -> list[Path]:
     given = os.environ.get("OFFGRIDD_ADMIN_SOCKET")
-    own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/offgridd-{os.geteuid()}") / "offgridd" / "admin.sock"
-    return [Path(given)] if given else [own, Path("/run/offgridd/admin.sock")]
+    usual = [folder / "admin.sock" for folder in (places.user_runtime(), places.SYSTEM_RUNTIME)]
+    return [Path(given)] if given else usual
 
 
 class Client:

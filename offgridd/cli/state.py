@@ -59,12 +59,14 @@ def plan(client: Client, args: argparse.Namespace) -> int:
 
 def check(_: Client, args: argparse.Namespace) -> int:
     from offgridd.core.errors import ManifestError
+    from offgridd.effects import source
     from offgridd.manifest import SourceText, accept
 
-    folder = args.file.parent / "conf.d"
-    parts = sorted(p for p in folder.glob("*.yaml") if p.name[0] != ".") if folder.is_dir() else []
     try:
-        found = accept(SourceText(str(args.file), _read(args.file)), [SourceText(str(p), _read(p)) for p in parts])
+        main, *fragments = [SourceText(name, text) for name, text in source.read(args.file)]
+        found = accept(main, fragments)
+    except OSError as error:
+        raise CliError(REFUSED, f"cannot read {error.filename}: {error.strerror}") from None
     except ManifestError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return REFUSED

@@ -26,7 +26,6 @@ class StartWorker:
     file: VerifiedFile
     load: LoadSpec
     key: str
-    beside: bool  # other workers of the model are serving: load gently
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 DEFAULT_LISTEN = "127.0.0.1:11611"
@@ -115,17 +116,22 @@ class Desired:
         return tuple(m for m in self.models.values() if name in m.aliases)
 
 
+# The keys below are asked for at every pass of the loop, for every model; specs are immutable, so once is enough.
+
+
 def stable_key(*parts: object) -> str:
     """A short name for plain data: 16 hex digits of the sha256 of its canonical JSON."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=8192)
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again. Where it comes from and its declared sha256."""
     return stable_key(type(spec.source).__name__, asdict(spec.source), spec.sha256)
 
 
+@lru_cache(maxsize=8192)
 def load_key(spec: ModelSpec, file_sha256: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
     return stable_key(file_sha256, asdict(spec.load), engine)

@@ -64,7 +64,6 @@ class Effective:
     parallel: int
     threads: int
     template: str | None  # why chat templates can not be used, None = they can
-    gpu_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

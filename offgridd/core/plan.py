@@ -83,7 +83,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str, *, frozen: bo
         return _stops(spec.name, facts, keep=None, drain=spec.drain)
     if mine is not None:
         return []
-    return [StartWorker(spec.name, file, spec.load, key, beside=facts.serving() is not None)]
+    return [StartWorker(spec.name, file, spec.load, key)]
 
 
 def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float) -> list[Action]:

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
 LIMIT = (1 << 20) + 1  # bytes of one file: one more than is accepted, so that too long is seen
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """The files' names and contents, the manifest first."""
-
-    files: tuple[tuple[str, bytes], ...]
-
-    @property
-    def digest(self) -> str:
-        whole = hashlib.sha256()
-        for name, text in self.files:
-            whole.update(f"{name}\0{len(text)}\0".encode() + text)
-        return whole.hexdigest()
-
-
-def read(path: Path) -> Texts:
-    """Raises OSError when the manifest or a fragment can not be read."""
+def read(path: Path) -> tuple[tuple[str, bytes], ...]:
+    """The files' names and contents, the manifest first, fragments in byte order. Raises OSError."""
     folder = path.parent / "conf.d"
-    fragments = (
-        sorted(p for p in folder.iterdir() if p.name.endswith(".yaml") and p.name[0] != ".") if folder.is_dir() else []
-    )
-    files = []
-    for one in (path, *fragments):
-        with open(one, "rb") as file:
-            files.append((str(one), file.read(LIMIT)))
-    return Texts(tuple(files))
+    listed = os.listdir(folder) if folder.is_dir() else []
+    names = sorted((n for n in listed if n.endswith(".yaml") and n[0] != "."), key=os.fsencode)
+    return tuple((str(one), _bytes(one)) for one in (path, *(folder / n for n in names)))
+
+
+def _bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(LIMIT)

@@ -10,12 +10,13 @@ import math
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import anyio.abc
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 
 from offgridd.core.actions import StartWorker
 from offgridd.core.errors import ActionFailed, Failure
@@ -54,9 +55,14 @@ class WorkerProcess:
             argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
             try:
                 process = await anyio.open_process(
-                    argv, stdin=-3, stdout=-3, stderr=-1, env=environment(), start_new_session=True,
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=environment(),
+                    start_new_session=True,
                     pass_fds=[theirs.fileno()],
-                )  # fmt: skip
+                )
             except OSError as error:
                 ours.close()
                 text = f"cannot start a worker: {error.strerror}"
@@ -67,10 +73,6 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def load(self) -> int:
-        return len(self._requests)
 
     async def load_model(self, action: StartWorker) -> Effective:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
@@ -84,7 +86,6 @@ class WorkerProcess:
             threads=spec.threads,
             chat_template=spec.chat_template,
             file_template=action.file.header.has_chat_template,
-            gentle=action.beside,
         )
         try:
             await self._send(load)
@@ -95,17 +96,21 @@ class WorkerProcess:
             with anyio.fail_after(LOAD_DEADLINE):
                 while not (bodies := splitter.feed(await self._sock.receive())):
                     pass
+            frame = wire.from_worker(bodies[0])
+            if not isinstance(frame, wire.Loaded | wire.LoadFailed):
+                raise wire.WireError(f"it began with {type(frame).__name__}")
         except TimeoutError:
             text = f"cannot load the model: it took longer than {LOAD_DEADLINE:g} s"
             raise ActionFailed(Failure("Loaded", "LoadTimeout", text)) from None
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             raise ActionFailed(await self.death()) from None
-        frame = wire.from_worker(bodies[0])
+        except wire.WireError as error:
+            text = f"cannot load the model: its worker does not keep to the format: {error}"
+            raise ActionFailed(Failure("Loaded", "WorkerCrashed", text)) from None
         if isinstance(frame, wire.Loaded):
             self.ready = True
             return Effective(frame.context, frame.parallel, frame.threads, frame.template)
-        message = frame.message if isinstance(frame, wire.LoadFailed) else "cannot load the model: it answered nonsense"
-        raise ActionFailed(Failure("Loaded", "LoadFailed", self._with_tail(message)))
+        raise ActionFailed(Failure("Loaded", "LoadFailed", self._with_tail(frame.message)))
 
     async def pump(self) -> None:
         """Hands frames to their requests until the worker is gone; then ends each open one with an error."""
@@ -125,23 +130,27 @@ class WorkerProcess:
     async def drain_stderr(self) -> None:
         """Reads what it prints for ever, so that no full pipe blocks it; keeps the tail."""
         assert self._process.stderr is not None
-        async for chunk in self._process.stderr:
-            self._tail += chunk
-            del self._tail[:-STDERR_TAIL]
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for chunk in self._process.stderr:
+                self._tail += chunk
+                del self._tail[:-STDERR_TAIL]
 
-    async def stream(self, chat: wire.Chat) -> AsyncIterator[Answer]:
-        """The answer's frames, the last one a Finish or Refused. Leaving early aborts the request."""
+    async def stream(self, chat: wire.Chat, quiet: float) -> AsyncGenerator[Answer | None, None]:
+        """The answer's frames, the last one a Finish or Refused; None whenever none came for `quiet` seconds.
+
+        Closing it early aborts the request.
+        """
         send, receive = anyio.create_memory_object_stream[Answer](math.inf)
         self._requests[chat.id] = send
         ended = False
         try:
             await self._send(chat)
-            frames: MemoryObjectReceiveStream[Answer] = receive
-            async for frame in frames:
+            while not ended:
+                frame = None
+                with anyio.move_on_after(quiet):
+                    frame = await receive.receive()
                 ended = isinstance(frame, wire.Finish | wire.Refused)
-                yield frame
-                if ended:
-                    return
+                yield frame  # outside of the scope: a generator must not be left inside one
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             lost = "cannot answer: the model's worker process ended; try again"
             yield wire.Refused(chat.id, 503, "worker_crashed", lost, retry_after=2)
@@ -168,8 +177,9 @@ class WorkerProcess:
         self.kill()
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # else its pid may be somebody else's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def death(self) -> Failure:
         """Waits for its end and says how it came about."""
@@ -183,7 +193,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         self.kill()
-        await self._process.wait()
+        await self._process.aclose()
         await self._sock.aclose()
 
     def _with_tail(self, text: str) -> str:

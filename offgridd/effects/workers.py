@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import anyio
 import anyio.abc
@@ -11,8 +11,7 @@ import anyio.abc
 from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker, StopWorker
 from offgridd.core.errors import ActionFailed
-from offgridd.effects.worker import Answer, WorkerProcess
-from offgridd.engine import wire
+from offgridd.effects.worker import WorkerProcess
 
 Emit = Callable[[ev.Event], None]
 
@@ -59,9 +58,6 @@ class Workers:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
         return next((w for w in reversed(self._all.values()) if w.model == model and w.ready and not w.stopping), None)
 
-    def stream(self, worker: WorkerProcess, chat: wire.Chat) -> AsyncIterator[Answer]:
-        return worker.stream(chat)
-
     def next_request(self) -> int:
         return next(self._requests)
 
@@ -70,10 +66,6 @@ class Workers:
         async with anyio.create_task_group() as group:
             for worker in list(self._all.values()):
                 group.start_soon(worker.stop, seconds)
-
-    def kill_all(self) -> None:
-        for worker in self._all.values():
-            worker.kill()
 
     async def _supervise(self, worker: WorkerProcess) -> None:
         await worker.pump()

@@ -56,7 +56,7 @@ def main() -> None:
     try:
         if not unchanged(load):
             raise LoadError("the file is not the one that was verified")
-        model = Llama(load.path, Settings(load.context, threads, 1 if load.gentle else threads))
+        model = Llama(load.path, Settings(load.context, threads))
     except (LoadError, OSError) as error:
         link.send(LoadFailed("LoadFailed", f"cannot load the model: {error}"))
         return

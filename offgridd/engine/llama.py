@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llama_cpp as lib
-import numpy as np
 
 from offgridd.engine.wire import SamplingParams
 
@@ -97,7 +96,6 @@ class Settings:
 
     context: int | None
     threads: int
-    load_threads: int
 
 
 class Llama:
@@ -167,11 +165,6 @@ class Llama:
             raise Aborted
         if code:
             raise RuntimeError(f"llama_decode answered {code}")
-
-    def logits(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """The last row's logits; valid until the next decode."""
-        row = lib.llama_get_logits_ith(self._ctx, -1)
-        return np.ctypeslib.as_array(row, shape=(self.vocab.size,))
 
     def sampler(self, params: SamplingParams) -> Sampler:
         return Sampler(self._ctx, self.vocab.size, params)

@@ -29,12 +29,16 @@ class Preparer:
             rendered = self._renderer.render(
                 [self._masked(m.role, m.content, m.name, stand_ins) for m in chat.messages]
             )
+            tokens = self._tokens(rendered, stand_ins)
         except (TemplateError, ValueError) as error:
             return Refused(chat.id, 400, "template_error", str(error), "messages")
+        return self._fits(chat, tokens)
+
+    def _tokens(self, rendered: str, stand_ins: dict[str, str]) -> list[int]:
         tokens: list[int] = []
         for part in self._masker.split(rendered, stand_ins):
             tokens += [part] if isinstance(part, int) else self._tokenizer.tokenize(part)
-        return self._fits(chat, tokens)
+        return tokens
 
     def _masked(self, role: str, content: str, name: str | None, stand_ins: dict[str, str]) -> dict[str, str]:
         masked = {"role": role, "content": self._masker.mask(content, stand_ins)}

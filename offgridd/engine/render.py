@@ -48,8 +48,8 @@ class Renderer:
 
     def close(self) -> None:
         if self._child is not None:
-            self._child.kill()
-            self._child.wait()
+            with self._child as child:  # closes its pipes and waits
+                child.kill()
             self._child = None
 
     def _ensure(self) -> subprocess.Popen[bytes]:

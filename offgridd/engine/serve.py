@@ -6,9 +6,11 @@ events into the inbox.
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,13 +91,18 @@ class Engine:
             self._closed()
 
     def _prepare(self) -> None:
-        while True:
-            chat = self._chats.get()
-            made = self._preparer.prepare(chat)
-            if isinstance(made, Refused):
-                self._link.send(made)
-            else:
-                self._inbox.put((chat, made))
+        try:
+            while True:
+                chat = self._chats.get()
+                made = self._preparer.prepare(chat)
+                if isinstance(made, Refused):
+                    self._link.send(made)
+                else:
+                    self._inbox.put((chat, made))
+        except BaseException:
+            # A bug. Without this thread every later request would wait for ever; the daemon starts another worker.
+            traceback.print_exc()
+            os._exit(70)
 
     def _take(self, *, wait: bool) -> None:
         while True:

@@ -28,7 +28,6 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     threads: int | None
     chat_template: str | None
     file_template: bool  # the header has a template of the right type; the library makes text of any
-    gentle: bool = False  # others are serving: load with one thread
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):

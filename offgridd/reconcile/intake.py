@@ -1,4 +1,7 @@
-"""Manifest text -> desired state for the loop. Reads, accepts or refuses, and keeps the last good one."""
+"""Manifest text -> desired state for the loop. Reads, accepts or refuses, and keeps the last good one.
+
+Reading, parsing and writing run in threads; what came of them is told on the event loop only.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,18 @@ class StatePort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came of a reading: the generation that is desired now, and what was wrong with the text."""
+    """What came of a reading: the generation that is desired now, and what is wrong with the text."""
 
     generation: int
     problems: tuple[Problem, ...]
-    changed: bool
+    changed: bool  # the desired state is another one
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    files: Files | None
+    desired: Desired | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass
@@ -44,80 +54,95 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._facts = ManifestFacts()
-        self._last: Files | str | None = None
+        self._last: Files | None = None
         self._lock = anyio.Lock()
 
     async def take(self) -> Seen:
         """Reads now. A text that is the same as at the last reading changes nothing."""
         async with self._lock:
-            return await anyio.to_thread.run_sync(self._take)
+            reading = await anyio.to_thread.run_sync(self._read_and_parse)
+            if reading is not None:
+                return await self._fold(reading)
+            return Seen(self._generation(), self._facts.problems, changed=False)
 
     async def start(self) -> Seen:
         """The first reading: where it is refused, the copy of the last good manifest is desired."""
         seen = await self.take()
-        if self.desired is None and (texts := self.state.last_good()) is not None:
-            try:
-                desired = parse(texts)
-            except ManifestError:
-                return seen  # written by another version
-            self._accepted(desired)
-            self._tell(replace(self._facts, from_last_good=True))
-            return replace(seen, generation=desired.generation)
+        if self.desired is None and (desired := await anyio.to_thread.run_sync(self._last_good)) is not None:
+            await self._accept(desired)
+            self._tell(from_last_good=True)
+            return replace(seen, generation=self._generation())
         return seen
 
-    def differs(self) -> bool:
-        """Whether the text is not the one that was read last (also when it can not be read)."""
-        try:
-            return self.read() != self._last
-        except OSError:
-            return True
+    async def differs(self) -> bool:
+        """Whether the text is not the one that was read last."""
+        return await anyio.to_thread.run_sync(self._read_or_none) != self._last
 
     def report_watch(self, error: str) -> None:
-        self._tell(replace(self._facts, watch_error=error))
+        self._tell(watch_error=error)
 
-    def _take(self) -> Seen:
+    def _read_or_none(self) -> Files | None:
+        try:
+            return self.read()
+        except OSError:
+            return None
+
+    def _read_and_parse(self) -> _Reading | None:
+        """None when it is the text that was read last."""
         try:
             files = self.read()
         except OSError as error:
             text = f"cannot read the manifest: {error.strerror}; what was accepted before stays"
-            problem = Problem("ManifestMissing", text, str(error.filename or "manifest"))
-            if self._facts.problems == (problem,):
-                return Seen(self._generation(), (problem,), changed=False)
-            return self._refused((problem,), text)
+            return _Reading(None, problems=(Problem("ManifestMissing", text, str(error.filename or "manifest")),))
         if files == self._last:
-            return Seen(self._generation(), self._facts.problems, changed=False)
+            return None
         try:
-            desired = parse(files)
+            return _Reading(files, parse(files))
         except ManifestError as error:
-            return self._refused(error.problems, files)
-        self._last = files
-        self._tell(replace(self._facts, problems=(), reason="", from_last_good=False))
-        changed = self._accepted(desired)
+            return _Reading(files, problems=error.problems)
+
+    async def _fold(self, reading: _Reading) -> Seen:
+        self._last = reading.files
+        if reading.desired is None or reading.files is None:
+            self._tell(problems=reading.problems, reason=reading.problems[0].reason)
+            return Seen(self._generation(), reading.problems, changed=False)
+        changed = await self._accept(reading.desired)
+        self._tell(problems=(), reason="", from_last_good=False)
         if changed:
-            try:
-                self.state.keep_last_good(list(files))
-            except OSError as error:
-                self._tell(replace(self._facts, state_error=f"cannot keep the manifest: {error.strerror}"))
+            await self._keep(reading.files)
         return Seen(self._generation(), (), changed)
 
-    def _accepted(self, desired: Desired) -> bool:
+    async def _accept(self, desired: Desired) -> bool:
         if self.desired is not None and self.desired.digest == desired.digest:
             return False
-        self.desired = replace(desired, generation=self.state.generation_of(desired.digest))
+        number = await anyio.to_thread.run_sync(self.state.generation_of, desired.digest)
+        self.desired = replace(desired, generation=number)
         self.emit(self.desired)
         return True
 
-    def _refused(self, problems: tuple[Problem, ...], last: Files | str) -> Seen:
-        self._last = last
-        self._tell(replace(self._facts, problems=problems, reason=problems[0].reason))
-        return Seen(self._generation(), problems, changed=False)
+    async def _keep(self, files: Files) -> None:
+        try:
+            await anyio.to_thread.run_sync(self.state.keep_last_good, list(files))
+        except OSError as error:
+            self._tell(state_error=f"cannot keep the manifest: {error.strerror}")
+        else:
+            self._tell(state_error="")
+
+    def _last_good(self) -> Desired | None:
+        texts = self.state.last_good()
+        try:
+            return parse(texts) if texts else None
+        except ManifestError:
+            return None  # written by another version
 
     def _generation(self) -> int:
         return self.desired.generation if self.desired else 0
 
-    def _tell(self, facts: ManifestFacts) -> None:
-        self._facts = facts
-        self.emit(ev.ManifestSeen(facts))
+    def _tell(self, **changes: object) -> None:
+        facts = replace(self._facts, **changes)  # type: ignore[arg-type]
+        if facts != self._facts:
+            self._facts = facts
+            self.emit(ev.ManifestSeen(facts))
 
 
 def parse(files: Files) -> Desired:

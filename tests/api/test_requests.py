@@ -9,10 +9,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from offgridd.api.app import host_allowed
 from offgridd.api.body import parse
 from offgridd.api.chat import parse_chat
-from offgridd.core.desired import Desired, Sampling
+from offgridd.api.guard import host_allowed
+from offgridd.core.desired import Desired, Sampling, ServerSpec
 from offgridd.core.errors import RequestRefused
 
 GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -99,3 +99,11 @@ def test_loopback_hosts_are_served(host: str) -> None:
 )
 def test_other_hosts_are_not(host: str) -> None:
     assert not host_allowed(host, Desired())
+
+
+def test_a_bound_address_is_served_and_one_that_only_looks_like_it_is_not() -> None:
+    desired = Desired(server=ServerSpec(listen=("11.1.1.11:80", "[fd00::1]:80")))
+    assert host_allowed("11.1.1.11:80", desired)
+    assert host_allowed("[fd00::1]:80", desired)
+    assert not host_allowed("1.1.1.1:80", desired)
+    assert not host_allowed("fd00::", desired)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +131,42 @@ def test_sigterm_ends_with_zero(rig: Rig) -> None:
     pids = rig.pids()
     assert rig.stop() == 0
     assert not any(alive(p) for p in pids)
+
+
+def leave_in_mid_stream(rig: Rig) -> None:
+    body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 1900}).encode()
+    with rig.admin.open("POST", "/v1/chat/completions", body) as response:
+        while b'"content": "' not in response.readline():
+            pass
+
+
+def test_a_client_that_leaves_frees_its_slot(rig: Rig) -> None:
+    (pid,) = rig.pids()
+    for _ in range(3):
+        leave_in_mid_stream(rig)
+    began = time.monotonic()
+    rig.api.chat.completions.create(model="smol", messages=PARIS, max_tokens=4)
+    assert time.monotonic() - began < 10, "1,900 tokens each would take far longer"
+    until(lambda: is_idle(pid))
+
+
+def is_idle(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+def test_sigterm_after_clients_left_ends_with_zero_and_no_traceback(rig: Rig) -> None:
+    leave_in_mid_stream(rig)
+    rig.api.chat.completions.create(model="smol", messages=PARIS, max_tokens=2)
+    assert rig.stop() == 0
+    assert "Traceback" not in (rig.folder / "log").read_text()
+
+
+def test_sigterm_lets_a_running_stream_end_whole(rig: Rig) -> None:
+    body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 200}).encode()
+    assert rig.process is not None
+    with rig.admin.open("POST", "/v1/chat/completions", body) as response:
+        while b'"content": "' not in response.readline():
+            pass
+        rig.process.send_signal(signal.SIGTERM)
+        assert response.read().endswith(b"data: [DONE]\n\n")
+    assert rig.process.wait(45) == 0

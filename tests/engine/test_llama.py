@@ -23,7 +23,7 @@ THREADS = 1
 
 @pytest.fixture(scope="module")
 def ours() -> Llama:
-    return Llama(FILE, Settings(2048, THREADS, THREADS))
+    return Llama(FILE, Settings(2048, THREADS))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,36 @@
+"""What the routes work with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from offgridd.api.status import StatusView
+from offgridd.core.desired import Desired
+from offgridd.engine import wire
+from offgridd.reconcile.intake import Intake
+from offgridd.reconcile.loop import Reconciler
+
+
+class WorkerPort(Protocol):
+    def stream(self, chat: wire.Chat, quiet: float) -> AsyncGenerator[Any, None]: ...
+
+
+class WorkersPort(Protocol):
+    def serving(self, model: str) -> WorkerPort | None: ...
+    def next_request(self) -> int: ...
+
+
+@dataclass
+class Context:
+    loop: Reconciler
+    workers: WorkersPort
+    intake: Intake
+    status: StatusView
+    admin: bool  # this app stands on the admin socket
+    draining: Callable[[], bool]
+
+    @property
+    def desired(self) -> Desired:
+        return self.loop.snapshot.desired

@@ -1,0 +1,67 @@
+"""Who may call what, and what every failure looks like."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from offgridd.api.answers import problem
+from offgridd.api.context import Context
+from offgridd.core.desired import Desired
+from offgridd.core.errors import RequestRefused
+
+LOCAL_ONLY = {"/v1/reload", "/v1/reconcile"}  # acting routes: admin socket only, until there are keys
+
+
+def host_allowed(host: str, desired: Desired) -> bool:
+    """A loopback name, a literal of an address we listen on, or a name that the manifest allows."""
+    name = host_of(host).lower()
+    if name == "localhost" or name in desired.server.allowed_hosts:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or str(address) in {host_of(entry) for entry in desired.server.listen}
+
+
+def host_of(text: str) -> str:
+    """`text` without its port and without the brackets of an IPv6 address."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    name, _, port = text.rpartition(":")
+    return name if port.isdigit() else text
+
+
+def add_guard(app: Quart, ctx: Context) -> None:
+    @app.before_request
+    async def check() -> None:
+        if ctx.admin:
+            return
+        if not host_allowed(request.headers.get("Host", ""), ctx.desired):
+            raise RequestRefused(403, "host_not_allowed", "cannot serve this Host; add it to server.allowed_hosts")
+        if "Origin" in request.headers:
+            raise RequestRefused(403, "origin_not_allowed", "cannot serve requests from web pages of other origins")
+        if request.path.rstrip("/") in LOCAL_ONLY:
+            text = "cannot act over TCP: this route is for the admin socket; use the offgrid command"
+            raise RequestRefused(403, "admin_only", text)
+
+
+def add_errors(app: Quart) -> None:
+    @app.errorhandler(RequestRefused)
+    async def refused(error: RequestRefused) -> Response:
+        return problem(error)
+
+    @app.errorhandler(HTTPException)
+    async def http(error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 413: "too_large"}.get(error.code or 500)
+        return problem(
+            RequestRefused(error.code or 500, code or "http_error", f"cannot serve this: {error.name.lower()}")
+        )
+
+    @app.errorhandler(Exception)
+    async def bug(error: Exception) -> Response:
+        app.logger.exception("a route failed")
+        return problem(RequestRefused(500, "internal_error", "cannot answer: an error of ours; it is in the log"))
