@@ -128,7 +128,9 @@ def ensure_llama() -> None:
     wheel = next(folder.glob("*.whl"), None) if folder.is_dir() else None
     if wheel:
         say(f"using the llama-cpp-python wheel in {folder}")
-    run(UV, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--reinstall", wheel or build_wheel(folder))
+    # --no-build: this very wheel or nothing. uv must never compile another one, unseen and unpinned.
+    install = [UV, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build", "--reinstall"]
+    run(*install, wheel or build_wheel(folder))
     write_stamp("llama", key)
 
 
