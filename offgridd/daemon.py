@@ -77,9 +77,12 @@ def bind_admin(path: Path) -> socket.socket:
     return sock
 
 
-def engine_build() -> str:
+PROGRAMS = {"llama": "offgridd.engine", "fake": "offgridd.engine.fake"}
+
+
+def engine_build(engine: str) -> str:
     """What the workers run, part of every load key; read from metadata, the library itself is never imported here."""
-    return "llama-cpp-python " + importlib.metadata.version("llama-cpp-python")
+    return "fake" if engine == "fake" else "llama-cpp-python " + importlib.metadata.version("llama-cpp-python")
 
 
 @dataclass
@@ -108,8 +111,10 @@ class Daemon:
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
         settings, status = self.settings, StatusView()
-        loop = Reconciler(Files(settings.store_roots, state.inventory), group, engine_build(), status.update)
-        workers = Workers(group, loop.emit)
+        loop = Reconciler(
+            Files(settings.store_roots, state.inventory), group, engine_build(settings.engine), status.update
+        )
+        workers = Workers(group, loop.emit, PROGRAMS[settings.engine])
         loop.workers = workers
         intake = Intake(lambda: source.read(settings.manifest), state, loop.emit)
         seen = await intake.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,3 +19,4 @@ class Settings(BaseSettings):
     admin_socket: Path = Field(default_factory=lambda: places.runtime() / "admin.sock")
     store_roots: tuple[Path, ...] = ()
     log_level: str = "info"
+    engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 from quart import Response
 
 from offgridd.core.errors import RequestRefused
@@ -14,7 +14,12 @@ PING = 15.0  # seconds between comments on a silent stream
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(value), status, headers, content_type="application/json")
+    return raw(msgspec.json.encode(value), status, headers)
+
+
+def raw(encoded: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON that is encoded already."""
+    return Response(encoded, status, headers, content_type="application/json")
 
 
 def problem(error: RequestRefused) -> Response:
@@ -28,7 +33,7 @@ def error_body(error: RequestRefused) -> dict[str, Any]:
 
 
 def event(value: Any) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
 def sse(chunks: AsyncIterator[bytes]) -> Response:

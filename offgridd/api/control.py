@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
-from offgridd.api.answers import PING, answer, event, sse
+from offgridd.api.answers import PING, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.api.inference import find_model
 from offgridd.core import events as ev
@@ -33,7 +33,7 @@ def add_control(app: Quart, ctx: Context) -> None:
 
     @app.get("/v1/status")
     async def status() -> Response:
-        return answer(ctx.status.whole)
+        return raw(ctx.status.encoded)
 
     @app.get("/v1/events")
     async def events() -> Response:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import ModelSpec
 from offgridd.core.observed import ModelFacts
@@ -15,13 +17,24 @@ Json = dict[str, Any]
 
 
 class StatusView:
-    """Built anew for each snapshot, model by model, and only for those that changed."""
+    """Built anew for each snapshot, model by model, and only for those that changed.
+
+    A model's part is kept as JSON text: at 1,000 models encoding it all at each request would hold up every stream.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
-        self._models: dict[str, tuple[tuple[object, ...], Json]] = {}
-        self.whole: Json = {}
+        self._models: dict[str, tuple[tuple[object, ...], msgspec.Raw]] = {}
+        self._whole: Json = {}
+        self._encoded: bytes | None = None
         self.transitions: list[Json] = []  # of the newest snapshot, for the event stream
+
+    @property
+    def encoded(self) -> bytes:
+        """The body of /v1/status."""
+        if self._encoded is None:
+            self._encoded = msgspec.json.encode(self._whole)
+        return self._encoded
 
     def update(self, snapshot: Snapshot) -> None:
         self.transitions = []
@@ -34,11 +47,12 @@ class StatusView:
             before = self._models.get(name)
             if before is None or any(a is not b for a, b in zip(before[0], parts, strict=True)):
                 conditions = self._dress(name, model_conditions(spec, facts, observed), generation)
-                self._models[name] = (parts, _model(spec, facts, conditions))
+                self._models[name] = (parts, msgspec.Raw(msgspec.json.encode(_model(spec, facts, conditions))))
             models.append(self._models[name][1])
         for gone in set(self._models) - set(desired.models):
             del self._models[gone]
-        self.whole = {
+        self._encoded = None
+        self._whole = {
             "generation": desired.generation,
             "observedGeneration": generation,
             "digest": desired.digest,

@@ -48,11 +48,11 @@ class WorkerProcess:
         self._tail = bytearray()
 
     @classmethod
-    async def spawn(cls, worker: int, model: str) -> WorkerProcess:
+    async def spawn(cls, worker: int, model: str, program: str) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
-            argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
+            argv = [sys.executable, "-I", "-m", program, str(theirs.fileno()), str(os.getpid())]
             try:
                 process = await anyio.open_process(
                     argv,

@@ -17,17 +17,17 @@ Emit = Callable[[ev.Event], None]
 
 
 class Workers:
-    """Processes live in `group`; `emit` hands events to the loop."""
+    """Processes live in `group`; `emit` hands events to the loop; `program` is the module that a worker runs."""
 
-    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit) -> None:
-        self._group, self._emit = group, emit
+    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit, program: str = "offgridd.engine") -> None:
+        self._group, self._emit, self._program = group, emit, program
         self._all: dict[int, WorkerProcess] = {}
         self._ids, self._requests = itertools.count(1), itertools.count(1)
 
     async def start(self, action: StartWorker) -> None:
         """Until it is ready or failed; every outcome is an event. Cancelled: the process is gone when it returns."""
         try:
-            worker = await WorkerProcess.spawn(next(self._ids), action.model)
+            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program)
         except ActionFailed as failed:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return

@@ -12,23 +12,12 @@ from dataclasses import dataclass
 
 import llama_cpp as lib
 
-from offgridd.engine.wire import SamplingParams
+from offgridd.engine.port import Aborted, LoadError, OutOfCells
+from offgridd.engine.wire import Load, SamplingParams
 
 CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
 UBATCH = 512
 _ABORT = ctypes.CDLL(None).strlen
-
-
-class LoadError(Exception):
-    """The library did not make a model or a context of it."""
-
-
-class OutOfCells(Exception):
-    """No room in the cache for this decode; nothing was applied."""
-
-
-class Aborted(Exception):
-    """The abort flag stopped the decode."""
 
 
 _WARNING, _CONTINUES = 3, 5  # ggml_log_level
@@ -200,3 +189,8 @@ class Sampler:
 
     def close(self) -> None:
         lib.llama_sampler_free(self._chain)
+
+
+def open_model(load: Load, threads: int) -> Llama:
+    """Raises LoadError."""
+    return Llama(load.path, Settings(load.context, threads))

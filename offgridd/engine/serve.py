@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from offgridd.engine.batch import Batch, Sequence, Step
-from offgridd.engine.llama import Aborted, Llama, OutOfCells, Sampler
+from offgridd.engine.port import Aborted, Model, OutOfCells, Sampling
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.text import StreamText
 from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Frame, Refused, Splitter, Tokens, encode, to_worker
@@ -51,12 +51,12 @@ class Answer:
 
     chat: Chat
     sequence: Sequence
-    sampler: Sampler
+    sampler: Sampling
     text: StreamText
 
 
 class Engine:
-    def __init__(self, model: Llama, preparer: Preparer, link: Link, closed: Callable[[], None]) -> None:
+    def __init__(self, model: Model, preparer: Preparer, link: Link, closed: Callable[[], None]) -> None:
         self._model, self._preparer, self._link, self._closed = model, preparer, link, closed
         self._batch = Batch(chunk=model.chunk)
         self._answers: dict[int, Answer] = {}

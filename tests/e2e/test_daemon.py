@@ -85,11 +85,11 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_comes_back(rig: Rig) 
     (pid,) = rig.pids()
     body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 1000}).encode()
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
-        while b'"content": "' not in response.readline():
+        while b'"content":"' not in response.readline():
             pass
         os.kill(pid, signal.SIGKILL)
         rest = response.read().decode()
-    assert '"code": "worker_crashed"' in rest
+    assert '"code":"worker_crashed"' in rest
     assert "[DONE]" not in rest
     until(lambda: rig.is_ready() and rig.pids() not in ([pid], []))
 
@@ -136,7 +136,7 @@ def test_sigterm_ends_with_zero(rig: Rig) -> None:
 def leave_in_mid_stream(rig: Rig) -> None:
     body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 1900}).encode()
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
-        while b'"content": "' not in response.readline():
+        while b'"content":"' not in response.readline():
             pass
 
 
@@ -165,7 +165,7 @@ def test_sigterm_lets_a_running_stream_end_whole(rig: Rig) -> None:
     body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 200}).encode()
     assert rig.process is not None
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
-        while b'"content": "' not in response.readline():
+        while b'"content":"' not in response.readline():
             pass
         rig.process.send_signal(signal.SIGTERM)
         assert response.read().endswith(b"data: [DONE]\n\n")

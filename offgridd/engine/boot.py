@@ -1,0 +1,77 @@
+"""How a worker process begins: tied to its parent, confined, then one `Load`, one model, and requests to the end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+
+from offgridd.engine.port import LoadError, Model
+from offgridd.engine.prepare import Preparer
+from offgridd.engine.render import Renderer, TemplateError
+from offgridd.engine.serve import Engine, Link
+from offgridd.engine.special import Masker
+from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+
+
+def confine(parent: int) -> None:
+    """Ends with `parent`; gains no rights; writes no core."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(0)  # the daemon died before the line above could matter
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the daemon decides
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:
+        pass  # then the kernel's own choice stands
+
+
+def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
+    """Takes the Load off socket `fd`, opens the model with so many threads, and serves until the socket ends."""
+    link = Link(socket.socket(fileno=fd))
+    body = link.receive()
+    load = to_worker(body) if body is not None else None
+    if not isinstance(load, Load):
+        return
+    threads = load.threads or len(os.sched_getaffinity(0))
+    try:
+        if not _unchanged(load):
+            raise LoadError("the file is not the one that was verified")
+        model = open_model(load, threads)
+    except (LoadError, OSError) as error:
+        link.send(LoadFailed("LoadFailed", f"cannot load the model: {error}"))
+        return
+    renderer, why = _renderer(load, model)
+    controls, strips = model.vocab.controls()
+    preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context)
+    link.send(Loaded(model.context, 1, threads, why or None))
+    Engine(model, preparer, link, lambda: os._exit(0)).run()
+
+
+def _renderer(load: Load, model: Model) -> tuple[Renderer | None, str]:
+    """The helper that renders this model's chats, or why there is none."""
+    template = load.chat_template
+    if template is None and load.file_template:
+        template = model.template()
+    if template is None:
+        return None, "the file has no chat template; give one with chat_template"
+    try:
+        renderer = Renderer(template, model.vocab.names())
+        renderer.check()
+    except TemplateError as error:
+        return None, str(error)
+    return renderer, ""
+
+
+def _unchanged(load: Load) -> bool:
+    found = os.stat(load.path)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == tuple(load.identity)
