@@ -71,8 +71,8 @@ class Client:
             NO_DAEMON, f"cannot reach a daemon at {self._host or DEFAULT_LISTEN}; start one with offgridd serve"
         )
 
-    def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        """The answer, its body unread. Raises CliError for an error status."""
+    def any(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """The answer, whatever its status, its body unread."""
         connection = self._connect()
         try:
             connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
@@ -83,6 +83,11 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
+        return response
+
+    def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        """The answer, its body unread. Raises CliError for an error status."""
+        response = self.any(method, path, body)
         if response.status >= 400 and response.status != 422:
             with response:
                 raise CliError(REFUSED, self._why(response) + self._hint)
