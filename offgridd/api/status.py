@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import ModelSpec
-from offgridd.core.observed import ModelFacts
+from offgridd.core.observed import ModelFacts, Observed
 from offgridd.reconcile.loop import Snapshot
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """One model as it is shown, and the objects that it was made from."""
+
+    parts: tuple[object, ...]
+    ready: bool
+    json: msgspec.Raw
 
 
 class StatusView:
@@ -24,9 +34,10 @@ class StatusView:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
-        self._models: dict[str, tuple[tuple[object, ...], msgspec.Raw]] = {}
+        self._models: dict[str, _Card] = {}
         self._whole: Json = {}
         self._encoded: bytes | None = None
+        self._now = ""
         self.transitions: list[Json] = []  # of the newest snapshot, for the event stream
 
     @property
@@ -37,36 +48,36 @@ class StatusView:
         return self._encoded
 
     def update(self, snapshot: Snapshot) -> None:
-        self.transitions = []
-        desired, observed = snapshot.desired, snapshot.observed
-        generation = snapshot.observed_generation
-        models = []
-        for name, spec in desired.models.items():
-            facts = observed.of(name)
-            parts = (spec, facts, generation, observed.engine)
-            before = self._models.get(name)
-            if before is None or any(a is not b for a, b in zip(before[0], parts, strict=True)):
-                conditions = self._dress(name, model_conditions(spec, facts, observed), generation)
-                self._models[name] = (parts, msgspec.Raw(msgspec.json.encode(_model(spec, facts, conditions))))
-            models.append(self._models[name][1])
-        for gone in set(self._models) - set(desired.models):
-            del self._models[gone]
-        self._encoded = None
+        self.transitions, self._encoded = [], None
+        self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+        desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
+        self._models = {name: self._card(spec, observed, generation) for name, spec in desired.models.items()}
+        waiting = [name for name, card in self._models.items() if not card.ready and desired.models[name].preload]
         self._whole = {
             "generation": desired.generation,
             "observedGeneration": generation,
             "digest": desired.digest,
-            "conditions": self._dress("", whole_conditions(desired, observed), generation),
+            "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
             "insecure": desired.server.insecure,
-            "models": models,
+            "models": [card.json for card in self._models.values()],
         }
+
+    def _card(self, spec: ModelSpec, observed: Observed, generation: int) -> _Card:
+        facts = observed.of(spec.name)
+        parts = (spec, facts, generation, observed.engine)
+        before = self._models.get(spec.name)
+        if before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
+            return before
+        conditions = model_conditions(spec, facts, observed)
+        shown = _model(spec, facts, self._dress(spec.name, conditions, generation))
+        return _Card(parts, conditions[-1].status == "True", msgspec.Raw(msgspec.json.encode(shown)))
 
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
         dressed = []
         for c in conditions:
             status, since = self._since.get((model, c.type), ("", ""))
             if status != c.status:
-                since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+                since = self._now
                 self._since[model, c.type] = (c.status, since)
                 self.transitions.append(
                     {"model": model or None, "type": c.type, "status": c.status, "reason": c.reason}
@@ -79,7 +90,7 @@ class StatusView:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:

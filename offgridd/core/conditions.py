@@ -5,6 +5,7 @@ Every condition is there from the first look on. `Status` adds when it last chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +45,8 @@ def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> 
     )
 
 
-def whole_conditions(desired: Desired, observed: Observed) -> tuple[Condition, ...]:
-    """The five conditions of the whole, in the order of WHOLE_TYPES."""
+def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str]) -> tuple[Condition, ...]:
+    """The five conditions of the whole, in the order of WHOLE_TYPES; `waiting` are the preload models not Ready."""
     facts = observed.manifest
     if facts.problems:
         text = "; ".join(str(p) for p in facts.problems[:3])
@@ -53,7 +54,6 @@ def whole_conditions(desired: Desired, observed: Observed) -> tuple[Condition, .
         accepted = Condition("Accepted", "False", facts.reason, text + kept)
     else:
         accepted = Condition("Accepted", "True", "Valid")
-    waiting = [n for n, s in desired.models.items() if s.preload and not _is_ready(s, observed)]
     if accepted.status != "True":
         ready = Condition("Ready", "False", accepted.reason, "the manifest is not accepted")
     elif waiting:

@@ -1,37 +1,42 @@
-"""Observed + event -> Observed. Total: an event about a model or worker that is unknown changes nothing."""
+"""Observed + events -> Observed. Total: an event about a model or worker that is unknown changes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
-from offgridd.core.observed import ModelFacts, Observed, Retry, Worker
+from offgridd.core.observed import NO_FACTS, ModelFacts, Observed, Retry, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
 
 
-def fold(observed: Observed, event: ev.Event, now: float) -> Observed:
-    """The facts after `event`, which happened at `now` (monotonic seconds)."""
-    match event:
-        case ev.ManifestSeen(facts):
-            return replace(observed, manifest=facts)
-        case ev.Listening(on):
-            return replace(observed, listening=on)
-        case ev.ActionStarted(model, key):
-            return replace(observed, running={**observed.running, model: key})
-        case ev.ActionEnded(model):
-            return replace(observed, running={m: k for m, k in observed.running.items() if m != model})
-        case ev.Reconsidered(model):
-            names = list(observed.models) if model is None else [model]
-            models = {name: _reconsidered(observed.of(name)) for name in names}
-            return replace(observed, models={**observed.models, **models})
-        case _:
-            before = observed.of(event.model)
-            after = _fold_model(before, event, now)
-            return observed if after is before else replace(observed, models={**observed.models, event.model: after})
+def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observed:
+    """The facts after the events, in their order, all at `now` (monotonic seconds). The maps are copied once."""
+    models, running = dict(observed.models), dict(observed.running)
+    manifest, listening = observed.manifest, observed.listening
+    for event in happened:
+        match event:
+            case ev.ManifestSeen(facts):
+                manifest = facts
+            case ev.Listening(on):
+                listening = on
+            case ev.ActionStarted(model, key):
+                running[model] = key
+            case ev.ActionEnded(model):
+                running.pop(model, None)
+            case ev.Reconsidered(model):
+                names = list(models) if model is None else [model]
+                models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in names)
+            case _:
+                before = models.get(event.model, NO_FACTS)
+                after = _fold_model(before, event, now)
+                if after is not before:
+                    models[event.model] = after
+    return replace(observed, models=models, running=running, manifest=manifest, listening=listening)
 
 
 def forget(observed: Observed, desired: Desired) -> Observed:

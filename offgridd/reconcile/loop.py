@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 
 from offgridd.core import events as ev
-from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.actions import Action, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
@@ -19,6 +19,7 @@ from offgridd.core.observed import Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 
 RESYNC = 30.0  # seconds between looks at the verified files
+SHARE = 0.25  # of the event loop's time that passes may take when one event follows the other
 
 
 class FilesPort(Protocol):
@@ -74,8 +75,10 @@ class Reconciler:
     async def run(self) -> None:
         """For ever."""
         while True:
-            self._wake = anyio.Event()
+            self._wake, began = anyio.Event(), self.clock()
             wake_at = await self._pass()
+            # A pass looks at every model: with very many of them, events gather meanwhile and streams get their turn.
+            await anyio.sleep((self.clock() - began) * (1 / SHARE - 1))
             if not self._inbox:
                 until = min(self._look_at, wake_at) if wake_at is not None else self._look_at
                 with anyio.move_on_after(max(0.0, until - self.clock())):
@@ -90,29 +93,29 @@ class Reconciler:
         made = plan(desired, self.snapshot.observed, self.clock())
         for name in made.cancel:
             self._scopes[name].cancel()
-        for action in made.start:
-            if isinstance(action, StopWorker):
-                assert self.workers is not None
-                self.workers.stop(action)
-                self._apply(ev.WorkerStopping(action.model, action.worker))
-            else:
-                self._apply(ev.ActionStarted(action.model, action.key))
-                self._scopes[action.model] = anyio.CancelScope()
-                self.group.start_soon(self._act, action, self._scopes[action.model])
+        self._apply(*[self._start(action) for action in made.start])
         self._publish(replace(self.snapshot, observed_generation=desired.generation))
         return made.wake_at
 
+    def _start(self, action: Action) -> ev.Event:
+        if isinstance(action, StopWorker):
+            assert self.workers is not None
+            self.workers.stop(action)
+            return ev.WorkerStopping(action.model, action.worker)
+        self._scopes[action.model] = anyio.CancelScope()
+        self.group.start_soon(self._act, action, self._scopes[action.model])
+        return ev.ActionStarted(action.model, action.key)
+
     def _fold_inbox(self) -> None:
         items, self._inbox = self._inbox, []
-        for item in items:
-            if isinstance(item, Desired):
-                self.snapshot = replace(self.snapshot, desired=item)
-            else:
-                self._apply(item)
+        newest = next((item for item in reversed(items) if isinstance(item, Desired)), self.snapshot.desired)
+        self.snapshot = replace(self.snapshot, desired=newest)
+        self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
 
-    def _apply(self, event: ev.Event) -> None:
-        self.snapshot = replace(self.snapshot, observed=fold(self.snapshot.observed, event, self.clock()))
+    def _apply(self, *happened: ev.Event) -> None:
+        if happened:
+            self.snapshot = replace(self.snapshot, observed=fold(self.snapshot.observed, happened, self.clock()))
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -124,8 +127,7 @@ class Reconciler:
         self._look_at = self.clock() + RESYNC
         paths = {n: f.file.path for n, f in self.snapshot.observed.models.items() if f.file}
         if paths:
-            for name, identity in (await self.files.look(paths)).items():
-                self._apply(ev.FileSeen(name, identity))
+            self._apply(*[ev.FileSeen(name, seen) for name, seen in (await self.files.look(paths)).items()])
 
     async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:
         with scope:

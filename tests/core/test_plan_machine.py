@@ -42,7 +42,7 @@ class PlanMachine(RuleBasedStateMachine):
         self.open: dict[str, Verify | tuple[int, StartWorker]] = {}
 
     def put(self, event: ev.Event) -> None:
-        self.observed = fold(self.observed, event, self.now)
+        self.observed = fold(self.observed, (event,), self.now)
 
     def step(self) -> bool:
         """One pass of the loop; False when there was nothing to do."""
@@ -127,7 +127,7 @@ class PlanMachine(RuleBasedStateMachine):
             found = model_conditions(spec, self.observed.of(spec.name), self.observed)
             assert tuple(c.type for c in found) == MODEL_TYPES
             assert all(c.reason and " " not in c.reason for c in found)
-        whole_conditions(self.desired, self.observed)
+        whole_conditions(self.desired, self.observed, ())
 
     def teardown(self) -> None:
         """When the faults end it converges, and then it is silent."""
