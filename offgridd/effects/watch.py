@@ -7,65 +7,84 @@ folders that hold each link are watched too, the set is made anew after each hin
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import anyio
-from watchfiles import awatch
+import anyio.to_thread
+from watchfiles import Change
+
+# Its awatch can not be cancelled before its time is up, and does not say when it has begun to watch.
+from watchfiles._rust_notify import RustNotify
 
 TICK = 10.0  # seconds between looks when nothing is heard
 STILL = 0.5  # seconds without a change after which a file written in place counts as whole
 _HOPS = 40  # symlinks followed at most
+_DEBOUNCE, _STEP = 50, 20  # milliseconds: events within so many are one hint; how often the watcher's thread looks
 
 
 def watch_set(path: Path) -> dict[str, tuple[int, int]]:
-    """What to watch for `path`, with (device, inode): each link's folder, the file, its folder and the one above."""
+    """What to watch for the manifest `path` and its conf.d, with (device, inode). Raises OSError.
+
+    That is each link's folder, the file, its folder (or the nearest above that exists) and the one above that.
+    """
     found: dict[str, tuple[int, int]] = {}
-    todo = [Path(os.path.abspath(path))]
-    hops = 0
 
     def add(place: Path) -> None:
         try:
             stat = os.stat(place)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         found[str(place)] = (stat.st_dev, stat.st_ino)
 
-    while todo and hops < _HOPS:
-        whole = todo.pop()
-        link = next((p for p in [*reversed(whole.parents), whole] if p.is_symlink()), None)
-        if link is not None:
-            hops += 1
-            add(link.parent)
-            target = Path(os.path.normpath(link.parent / os.readlink(link)))
-            todo.append(target / whole.relative_to(link))
-            continue
-        folder = whole.parent
-        while not folder.is_dir():
-            folder = folder.parent
-        for place in (folder, folder.parent, whole):
-            add(place)
+    for start in _starts(path):
+        for whole, link in _steps(start):
+            if link is not None:
+                add(link.parent)
+                continue
+            folder = whole.parent
+            while not folder.is_dir():
+                folder = folder.parent
+            for place in (folder, folder.parent, whole):
+                add(place)
     return found
 
 
-def concerns(manifest: Path, watched: dict[str, tuple[int, int]]) -> Callable[[object, str], bool]:
-    """Whether a changed path can change what the manifest says; its folders hold other files, our log perhaps."""
-    names = {manifest.name, *(Path(p).name for p in watched)}
-    conf = str(manifest.parent / "conf.d")
+def concerns(path: Path) -> Callable[[str], bool]:
+    """Whether a changed path can change what the manifest says; its folders hold other files, our log perhaps.
 
-    def concerned(_: object, path: str) -> bool:
-        return Path(path).name in names or path.startswith(conf) or os.path.islink(path)
+    Everything on the way counts, also what is not there now: it is what has to come back.
+    """
+    manifest, conf = ([whole for whole, _ in _steps(start)] for start in _starts(path))
+    places = {str(place) for whole in (*manifest, *conf) for place in (whole, *whole.parents)}
+    folders = {str(whole) for whole in conf}
+    return lambda changed: changed in places or os.path.dirname(changed) in folders
 
-    return concerned
+
+def _starts(path: Path) -> tuple[Path, Path]:
+    whole = Path(os.path.abspath(path))
+    return whole, whole.parent / "conf.d"
+
+
+def _steps(start: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Each path that the symlinks lead to, `start` first, with the outermost link in it; the last one has none."""
+    whole = start
+    for _ in range(_HOPS):
+        link = next((p for p in [*reversed(whole.parents), whole] if p.is_symlink()), None)
+        yield whole, link
+        if link is None:
+            return
+        whole = Path(os.path.normpath(link.parent / os.readlink(link))) / whole.relative_to(link)
 
 
 async def settle(path: Path, before: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Waits until a file that is being written in place stands still; one that was renamed into place needs no wait.
+    """Waits until a file that is being written stands still; one that was renamed into place needs no wait.
 
     `before` is the identity that was last read; the answer is the present one.
     """
     state = _state(path)
-    while state is not None and state[:2] == before:
+    while state is not None and (state[:2] == before or not _renamed(state)):
         await anyio.sleep(STILL)
         after = _state(path)
         if after == state:
@@ -74,32 +93,51 @@ async def settle(path: Path, before: tuple[int, int] | None) -> tuple[int, int] 
     return state[:2] if state else None
 
 
-def _state(path: Path) -> tuple[int, int, int, int] | None:
+def _renamed(state: tuple[int, ...]) -> bool:
+    """A rename changes the inode after its content; whoever writes a new file in place changes both at once."""
+    *_, mtime, ctime = state
+    return ctime > mtime
+
+
+def _state(path: Path) -> tuple[int, int, int, int, int] | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-async def hints(path: Path, report: Callable[[str], None]) -> AsyncIterator[None]:
+async def hints(path: Path, report: Callable[[str], None], tick: float = TICK) -> AsyncGenerator[None, None]:
     """Yields whenever the manifest may have changed; `report` hears why watching does not work ("" = it does)."""
     wait = 1.0
     while True:
-        yield None
-        watched = watch_set(path)
-        conf = path.parent / "conf.d"
-        places = [*watched, str(conf)] if conf.is_dir() else list(watched)
         try:
-            watching = awatch(*places, watch_filter=concerns(path, watched), debounce=50, step=20, recursive=False,
-                              rust_timeout=int(TICK * 1000), yield_on_timeout=True)  # fmt: skip
-            report("")
-            async for _ in watching:
-                yield None
-                if watch_set(path) != watched or conf.is_dir() != (str(conf) in places):
-                    break
-            wait = 1.0
+            watched, concerned = watch_set(path), concerns(path)
+            with RustNotify([*watched], False, False, 0, False, False) as watcher:
+                report("")
+                wait = 1.0
+                yield None  # what happened before it was up made no event
+                anew = False
+                while not anew and watch_set(path) == watched:
+                    changes = await _changes(watcher, tick)
+                    if not changes or any(concerned(place) for _, place in changes):
+                        yield None
+                    # What was made anew may have the old inode, but our watch of it has ended.
+                    anew = any(kind != Change.modified and place in watched for kind, place in changes)
         except (OSError, RuntimeError) as error:
-            report(f"cannot watch the manifest: {error}; looking every {TICK:g} s instead")
-            await anyio.sleep(min(wait, TICK))
+            report(f"cannot watch the manifest: {error}; looking every {tick:g} s instead")
+            yield None
+            await anyio.sleep(min(wait, tick))
             wait *= 2
+
+
+async def _changes(watcher: RustNotify, tick: float) -> set[tuple[int, str]]:
+    """What changed next; empty when the tick is over."""
+    stop = threading.Event()
+    try:
+        found = await anyio.to_thread.run_sync(
+            watcher.watch, _DEBOUNCE, _STEP, int(tick * 1000), stop, abandon_on_cancel=True
+        )
+    finally:
+        stop.set()  # ends the thread within a step
+    return set() if isinstance(found, str) else found
