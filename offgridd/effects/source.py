@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 LIMIT = (1 << 20) + 1  # bytes of one file: one more than is accepted, so that too long is seen
@@ -17,5 +19,7 @@ def read(path: Path) -> tuple[tuple[str, bytes], ...]:
 
 
 def _bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a FIFO would keep us waiting for ever
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return file.read(LIMIT)
