@@ -15,7 +15,12 @@ def offgridd(argv: list[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"offgridd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="run the daemon")
-    serve.add_argument("--manifest", type=Path)
+    what = serve.add_mutually_exclusive_group()
+    what.add_argument("--manifest", type=Path)
+    what.add_argument(
+        "--private", action="store_true", default=None,
+        help="no manifest, no TCP: a socket for this user alone, until the last client has gone",
+    )  # fmt: skip
     serve.add_argument("--state-dir", type=Path)
     serve.add_argument("--admin-socket", type=Path)
     args = parser.parse_args(argv)

@@ -28,4 +28,9 @@ def state() -> Path:
         return Path(given.split(":")[0])
     if os.geteuid() == 0:
         return Path("/var/lib/offgridd")
+    return user_state()
+
+
+def user_state() -> Path:
+    """This user's own folder for state."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "offgridd"

@@ -11,6 +11,7 @@ from quart import Response
 from offgridd.core.errors import RequestRefused
 
 PING = 15.0  # seconds between comments on a silent stream
+PING_EVENT = b": ping\n\n"
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

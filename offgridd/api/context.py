@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired
 from offgridd.engine import wire
-from offgridd.reconcile.intake import Intake
+from offgridd.reconcile.intake import Intake, Seen
 from offgridd.reconcile.loop import Reconciler
 
 
@@ -28,6 +28,7 @@ class Context:
     workers: WorkersPort
     intake: Intake
     status: StatusView
+    reload: Callable[[], Awaitable[Seen]]
     admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]
 

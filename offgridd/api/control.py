@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
-from offgridd.api.answers import PING, answer, event, raw, sse
+from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.api.inference import find_model
 from offgridd.core import events as ev
@@ -47,8 +47,7 @@ def add_control(app: Quart, ctx: Context) -> None:
 
     @app.post("/v1/reload")
     async def reload() -> Response:
-        seen = await ctx.intake.take()
-        return _seen(seen)
+        return _seen(await ctx.reload())
 
     @app.post("/v1/reconcile")
     async def reconcile() -> Response:
@@ -99,6 +98,6 @@ async def _events(ctx: Context) -> AsyncIterator[bytes]:
             await ctx.loop.next_change()
             changed = True
         if not changed:
-            yield b": ping\n\n"
+            yield PING_EVENT
         for one in ctx.status.transitions if changed else ():
             yield event(one)

@@ -12,7 +12,7 @@ import anyio
 from quart import Quart, Response, request
 
 from offgridd.api import body
-from offgridd.api.answers import PING, answer, error_body, event, sse
+from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, sse
 from offgridd.api.chat import ChatRequest, parse_chat
 from offgridd.api.context import Context, WorkerPort
 from offgridd.core import events as ev
@@ -22,6 +22,7 @@ from offgridd.core.errors import RequestRefused
 from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
+STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are there
 
 
 def refusal(frame: wire.Refused) -> RequestRefused:
@@ -41,27 +42,47 @@ def find_model(ctx: Context, name: str) -> ModelSpec:
 
 
 async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
-    """The worker that serves `spec`; waits, within bounds, for one that is on its way."""
+    """The worker that serves `spec`; waits, within bounds, for one that is on its way. Raises RequestRefused."""
+    async with aclosing(_on_its_way(ctx, spec, LOADING_WAIT)) as coming:
+        return await anext(worker async for worker in coming if worker is not None)
+
+
+async def _on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
+    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
+    found, until = _serving(ctx, spec), anyio.current_time() + most
+    if found is None:
+        ctx.loop.emit(ev.Demanded(spec.name))
+    while found is None:
+        quiet = True
+        with anyio.move_on_after(min(PING, until - anyio.current_time())):
+            await ctx.loop.next_change()
+            quiet = False
+        if anyio.current_time() >= until:
+            text = f"cannot serve {spec.name}: it is still loading"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=10)
+        if quiet:
+            yield None
+        found = _serving(ctx, spec)
+    yield found
+
+
+def _serving(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+    """None where waiting makes sense. Raises RequestRefused where it does not."""
     found = ctx.workers.serving(spec.name)
     if found is not None:
         return found
     if ctx.draining():
         raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
-    ctx.loop.emit(ev.Demanded(spec.name))
-    with anyio.move_on_after(LOADING_WAIT):
-        while True:
-            await ctx.loop.next_change()
-            found = ctx.workers.serving(spec.name)
-            if found is not None:
-                return found
-            snapshot = ctx.loop.snapshot
-            facts = snapshot.observed.of(spec.name)
-            now = snapshot.desired.models.get(spec.name, spec)
-            stuck = [c for c in model_conditions(now, facts, snapshot.observed) if c.status == "False"]
-            if stuck and stuck[0].reason not in ("Loading", "OnDemand"):
-                text = f"cannot serve {spec.name}: {stuck[0].reason}: {stuck[0].message}"
-                raise RequestRefused(503, "model_not_ready", text, retry_after=5)
-    raise RequestRefused(503, "model_not_ready", f"cannot serve {spec.name}: it is still loading", retry_after=10)
+    snapshot = ctx.loop.snapshot
+    now = snapshot.desired.models.get(spec.name)
+    if now is None:
+        raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
+    conditions = model_conditions(now, snapshot.observed.of(spec.name), snapshot.observed)
+    stuck = next((c for c in conditions if c.status == "False"), None)
+    if stuck is not None and stuck.reason not in ("Loading", "OnDemand"):
+        text = f"cannot serve {spec.name}: {stuck.reason}: {stuck.message}"
+        raise RequestRefused(503, "model_not_ready", text, retry_after=5)
+    return None
 
 
 def add_inference(app: Quart, ctx: Context) -> None:
@@ -69,19 +90,15 @@ def add_inference(app: Quart, ctx: Context) -> None:
     async def chat() -> Response:
         asked = parse_chat(await body.read_json())
         spec = find_model(ctx, asked.model)
-        worker = await worker_for(ctx, spec)
-        frames = worker.stream(_to_wire(ctx, asked, spec), PING)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(aclosing(frames))
-            while (first := await anext(frames)) is None:
-                pass  # it waits in the queue
-            if isinstance(first, wire.Refused):
-                raise refusal(first)
-            head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": spec.name}
-            if not asked.stream:
-                return await _whole(head, frames, first.prompt_tokens)
-            stack.pop_all()  # the response closes it
-            return sse(_chunks(head, frames, asked.include_usage))
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": spec.name}
+        client = request.remote_addr or "local"
+        if asked.stream and _serving(ctx, spec) is None:
+            return sse(_when_loaded(ctx, asked, spec, client, head))
+        frames = await _admitted(ctx, asked, spec, client)
+        if asked.stream:
+            return sse(_chunks(head, frames, asked.include_usage))  # which closes them
+        async with aclosing(frames):
+            return await _whole(head, frames)
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -92,10 +109,49 @@ def add_inference(app: Quart, ctx: Context) -> None:
         return answer(_model_card(ctx, find_model(ctx, name)))
 
 
-def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec) -> wire.Chat:
+async def _admitted(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> AsyncGenerator[Any, None]:
+    """The answer's frames, once the worker has admitted it: what it refuses still gets a status of its own."""
+    worker = await worker_for(ctx, spec)
+    frames = worker.stream(_to_wire(ctx, asked, spec, client), PING)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(aclosing(frames))
+        while (first := await anext(frames)) is None:
+            pass  # it waits in the queue
+        if isinstance(first, wire.Refused):
+            raise refusal(first)
+        stack.pop_all()
+    return _again(first, frames)
+
+
+async def _again(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    async with aclosing(rest):
+        yield first
+        async for frame in rest:
+            yield frame
+
+
+async def _when_loaded(
+    ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str, head: dict[str, Any]
+) -> AsyncGenerator[bytes, None]:
+    """The stream of a model that is loading: pings until it is there; a later refusal is an event and no [DONE]."""
+    yield PING_EVENT
+    try:
+        async with aclosing(_on_its_way(ctx, spec, STREAM_WAIT)) as coming:
+            async for worker in coming:
+                if worker is None:
+                    yield PING_EVENT
+                    continue
+                frames = worker.stream(_to_wire(ctx, asked, spec, client), PING)
+                async with aclosing(_chunks(head, frames, asked.include_usage)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+    except RequestRefused as error:
+        yield event({"error": error_body(error)})
+
+
+def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> wire.Chat:
     stop = asked.stop if asked.stop is not None else spec.sampling.stop
     limit = asked.max_tokens if asked.max_tokens is not None else spec.sampling.max_tokens
-    client = request.remote_addr or "local"
     return wire.Chat(ctx.workers.next_request(), client, asked.messages, asked.sampling(spec.sampling), limit, stop)
 
 
@@ -110,7 +166,7 @@ def _usage(prompt: int, completion: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-async def _whole(head: dict[str, Any], frames: AsyncIterator[Any], prompt: int) -> Response:
+async def _whole(head: dict[str, Any], frames: AsyncIterator[Any]) -> Response:
     parts: list[str] = []
     async for frame in frames:
         match frame:
@@ -121,7 +177,7 @@ async def _whole(head: dict[str, Any], frames: AsyncIterator[Any], prompt: int) 
             case wire.Finish():
                 message = {"role": "assistant", "content": "".join(parts), "refusal": None}
                 choice = {"index": 0, "message": message, "finish_reason": frame.reason, "logprobs": None}
-                usage = _usage(prompt, frame.completion_tokens)
+                usage = _usage(frame.prompt_tokens, frame.completion_tokens)
                 return answer({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
     raise RequestRefused(503, "worker_crashed", "cannot finish the answer: the worker ended", retry_after=2)
 
@@ -137,11 +193,12 @@ async def _chunks(
         return event({**head, "choices": [choice]} | ({"usage": None} if include_usage else {}))
 
     async with aclosing(frames):
-        yield chunk({"role": "assistant", "content": ""})
         async for frame in frames:
             match frame:
+                case wire.Admitted():
+                    yield chunk({"role": "assistant", "content": ""})
                 case None:
-                    yield b": ping\n\n"
+                    yield PING_EVENT
                 case wire.Tokens(items):
                     if text := "".join(t for _, t, _ in items):
                         yield chunk({"content": text})

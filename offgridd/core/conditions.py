@@ -81,9 +81,14 @@ def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     return stuck is not None or _is_ready(spec, observed)
 
 
+def not_ready(desired: Desired, observed: Observed) -> list[str]:
+    """The preload models that are not Ready."""
+    return [name for name, spec in desired.models.items() if spec.preload and not _is_ready(spec, observed)]
+
+
 def all_ready(desired: Desired, observed: Observed) -> bool:
     """Whether every preload model is Ready."""
-    return all(_is_ready(s, observed) for s in desired.models.values() if s.preload)
+    return not not_ready(desired, observed)
 
 
 def _is_ready(spec: ModelSpec, observed: Observed) -> bool:

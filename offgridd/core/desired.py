@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -109,11 +109,36 @@ class Desired:
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[ModelSpec, ...]:
-        """The declared models that `name` means: by name, else by alias (several: the caller names them)."""
+        """The declared models that `name` means, in the order of the first way that finds any.
+
+        A declared name; an alias; a file's name; a repository as `owner/repo[:QUANT|/file]`. Several: the caller
+        names them.
+        """
         exact = self.models.get(name)
         if exact is not None:
             return (exact,)
-        return tuple(m for m in self.models.values() if name in m.aliases)
+        ways: tuple[Callable[[ModelSpec], bool], ...] = (
+            lambda m: name in m.aliases,
+            lambda m: name == file_name(m.source),
+            lambda m: name in repository_names(m.source),
+        )
+        return next((found for way in ways if (found := tuple(m for m in self.models.values() if way(m)))), ())
+
+
+def file_name(source: Source) -> str | None:
+    """The last part of the file that a source names."""
+    path = source.path if isinstance(source, FileSource) else source.file
+    return path.rpartition("/")[2] if path else None
+
+
+def repository_names(source: Source) -> tuple[str, ...]:
+    """The ways to name a source by its repository."""
+    if not isinstance(source, HubSource):
+        return ()
+    more = ([f"{source.repo}:{source.quant}"] if source.quant else []) + (
+        [f"{source.repo}/{source.file}"] if source.file else []
+    )
+    return (source.repo, *more)
 
 
 # The keys below are asked for at every pass of the loop, for every model; specs are immutable, so once is enough.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import stat
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -23,8 +24,8 @@ _PIECE = 4 << 20  # bytes read at once
 AT_ONCE = 2  # files verified at the same time: more only make a disk seek and take turns from the event loop
 
 
-def identity_of(stat: os.stat_result) -> Identity:
-    return Identity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+def identity_of(found: os.stat_result) -> Identity:
+    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class Files:
@@ -79,7 +80,8 @@ class Files:
             case PackageSource(package, file):
                 return _in_package(package, file)
             case FileSource(path):
-                real = Path(path).parent.resolve() / Path(path).name
+                # Not Path.resolve, which raises where links lead in a ring.
+                real = Path(os.path.realpath(Path(path).parent)) / Path(path).name
                 if not any(real.is_relative_to(root) for root in self._roots):
                     text = f"cannot use {path}: it is not under a store root; name its folder in OFFGRIDD_STORE_ROOTS"
                     raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
@@ -106,9 +108,10 @@ def _in_package(package: str, file: str) -> Path:
 
 def _look(path: str) -> Identity | None:
     try:
-        return identity_of(os.stat(path, follow_symlinks=False))
+        found = os.stat(path, follow_symlinks=False)
     except OSError:
         return None
+    return identity_of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def _unreadable(path: Path, error: OSError) -> Failure:

@@ -12,6 +12,7 @@ from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker, StopWorker
 from offgridd.core.errors import ActionFailed
 from offgridd.effects.worker import WorkerProcess
+from offgridd.failpoints import failpoint
 
 Emit = Callable[[ev.Event], None]
 
@@ -31,12 +32,14 @@ class Workers:
         except ActionFailed as failed:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return
+        failpoint("worker.after-spawn")
         self._all[worker.id] = worker
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key))
         self._group.start_soon(worker.drain_stderr)
         failure = None
         try:
             effective = await worker.load_model(action)
+            failpoint("worker.after-load")
             self._emit(ev.WorkerReady(action.model, worker.id, effective))
             self._group.start_soon(self._supervise, worker)
         except ActionFailed as failed:

@@ -5,7 +5,7 @@ Reading, parsing and writing run in threads; what came of them is told on the ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.observed import ManifestFacts
+from offgridd.failpoints import failpoint
 from offgridd.manifest import SourceText, accept
 
 Files = Sequence[tuple[str, bytes]]
@@ -45,11 +46,16 @@ class _Reading:
 
 @dataclass
 class Intake:
-    """`read` gives the manifest's files, the first one the manifest; it raises OSError."""
+    """`read` gives the manifest's files, the first one the manifest; it raises OSError.
+
+    `prepare` does what must succeed before a manifest is accepted, such as binding its addresses, or raises
+    ManifestError and leaves everything as it was.
+    """
 
     read: Callable[[], Files]
     state: StatePort
     emit: Callable[[ev.Event | Desired], None]
+    prepare: Callable[[Desired], Awaitable[None]] | None = None
     desired: Desired | None = None
 
     def __post_init__(self) -> None:
@@ -69,7 +75,10 @@ class Intake:
         """The first reading: where it is refused, the copy of the last good manifest is desired."""
         seen = await self.take()
         if self.desired is None and (desired := await anyio.to_thread.run_sync(self._last_good)) is not None:
-            await self._accept(desired)
+            try:
+                await self._accept(desired)
+            except ManifestError:
+                return seen
             self._tell(from_last_good=True)
             return replace(seen, generation=self._generation())
         return seen
@@ -104,17 +113,27 @@ class Intake:
     async def _fold(self, reading: _Reading) -> Seen:
         self._last = reading.files
         if reading.desired is None or reading.files is None:
-            self._tell(problems=reading.problems, reason=reading.problems[0].reason)
-            return Seen(self._generation(), reading.problems, changed=False)
-        changed = await self._accept(reading.desired)
+            return self._refuse(reading.problems)
+        try:
+            changed = await self._accept(reading.desired)
+        except ManifestError as error:
+            self._last = None  # the same text may be accepted at the next look
+            return self._refuse(error.problems)
         self._tell(problems=(), reason="", from_last_good=False)
         if changed:
             await self._keep(reading.files)
         return Seen(self._generation(), (), changed)
 
+    def _refuse(self, problems: tuple[Problem, ...]) -> Seen:
+        self._tell(problems=problems, reason=problems[0].reason)
+        return Seen(self._generation(), problems, changed=False)
+
     async def _accept(self, desired: Desired) -> bool:
         if self.desired is not None and self.desired.digest == desired.digest:
             return False
+        if self.prepare is not None:
+            await self.prepare(desired)
+        failpoint("intake.before-accept")
         number = await anyio.to_thread.run_sync(self.state.generation_of, desired.digest)
         self.desired = replace(desired, generation=number)
         self.emit(self.desired)

@@ -55,7 +55,7 @@ class Reconciler:
         self._inbox: list[ev.Event | Desired] = []
         self._wake = anyio.Event()
         self._scopes: dict[str, anyio.CancelScope] = {}
-        self._look_at = 0.0
+        self._look_at, self._looking = 0.0, False
         self._waiters = anyio.Event()
         self.snapshot = replace(self.snapshot, observed=replace(self.snapshot.observed, engine=self.engine))
 
@@ -70,13 +70,19 @@ class Reconciler:
         self._wake.set()
 
     async def next_change(self) -> None:
+        """Until the end of the next pass."""
         await self._waiters.wait()
+
+    async def beat(self) -> None:
+        """Asks for a pass and waits for its end: returns only as long as the loop is alive."""
+        self._wake.set()
+        await self.next_change()
 
     async def run(self) -> None:
         """For ever."""
         while True:
             self._wake, began = anyio.Event(), self.clock()
-            wake_at = await self._pass()
+            wake_at = self._pass()
             # A pass looks at every model: with very many of them, events gather meanwhile and streams get their turn.
             await anyio.sleep((self.clock() - began) * (1 / SHARE - 1))
             if not self._inbox:
@@ -84,11 +90,11 @@ class Reconciler:
                 with anyio.move_on_after(max(0.0, until - self.clock())):
                     await self._wake.wait()
 
-    async def _pass(self) -> float | None:
+    def _pass(self) -> float | None:
         self._fold_inbox()
-        if self.clock() >= self._look_at:
-            await self._look()
-            self._fold_inbox()
+        if self.clock() >= self._look_at and not self._looking:
+            self._looking, self._look_at = True, self.clock() + RESYNC
+            self.group.start_soon(self._look)
         desired = self.snapshot.desired
         made = plan(desired, self.snapshot.observed, self.clock())
         for name in made.cancel:
@@ -124,10 +130,12 @@ class Reconciler:
         waiters.set()
 
     async def _look(self) -> None:
-        self._look_at = self.clock() + RESYNC
+        """Beside the passes: a file system that hangs must not stop them."""
         paths = {n: f.file.path for n, f in self.snapshot.observed.models.items() if f.file}
         if paths:
-            self._apply(*[ev.FileSeen(name, seen) for name, seen in (await self.files.look(paths)).items()])
+            for name, identity in (await self.files.look(paths)).items():
+                self.emit(ev.FileSeen(name, identity))
+        self._looking = False
 
     async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:
         with scope:
