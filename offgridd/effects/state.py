@@ -1,20 +1,31 @@
-"""The state directory: one lock, one SQLite file, the last good manifest. Written by the lock's holder."""
+"""The state directory: one lock, one SQLite file, the last good manifest. Written by the lock's holder.
+
+Everything in it can be made anew from the manifest and the files, so what is broken is moved aside, not an error.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import sqlite3
+import stat
+import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from offgridd.core.observed import Identity
 
+log = logging.getLogger("offgridd")
+
+# Numbers are kept as text: SQLite's are signed, a file system's may use all 64 bits.
 _SCHEMA = """
 create table if not exists generation (id integer primary key check (id = 1), number integer, digest text);
 create table if not exists inventory (
-    dev integer, inode integer, size integer, mtime_ns integer, sha256 text,
+    dev text, inode text, size text, mtime_ns text, sha256 text,
     primary key (dev, inode, size, mtime_ns));
 """
 
@@ -26,7 +37,7 @@ class StateLockedError(Exception):
 def replace_file(path: Path, data: bytes) -> None:
     """Writes whole or not at all, and it stays: part, fsync, rename, fsync of the folder."""
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with open(part, "wb", opener=_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -42,41 +53,45 @@ class State:
     def __init__(self, folder: Path) -> None:
         """Takes the lock. Raises StateLockedError, or OSError where the folder can not be used."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _tighten(folder)
         self._folder = folder
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = _lock(folder)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            self._db = _open(folder / "state.db")
+        except BaseException:
             os.close(self._lock)
-            raise StateLockedError(f"cannot use {folder}: the daemon with pid {pid} has it; stop that one") from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-        self._db = sqlite3.connect(folder / "state.db", isolation_level=None, check_same_thread=False)
-        self._db.execute("pragma journal_mode=wal")
-        self._db.executescript(_SCHEMA)
+            raise
 
     def close(self) -> None:
         self._db.close()
         os.close(self._lock)
 
     def generation_of(self, digest: str) -> int:
-        """The generation of a manifest with this digest: the last one, or the next one when it differs."""
-        row = self._db.execute("select number, digest from generation").fetchone() or (0, "")
-        if row[1] == digest:
-            return int(row[0])
-        number = int(row[0]) + 1
-        self._db.execute("insert or replace into generation values (1, ?, ?)", (number, digest))
+        """The generation of a manifest with this digest: the last one, or the next one when it differs.
+
+        Raises OSError where it can not be kept.
+        """
+        try:
+            row = self._db.execute("select number, digest from generation").fetchone() or (0, "")
+            if row[1] == digest:
+                return int(row[0])
+            number = int(row[0]) + 1
+            self._db.execute("insert or replace into generation values (1, ?, ?)", (number, digest))
+        except sqlite3.Error as error:
+            raise _os_error(error) from error
         return number
 
     def keep_last_good(self, texts: list[tuple[str, bytes]]) -> None:
+        """Raises OSError."""
         data = json.dumps([[name, text.decode("utf-8")] for name, text in texts]).encode()
         replace_file(self._folder / "last-good.json", data)
 
     def last_good(self) -> list[tuple[str, bytes]] | None:
+        """None where there is none, or none that can be read."""
         try:
-            return [(name, text.encode()) for name, text in json.loads((self._folder / "last-good.json").read_bytes())]
-        except (OSError, ValueError):
+            pairs = json.loads((self._folder / "last-good.json").read_bytes())
+            return [(str(name), text.encode()) for name, text in pairs]
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
 
     @property
@@ -85,28 +100,115 @@ class State:
 
 
 class Inventory(MutableMapping[Identity, str]):
-    """Which files were hashed, by identity."""
+    """Which files were hashed, by identity. Where that can not be read or kept, a file is hashed again."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
     def __getitem__(self, key: Identity) -> str:
         query = "select sha256 from inventory where dev=? and inode=? and size=? and mtime_ns=?"
-        row = self._db.execute(query, (key.dev, key.inode, key.size, key.mtime_ns)).fetchone()
+        try:
+            row = self._db.execute(query, _columns(key)).fetchone()
+        except sqlite3.Error as error:
+            log.warning("cannot read which files were hashed: %s; hashing again", error)
+            row = None
         if row is None:
             raise KeyError(key)
         return str(row[0])
 
     def __setitem__(self, key: Identity, value: str) -> None:
-        row = (key.dev, key.inode, key.size, key.mtime_ns, value)
-        self._db.execute("insert or replace into inventory values (?, ?, ?, ?, ?)", row)
+        try:
+            self._db.execute("insert or replace into inventory values (?, ?, ?, ?, ?)", (*_columns(key), value))
+        except sqlite3.Error as error:
+            log.warning("cannot keep that a file was hashed: %s; it will be hashed again", error)
 
     def __delitem__(self, key: Identity) -> None:
         query = "delete from inventory where dev=? and inode=? and size=? and mtime_ns=?"
-        self._db.execute(query, (key.dev, key.inode, key.size, key.mtime_ns))
+        if self._db.execute(query, _columns(key)).rowcount == 0:
+            raise KeyError(key)
 
     def __iter__(self) -> Iterator[Identity]:
-        return (Identity(*row) for row in self._db.execute("select dev, inode, size, mtime_ns from inventory"))
+        rows = self._db.execute("select dev, inode, size, mtime_ns from inventory").fetchall()
+        return (Identity(*map(int, row)) for row in rows)
 
     def __len__(self) -> int:
         return int(self._db.execute("select count(*) from inventory").fetchone()[0])
+
+
+def _columns(key: Identity) -> tuple[str, str, str, str]:
+    return str(key.dev), str(key.inode), str(key.size), str(key.mtime_ns)
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens for us alone, whatever the umask or the file's mode was."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def _tighten(folder: Path) -> None:
+    """Only we may enter. A folder that is open to others and holds other things than ours is not ours to change."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & 0o077:
+        return
+    if any(folder.iterdir()) and not (folder / "lock").exists():
+        raise PermissionError(
+            errno.EPERM, "it is open to others and holds files that are not ours; name an empty folder"
+        )
+    folder.chmod(0o700)
+    log.warning("closed %s to others: its mode was %o", folder, mode)
+
+
+def _lock(folder: Path) -> int:
+    lock = _private(str(folder / "lock"), os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise StateLockedError(f"cannot use {folder}: the daemon with pid {pid} has it; stop that one") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database, sound; one that is broken is moved aside and begun anew. Raises OSError."""
+    try:
+        try:
+            return _connect(path)
+        except sqlite3.DatabaseError as error:
+            if not _is_broken(error):
+                raise
+            aside = f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            log.warning("cannot read %s: %s; it is moved aside as %s, files are hashed again", path, error, aside)
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{path}{end}", path.with_name(aside + end))
+        return _connect(path)
+    except sqlite3.Error as error:
+        raise _os_error(error) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(_private(str(path), os.O_RDWR))  # SQLite gives its other files the mode of this one
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("pragma journal_mode=wal")
+        if (found := db.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
+        db.executescript(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_broken(error: sqlite3.DatabaseError) -> bool:
+    """Whether it is the file that is at fault, not a full disk or the like. What quick_check finds has no code."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _os_error(error: sqlite3.Error) -> OSError:
+    return OSError(errno.EIO, f"its database says: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -27,6 +26,7 @@ from support.edits import (
     target,
     vim,
 )
+from support.limits import no_descriptors
 from support.reading import NEVER, SOON, reading
 from watchfiles._rust_notify import RustNotify
 
@@ -188,18 +188,6 @@ async def test_cancelled_it_leaves_at_once_and_no_thread_stays(path: Path) -> No
             pass
         while anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
             await anyio.lowlevel.checkpoint()
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_where_watching_fails_the_tick_goes_on_and_it_recovers(path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Takes something from this process that it needs, for a while, as a full disk or a busy host would."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def limited(what: int, to: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (to, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, (soft, hard))
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """No further file can be opened."""
+    free = os.dup(0)
+    os.close(free)
+    with limited(resource.RLIMIT_NOFILE, free):
+        yield
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """No file can be written; Python ignores the signal that says so."""
+    with limited(resource.RLIMIT_FSIZE, 0):
+        yield
