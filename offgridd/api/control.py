@@ -9,13 +9,14 @@ import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
+from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.api.inference import find_model
 from offgridd.core import events as ev
 from offgridd.core.actions import StopWorker
 from offgridd.core.conditions import all_ready, settled
-from offgridd.core.errors import ManifestError
+from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.plan import plan
 from offgridd.reconcile.intake import Seen, parse
 from offgridd.reconcile.loop import Reconciler
@@ -39,11 +40,15 @@ def add_control(app: Quart, ctx: Context) -> None:
     async def events() -> Response:
         return sse(_events(ctx))
 
+    @app.get("/v1/logs")
+    async def logs() -> Response:
+        name = find_model(ctx, request.args.get("model", "")).name
+        return answer({"model": name, "text": ctx.workers.printed(name)})
+
     @app.post("/v1/plan")
     async def plan_text() -> Response:
-        text = await request.get_data()
-        assert isinstance(text, bytes)  # as_text is False
-        return answer(await anyio.to_thread.run_sync(describe_plan, ctx, text))
+        files = await _plan_files()
+        return answer(await anyio.to_thread.run_sync(describe_plan, ctx, files))
 
     @app.post("/v1/reload")
     async def reload() -> Response:
@@ -72,10 +77,29 @@ def is_ready(loop: Reconciler) -> bool:
     return snapshot.observed.listening and snapshot.desired.generation > 0 and done(snapshot.desired, snapshot.observed)
 
 
-def describe_plan(ctx: Context, text: bytes) -> dict[str, Any]:
-    """What would be done if `text` were the manifest."""
+async def _plan_files() -> list[tuple[str, bytes]]:
+    """JSON {"files": [{"name", "text"}, ...]}, the manifest first, then its conf.d; else the manifest's own text."""
+    if request.mimetype != "application/json":
+        text = await request.get_data()
+        assert isinstance(text, bytes)  # as_text is False
+        return [("manifest", text)]
+    files = (await body.read_json()).get("files")
+    if not isinstance(files, list) or not files:
+        raise RequestRefused(400, "invalid_value", "cannot plan: files must be a list that is not empty", param="files")
+    return [_plan_file(i, one) for i, one in enumerate(files)]
+
+
+def _plan_file(index: int, one: object) -> tuple[str, bytes]:
+    if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not isinstance(one.get("text"), str):
+        where = f"files[{index}]"
+        raise RequestRefused(400, "invalid_value", f"cannot plan: {where} needs a name and a text", param=where)
+    return one["name"], one["text"].encode("utf-8", "surrogatepass")
+
+
+def describe_plan(ctx: Context, files: list[tuple[str, bytes]]) -> dict[str, Any]:
+    """What would be done if `files` were the manifest and its conf.d."""
     try:
-        wanted = parse([("manifest", text)])
+        wanted = parse(files)
     except ManifestError as error:
         return {"valid": False, "errors": [str(p) for p in error.problems], "actions": []}
     snapshot = ctx.loop.snapshot
@@ -90,14 +114,18 @@ def describe_plan(ctx: Context, text: bytes) -> dict[str, Any]:
 
 
 async def _events(ctx: Context) -> AsyncIterator[bytes]:
-    """Condition transitions as they come. Lossy by design: the state itself is in /v1/status."""
+    """Condition transitions as they come; the state itself is in /v1/status. A reader that is too slow misses some."""
     yield b": connected\n\n"
+    seen = ctx.status.count
     while True:
-        changed = False
+        news, seen = ctx.status.since(seen), ctx.status.count
+        for one in news:
+            yield event(one)
+        if news:
+            continue  # more may have come meanwhile
+        quiet = True
         with anyio.move_on_after(PING):
             await ctx.loop.next_change()
-            changed = True
-        if not changed:
+            quiet = False
+        if quiet:
             yield PING_EVENT
-        for one in ctx.status.transitions if changed else ():
-            yield event(one)

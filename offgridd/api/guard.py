@@ -12,7 +12,7 @@ from offgridd.api.context import Context
 from offgridd.core.desired import Desired
 from offgridd.core.errors import RequestRefused
 
-LOCAL_ONLY = {"/v1/reload", "/v1/reconcile"}  # acting routes: admin socket only, until there are keys
+LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs"}  # admin socket only, until there are keys
 
 
 def host_allowed(host: str, desired: Desired) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from offgridd.core.observed import ModelFacts, Observed
 from offgridd.reconcile.loop import Snapshot
 
 Json = dict[str, Any]
+KEPT = 8192  # transitions: a thousand models at their first look
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class StatusView:
         self._whole: Json = {}
         self._encoded: bytes | None = None
         self._now = ""
-        self.transitions: list[Json] = []  # of the newest snapshot, for the event stream
+        self._transitions: deque[tuple[int, Json]] = deque(maxlen=KEPT)
+        self.count = 0  # transitions so far; each has the number that this was before it
 
     @property
     def encoded(self) -> bytes:
@@ -47,8 +50,12 @@ class StatusView:
             self._encoded = msgspec.json.encode(self._whole)
         return self._encoded
 
+    def since(self, number: int) -> list[Json]:
+        """The transitions from `number` on, as far as they are kept."""
+        return [one for at, one in self._transitions if at >= number]
+
     def update(self, snapshot: Snapshot) -> None:
-        self.transitions, self._encoded = [], None
+        self._encoded = None
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
         self._models = {name: self._card(spec, observed, generation) for name, spec in desired.models.items()}
@@ -79,9 +86,9 @@ class StatusView:
             if status != c.status:
                 since = self._now
                 self._since[model, c.type] = (c.status, since)
-                self.transitions.append(
-                    {"model": model or None, "type": c.type, "status": c.status, "reason": c.reason}
-                )
+                seen = {"model": model or None, "type": c.type, "status": c.status, "reason": c.reason}
+                self._transitions.append((self.count, seen))
+                self.count += 1
             dressed.append(
                 {"type": c.type, "status": c.status, "reason": c.reason, "message": _printable(c.message),
                  "lastTransitionTime": since, "observedGeneration": generation}

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from contextlib import closing
 
 from offgridd.cli.client import REFUSED, Client, CliError
 
 
 def run(client: Client, args: argparse.Namespace) -> int:
     if not sys.stdin.isatty():
-        return (
-            0 if _answer(client, args.model, [{"role": "user", "content": sys.stdin.read()}]) is not None else REFUSED
-        )
+        return _answer_piped(client, args.model)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - gives input() its line editing and history
     print("exit ends, clear forgets the conversation", file=sys.stderr)
     history: list[dict[str, str]] = []
     while True:
         try:
             line = input(">>> ").strip()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             print()
             return 0
+        except KeyboardInterrupt:
+            print()
+            continue
         if line in ("exit", "clear"):
             if line == "exit":
                 return 0
@@ -29,10 +34,18 @@ def run(client: Client, args: argparse.Namespace) -> int:
         elif line:
             history.append({"role": "user", "content": line})
             text = _ask_on_terminal(client, args.model, history)
-            if text is None:
-                history.pop()
+            if not text:
+                history.pop()  # nothing was said: the next question stands where this one stood
             else:
                 history.append({"role": "assistant", "content": text})
+
+
+def _answer_piped(client: Client, model: str) -> int:
+    question = sys.stdin.read()
+    if not question.strip():
+        raise CliError(REFUSED, "cannot ask nothing: the input is empty")
+    _answer(client, model, [{"role": "user", "content": question}])
+    return 0
 
 
 def _ask_on_terminal(client: Client, model: str, history: list[dict[str, str]]) -> str | None:
@@ -43,18 +56,19 @@ def _ask_on_terminal(client: Client, model: str, history: list[dict[str, str]]) 
         return None
 
 
-def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str | None:
+def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str:
     """Prints the answer as it comes; what came before Ctrl-C counts as the answer."""
     body = json.dumps({"model": model, "messages": messages, "stream": True}).encode()
     parts: list[str] = []
     try:
-        for event in client.events("POST", "/v1/chat/completions", body):
-            if "error" in event:
-                raise CliError(REFUSED, str(event["error"]["message"]))
-            text = event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
-            parts.append(text)
-            sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text))
-            sys.stdout.flush()
+        with closing(client.events("POST", "/v1/chat/completions", body)) as events:  # closed: the slot is free
+            for event in events:
+                if "error" in event:
+                    raise CliError(REFUSED, str(event["error"]["message"]))
+                text = event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
+                parts.append(text)
+                sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text))
+                sys.stdout.flush()
     except KeyboardInterrupt:
         pass
     finally:

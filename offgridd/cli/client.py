@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Client:
             except ValueError:
                 raise CliError(NO_DAEMON, "cannot use the answer: what listens there is no offgridd") from None
 
-    def events(self, method: str, path: str, body: bytes | None = None) -> Iterator[Any]:
+    def events(self, method: str, path: str, body: bytes | None = None) -> Generator[Any, None, None]:
         """The data of each server-sent event; ends with [DONE]. Raises CliError when the stream breaks off."""
         with self.open(method, path, body) as response:
             while line := response.readline():
@@ -111,6 +111,17 @@ class Client:
                     return
                 yield json.loads(data)
         raise CliError(REFUSED, "cannot go on: the answer broke off")
+
+    def changes(self) -> Iterator[None]:
+        """Yields at once, and after each condition that changed, until the daemon ends."""
+        with self.open("GET", "/v1/events") as response:
+            try:
+                while line := response.readline():
+                    if line.startswith((b": connected", b"data: ")):
+                        yield
+            except (OSError, http.client.HTTPException):
+                pass
+        raise CliError(NO_DAEMON, "cannot watch any longer: the daemon has ended")
 
     @staticmethod
     def _why(response: http.client.HTTPResponse) -> str:

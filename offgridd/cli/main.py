@@ -15,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--host", help="host:port or the path of a Unix socket")
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser("status", help="what is declared, what runs, and why anything is not ready")
-    one.add_argument("--json", action="store_true")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true")
+    how.add_argument("--watch", action="store_true", help="again at each change, until Ctrl-C")
     one.set_defaults(run=state.status)
     one = commands.add_parser("plan", help="what an edit would do, without doing it")
     one.add_argument("file", type=Path)
@@ -34,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("reconcile", help="look again now, and try again what failed")
     one.add_argument("model", nargs="?")
     one.set_defaults(run=state.reconcile)
+    one = commands.add_parser("logs", help="the end of what a model's worker printed")
+    one.add_argument("model")
+    one.set_defaults(run=state.logs)
     return top
 
 

@@ -1,4 +1,4 @@
-"""status, plan, check, schema, reload, reconcile."""
+"""status, plan, check, schema, reload, reconcile, logs."""
 
 from __future__ import annotations
 
@@ -7,45 +7,82 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.effects import source
 
 CHANGES = 6
 
 
-def _read(path: Path) -> bytes:
+def _files(path: Path) -> list[tuple[str, bytes]]:
+    """The manifest and its own conf.d. Raises CliError."""
     try:
-        return path.read_bytes()
+        return list(source.read(path))
     except OSError as error:
-        raise CliError(REFUSED, f"cannot read {path}: {error.strerror}") from None
+        raise CliError(REFUSED, f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def status(client: Client, args: argparse.Namespace) -> int:
+    if args.watch:
+        return _watch(client)
     found = client.json("GET", "/v1/status")
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        _table(found)
+    print(json.dumps(found, indent=2) if args.json else "\n".join(_table(found)))
     return 0
 
 
-def _table(found: dict[str, Any]) -> None:
-    print(f"generation {found['generation']} (observed {found['observedGeneration']})")
-    for c in found["conditions"]:
-        print(f"  {c['type']:<14} {c['status']:<7} {c['reason']}" + (f": {c['message']}" if c["message"] else ""))
-    width = max([len(m["name"]) for m in found["models"]], default=5)
-    for model in found["models"]:
-        ready = next(c for c in model["conditions"] if c["type"] == "Ready")
-        effective = model["effective"] or {}
-        pids = ",".join(str(w["pid"]) for w in model["workers"]) or "-"
-        context = effective.get("context", "-")
-        print(f"{model['name']:<{width}}  Ready={ready['status']}  {ready['reason']}  context={context}  pid={pids}")
-        if ready["status"] != "True" and ready["message"]:
-            print(f"{'':<{width}}  {ready['message']}")
+def _watch(client: Client) -> int:
+    """Prints the table at once and after each change of a condition, until Ctrl-C or the daemon's end."""
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    shown: list[str] = []
+    try:
+        for _ in client.changes():
+            table = _table(client.json("GET", "/v1/status"))
+            if table != shown:
+                print(clear + "\n".join(table) + ("" if clear else "\n"), flush=True)
+                shown = table
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _table(found: dict[str, Any]) -> list[str]:
+    """Lines: the whole, then the models in columns, and under each that is not Ready the reason's message."""
+    pending = "" if found["generation"] == found["observedGeneration"] else f", observed {found['observedGeneration']}"
+    lines = [f"generation {found['generation']}{pending}"]
+    lines += [_condition(c) for c in found["conditions"]]
+    models = found["models"]
+    if not models:
+        return [*lines, "no models are declared"]
+    rows = [("MODEL", "READY", "REASON", "CONTEXT", "PID"), *map(_cells, models)]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    texts = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["", texts[0]]
+    for model, text in zip(models, texts[1:], strict=True):
+        ready = _ready(model)
+        lines += [text, f"    {ready['message']}"] if ready["status"] != "True" and ready["message"] else [text]
+    return lines
+
+
+def _condition(found: dict[str, str]) -> str:
+    why = f": {found['message']}" if found["message"] else ""
+    return f"  {found['type']:<14} {found['status']:<7} {found['reason']}{why}"
+
+
+def _ready(model: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = next(c for c in model["conditions"] if c["type"] == "Ready")
+    return found
+
+
+def _cells(model: dict[str, Any]) -> tuple[str, ...]:
+    ready, effective = _ready(model), model["effective"] or {}
+    pids = ",".join(str(w["pid"]) for w in model["workers"]) or "-"
+    return model["name"], ready["status"], ready["reason"], str(effective.get("context", "-")), pids
 
 
 def plan(client: Client, args: argparse.Namespace) -> int:
-    made = client.json("POST", "/v1/plan", _read(args.file))
+    files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in _files(args.file)]
+    made = client.json("POST", "/v1/plan", json.dumps({"files": files}).encode())
     if not made["valid"]:
         print(*made["errors"], sep="\n", file=sys.stderr)
         return REFUSED
@@ -59,14 +96,11 @@ def plan(client: Client, args: argparse.Namespace) -> int:
 
 def check(_: Client, args: argparse.Namespace) -> int:
     from offgridd.core.errors import ManifestError
-    from offgridd.effects import source
     from offgridd.manifest import SourceText, accept
 
+    main, *fragments = [SourceText(name, text) for name, text in _files(args.file)]
     try:
-        main, *fragments = [SourceText(name, text) for name, text in source.read(args.file)]
         found = accept(main, fragments)
-    except OSError as error:
-        raise CliError(REFUSED, f"cannot read {error.filename}: {error.strerror}") from None
     except ManifestError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return REFUSED
@@ -91,5 +125,12 @@ def reload(client: Client, _: argparse.Namespace) -> int:
 
 
 def reconcile(client: Client, args: argparse.Namespace) -> int:
-    client.json("POST", "/v1/reconcile" + (f"?model={args.model}" if args.model else ""))
+    client.json("POST", "/v1/reconcile" + (f"?model={quote(args.model)}" if args.model else ""))
+    return 0
+
+
+def logs(client: Client, args: argparse.Namespace) -> int:
+    text = client.json("GET", f"/v1/logs?model={quote(args.model)}")["text"]
+    if text:
+        print(text)
     return 0

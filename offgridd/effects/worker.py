@@ -196,10 +196,14 @@ class WorkerProcess:
         await self._process.aclose()
         await self._sock.aclose()
 
+    def printed(self) -> str:
+        """The end of its stderr, at most STDERR_TAIL bytes of it, with what could move a terminal's cursor replaced."""
+        lines = self._tail.decode("utf-8", "replace").splitlines()
+        return "\n".join("".join(c if c.isprintable() else "?" for c in line.rstrip()) for line in lines)
+
     def _with_tail(self, text: str) -> str:
-        lines = [x.strip() for x in self._tail.decode("utf-8", "replace").splitlines() if x.strip()]
-        printable = ["".join(c if c.isprintable() else "?" for c in x)[:200] for x in lines[-3:]]
-        return f"{text}: {' | '.join(printable)}" if printable else text
+        lines = [line.strip()[:200] for line in self.printed().splitlines() if line.strip()]
+        return f"{text}: {' | '.join(lines[-3:])}" if lines else text
 
     def _dispatch(self, frame: wire.FromWorker) -> None:
         match frame:

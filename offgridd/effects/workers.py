@@ -23,6 +23,7 @@ class Workers:
     def __init__(self, group: anyio.abc.TaskGroup, emit: Emit, program: str = "offgridd.engine") -> None:
         self._group, self._emit, self._program = group, emit, program
         self._all: dict[int, WorkerProcess] = {}
+        self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
         self._ids, self._requests = itertools.count(1), itertools.count(1)
 
     async def start(self, action: StartWorker) -> None:
@@ -33,7 +34,7 @@ class Workers:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return
         failpoint("worker.after-spawn")
-        self._all[worker.id] = worker
+        self._all[worker.id] = self._newest[action.model] = worker
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key))
         self._group.start_soon(worker.drain_stderr)
         failure = None
@@ -60,6 +61,11 @@ class Workers:
     def serving(self, model: str) -> WorkerProcess | None:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
         return next((w for w in reversed(self._all.values()) if w.model == model and w.ready and not w.stopping), None)
+
+    def printed(self, model: str) -> str:
+        """The end of what the model's newest worker wrote to stderr; empty when there was none."""
+        newest = self._newest.get(model)
+        return newest.printed() if newest else ""
 
     def next_request(self) -> int:
         return next(self._requests)

@@ -1,0 +1,175 @@
+"""The command line as a process, against a daemon whose engine is the deterministic one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+from support.rig import Rig, until
+
+OFFGRID = str(Path(sys.executable).with_name("offgrid"))
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("cli"), "fake")
+    made.write(context=8192)
+    made.start()
+    yield made
+    assert made.stop() == 0
+    made.api.close()
+
+
+def offgrid(rig: Rig, *args: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [OFFGRID, "--host", str(rig.socket), *args]
+    return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30)
+
+
+@pytest.fixture
+def terminal(rig: Rig) -> Iterator[pexpect.spawn]:
+    made = pexpect.spawn(OFFGRID, ["--host", str(rig.socket), "run", "smol"], timeout=20, encoding="utf-8", echo=False)
+    made.expect_exact(">>> ")
+    yield made
+    made.close(force=True)
+
+
+def test_status_is_a_table_with_reasons(rig: Rig) -> None:
+    done = offgrid(rig, "status")
+    assert done.returncode == 0
+    (pid,) = rig.pids()
+    header, row = done.stdout.splitlines()[-2:]
+    assert header.split() == ["MODEL", "READY", "REASON", "CONTEXT", "PID"]
+    assert row.split() == ["smol", "True", "Ready", "8192", str(pid)]
+    assert json.loads(offgrid(rig, "status", "--json").stdout)["models"][0]["name"] == "smol"
+
+
+def test_watch_prints_again_when_something_changes(rig: Rig) -> None:
+    argv = [OFFGRID, "--host", str(rig.socket), "status", "--watch"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdout is not None
+            lines = iter(watch.stdout.readline, "")
+            next(line for line in lines if line.startswith("smol   True"))
+            os.kill(rig.pids()[0], signal.SIGKILL)
+            next(line for line in lines if line.startswith("smol   False  WorkerCrashed"))
+            next(line for line in lines if line.startswith("smol   True"))
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(10) == 0
+        finally:
+            watch.kill()
+
+
+def test_plan_says_what_an_edit_would_do_and_does_nothing(rig: Rig, tmp_path: Path) -> None:
+    text, edited = rig.manifest.read_text(), tmp_path / "edited.yaml"
+    edited.write_text(text)
+    assert (offgrid(rig, "plan", str(edited)).returncode, offgrid(rig, "plan", str(edited)).stdout) == (
+        0,
+        "no changes\n",
+    )
+    edited.write_text(text.replace("context: 8192", "context: 512"))
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10.yaml").write_text("models: {smol: {aliases: [other]}}\n")
+    done = offgrid(rig, "plan", str(edited))
+    assert (done.returncode, done.stdout.split()) == (6, ["StartWorker", "smol"])
+    (tmp_path / "conf.d" / "10.yaml").write_text("modles: {}\n")
+    done = offgrid(rig, "plan", str(edited))
+    assert done.returncode == 1
+    assert "10.yaml:1" in done.stderr
+    assert "models" in done.stderr, "the nearest name"
+    assert rig.status()["generation"] == 1
+
+
+def test_check_needs_no_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("apiVersion: offgridd/v1\nmodels: {}\n")
+    argv = [OFFGRID, "--host", "127.0.0.1:1", "check", str(path)]
+    assert subprocess.run(argv, capture_output=True, timeout=30).returncode == 0
+    path.write_text("apiVersion: offgridd/v1\nmodels: [\n")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"{path}:" in done.stderr
+    path.unlink()
+    assert subprocess.run(argv, capture_output=True, timeout=30).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["run", "nothing"], 1, "cannot find the model"),
+        (["logs", "nothing"], 1, "cannot find the model"),
+        (["reconcile", "nothing"], 1, "cannot find the model"),
+        (["plan", "/nowhere"], 1, "cannot read /nowhere"),
+        (["frobnicate"], 2, "invalid choice"),
+    ],
+)
+def test_each_failure_is_one_line_and_its_code(rig: Rig, args: list[str], code: int, said: str) -> None:
+    done = offgrid(rig, *args, text="hi")
+    assert done.returncode == code
+    assert said in done.stderr
+    assert code == 2 or len(done.stderr.splitlines()) == 1
+
+
+def test_no_daemon_is_3_and_what_is_no_daemon_too(tmp_path: Path) -> None:
+    argv = [OFFGRID, "--host", str(tmp_path / "none.sock"), "status"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+
+
+def test_logs_and_reload(rig: Rig) -> None:
+    assert offgrid(rig, "logs", "smol").returncode == 0
+    assert offgrid(rig, "reload", "--wait").stdout == "generation 1 (no change)\n"
+    good = rig.manifest.read_text()
+    rig.manifest.write_text("models: [")
+    done = offgrid(rig, "reload", "--wait")
+    assert done.returncode == 1
+    assert "offgridd.yaml:2:1: cannot read this as YAML" in done.stderr
+    rig.manifest.write_text(good)
+    assert offgrid(rig, "reload").returncode == 0
+
+
+def test_run_with_piped_input(rig: Rig) -> None:
+    body = {"model": "smol", "messages": [{"role": "user", "content": "hello"}]}
+    wanted = rig.admin.json("POST", "/v1/chat/completions", json.dumps(body).encode())["choices"][0]["message"][
+        "content"
+    ]
+    done = offgrid(rig, "run", "smol", text="hello")
+    assert (done.returncode, done.stdout) == (0, wanted + "\n")
+    assert offgrid(rig, "run", "smol", text="").returncode == 1
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(rig: Rig, terminal: pexpect.spawn) -> None:
+    terminal.sendline("tell me more")
+    terminal.expect("[a-z ]{40}")
+    terminal.sendintr()
+    terminal.expect_exact(">>> ")
+    until(lambda: idle(rig.pids()[0]))
+    terminal.sendline("again")
+    terminal.expect("[a-z ]{40}")
+    terminal.sendintr()
+    terminal.expect_exact(">>> ")
+    terminal.sendintr()
+    terminal.expect_exact(">>> ")
+    terminal.sendline("clear")
+    terminal.expect_exact(">>> ")
+    terminal.sendline("exit")
+    terminal.expect(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus == 0
+
+
+def test_end_of_input_ends_with_0(terminal: pexpect.spawn) -> None:
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus == 0
+
+
+def idle(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
