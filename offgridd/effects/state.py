@@ -58,6 +58,7 @@ class State:
         self._lock = _lock(folder)
         try:
             self._db = _open(folder / "state.db")
+            self._generation = _newest_generation(self._db)
         except BaseException:
             os.close(self._lock)
             raise
@@ -67,24 +68,20 @@ class State:
         os.close(self._lock)
 
     def generation_of(self, digest: str) -> int:
-        """The generation of a manifest with this digest: the last one, or the next one when it differs.
-
-        Raises OSError where it can not be kept.
-        """
-        try:
-            row = self._db.execute("select number, digest from generation").fetchone() or (0, "")
-            if row[1] == digest:
-                return int(row[0])
-            number = int(row[0]) + 1
-            self._db.execute("insert or replace into generation values (1, ?, ?)", (number, digest))
-        except sqlite3.Error as error:
-            raise _os_error(error) from error
-        return number
+        """The generation of a manifest with this digest: the last one, or the next one when it differs."""
+        number, last = self._generation
+        if digest != last:
+            self._generation = number + 1, digest
+        return self._generation[0]
 
     def keep_last_good(self, texts: list[tuple[str, bytes]]) -> None:
-        """Raises OSError."""
+        """Keeps the manifest and the newest generation. Raises OSError."""
         data = json.dumps([[name, text.decode("utf-8")] for name, text in texts]).encode()
         replace_file(self._folder / "last-good.json", data)
+        try:
+            self._db.execute("insert or replace into generation values (1, ?, ?)", self._generation)
+        except sqlite3.Error as error:
+            raise _os_error(error) from error
 
     def last_good(self) -> list[tuple[str, bytes]] | None:
         """None where there is none, or none that can be read."""
@@ -202,6 +199,15 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _newest_generation(db: sqlite3.Connection) -> tuple[int, str]:
+    try:
+        number, digest = db.execute("select number, digest from generation").fetchone() or (0, "")
+    except sqlite3.Error as error:
+        db.close()
+        raise _os_error(error) from error
+    return int(number), str(digest)
 
 
 def _is_broken(error: sqlite3.DatabaseError) -> bool:

@@ -23,6 +23,8 @@ Files = Sequence[tuple[str, bytes]]
 
 
 class StatePort(Protocol):
+    """`generation_of` never fails; `keep_last_good` keeps the texts and the newest generation, or raises OSError."""
+
     def generation_of(self, digest: str) -> int: ...
     def keep_last_good(self, texts: list[tuple[str, bytes]]) -> None: ...
     def last_good(self) -> list[tuple[str, bytes]] | None: ...
@@ -61,6 +63,7 @@ class Intake:
     def __post_init__(self) -> None:
         self._facts = ManifestFacts()
         self._last: Files | None = None
+        self._unkept: Files | None = None  # accepted, but the state directory did not take it
         self._lock = anyio.Lock()
 
     async def take(self) -> Seen:
@@ -69,6 +72,8 @@ class Intake:
             reading = await anyio.to_thread.run_sync(self._read_and_parse)
             if reading is not None:
                 return await self._fold(reading)
+            if self._unkept is not None:
+                await self._keep(self._unkept)
             return Seen(self._generation(), self._facts.problems, changed=False)
 
     async def start(self) -> Seen:
@@ -134,8 +139,7 @@ class Intake:
         if self.prepare is not None:
             await self.prepare(desired)
         failpoint("intake.before-accept")
-        number = await anyio.to_thread.run_sync(self.state.generation_of, desired.digest)
-        self.desired = replace(desired, generation=number)
+        self.desired = replace(desired, generation=self.state.generation_of(desired.digest))
         self.emit(self.desired)
         return True
 
@@ -143,8 +147,10 @@ class Intake:
         try:
             await anyio.to_thread.run_sync(self.state.keep_last_good, list(files))
         except OSError as error:
-            self._tell(state_error=f"cannot keep the manifest: {error.strerror}")
+            self._unkept = files
+            self._tell(state_error=f"cannot keep the manifest: {error.strerror}; make room, then offgrid reload")
         else:
+            self._unkept = None
             self._tell(state_error="")
 
     def _last_good(self) -> Desired | None:
