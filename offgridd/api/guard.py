@@ -44,7 +44,8 @@ def add_guard(app: Quart, ctx: Context) -> None:
             raise RequestRefused(403, "host_not_allowed", "cannot serve this Host; add it to server.allowed_hosts")
         if "Origin" in request.headers:
             raise RequestRefused(403, "origin_not_allowed", "cannot serve requests from web pages of other origins")
-        if request.path.rstrip("/") in LOCAL_ONLY:
+        # The rule that matched, not the path: there are many ways to write a path.
+        if request.url_rule is not None and request.url_rule.rule in LOCAL_ONLY:
             text = "cannot act over TCP: this route is for the admin socket; use the offgrid command"
             raise RequestRefused(403, "admin_only", text)
 
