@@ -98,7 +98,7 @@ class Daemon:
             group.start_soon(self._signals, service)
             group.start_soon(self._tell, loop, service)
             if settings.private:
-                group.start_soon(self._end_when_unused, until_unused(admin_app))
+                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger))
             else:
                 group.start_soon(self._watch, intake, service)
             loop.emit(ev.Listening(True))

@@ -54,6 +54,7 @@ class Service:
             if self._started:
                 self._notifier.reloading()
             refused = ""
+            failpoint("service.before-reload")
             try:
                 seen = await self._intake.take()
                 refused = f"refused: {seen.problems[0]}; " if seen.problems else ""

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     admin_socket: Path = Field(default_factory=lambda: places.runtime() / "admin.sock")
     admin_group: str | None = None  # who may use the admin socket besides its owner
     private: bool = False  # no manifest and no TCP: only the admin socket, until its last client has gone
+    linger: float = 10.0  # seconds without a client after which a private daemon ends
     store_roots: tuple[Path, ...] = ()
     log_level: str = "info"
     engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks

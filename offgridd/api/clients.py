@@ -8,11 +8,10 @@ import anyio
 from quart import Quart
 
 FIRST = 60.0  # seconds in which the first client must come
-LINGER = 10.0  # seconds without a client after which nobody is expected any more
 
 
-def until_unused(app: Quart) -> Any:
-    """An awaitable that ends when no request was open for a while. Call it before the app serves."""
+def until_unused(app: Quart, linger: float) -> Any:
+    """An awaitable that ends when no request was open for `linger` seconds. Call it before the app serves."""
     inner, count, changed = app.asgi_app, 0, anyio.Event()
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
@@ -35,7 +34,7 @@ def until_unused(app: Quart) -> Any:
             changed = anyio.Event()
             with anyio.move_on_after(patience if count == 0 else None) as scope:
                 await changed.wait()
-            over, patience = scope.cancelled_caught, LINGER
+            over, patience = scope.cancelled_caught, linger
 
     app.asgi_app = counted  # type: ignore[method-assign]
     return unused()
