@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +46,10 @@ class StartError(Exception):
 
 
 NO_MANIFEST = (("--private", b"apiVersion: offgridd/v1\nmodels: {}\n"),)
-PROGRAMS = {"llama": "offgridd.engine", "fake": "offgridd.engine.fake"}
+PROGRAMS = {
+    "llama": (sys.executable, "-I", "-m", "offgridd.engine"),
+    "fake": (sys.executable, "-I", "-m", "offgridd.engine.fake"),
+}
 
 
 def engine_build(engine: str) -> str:

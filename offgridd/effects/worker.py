@@ -11,8 +11,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import anyio
 import anyio.abc
@@ -42,17 +41,19 @@ class WorkerProcess:
     def __init__(self, worker: int, model: str, process: anyio.abc.Process, sock: anyio.abc.SocketStream) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
+        self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process, self._sock = process, sock
         self._requests: dict[int, MemoryObjectSendStream[Answer]] = {}
         self._write = anyio.Lock()
         self._tail = bytearray()
 
     @classmethod
-    async def spawn(cls, worker: int, model: str, program: str) -> WorkerProcess:
+    async def spawn(cls, worker: int, model: str, program: Sequence[str]) -> WorkerProcess:
+        """Starts `program` with its socket's descriptor and our pid as arguments. Raises ActionFailed."""
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
-            argv = [sys.executable, "-I", "-m", program, str(theirs.fileno()), str(os.getpid())]
+            argv = [*program, str(theirs.fileno()), str(os.getpid())]
             try:
                 process = await anyio.open_process(
                     argv,
@@ -195,6 +196,7 @@ class WorkerProcess:
         self.kill()
         await self._process.aclose()
         await self._sock.aclose()
+        self.ended.set()
 
     def printed(self) -> str:
         """The end of its stderr, at most STDERR_TAIL bytes of it, with what could move a terminal's cursor replaced."""

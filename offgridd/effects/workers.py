@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.abc
@@ -18,9 +18,9 @@ Emit = Callable[[ev.Event], None]
 
 
 class Workers:
-    """Processes live in `group`; `emit` hands events to the loop; `program` is the module that a worker runs."""
+    """Processes live in `group`; `emit` hands events to the loop; `program` is what a worker runs."""
 
-    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit, program: str = "offgridd.engine") -> None:
+    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit, program: Sequence[str]) -> None:
         self._group, self._emit, self._program = group, emit, program
         self._all: dict[int, WorkerProcess] = {}
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
@@ -71,10 +71,11 @@ class Workers:
         return next(self._requests)
 
     async def drain(self, seconds: float) -> None:
-        """Ends them all, each within `seconds`."""
+        """Ends them all, each within `seconds`; none is left when it returns."""
         async with anyio.create_task_group() as group:
             for worker in list(self._all.values()):
                 group.start_soon(worker.stop, seconds)
+                group.start_soon(worker.ended.wait)
 
     async def _supervise(self, worker: WorkerProcess) -> None:
         await worker.pump()

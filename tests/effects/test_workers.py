@@ -1,0 +1,236 @@
+"""Worker processes, good and bad ones: each outcome is an event, each request ends in exactly one end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from support.rig import FILE_PATH
+
+from offgridd.core import events as ev
+from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.desired import FileSource, LoadSpec
+from offgridd.core.observed import VerifiedFile
+from offgridd.effects import worker as worker_module
+from offgridd.effects.files import Files
+from offgridd.effects.worker import WorkerProcess
+from offgridd.effects.workers import Workers
+from offgridd.engine import wire
+
+FAKE = (sys.executable, "-I", "-m", "offgridd.engine.fake")
+
+
+class Log:
+    """The events so far, and a wait for one."""
+
+    def __init__(self) -> None:
+        self.events: list[ev.Event] = []
+        self._news = anyio.Event()
+
+    def add(self, event: ev.Event) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    async def first(self, kind: type[Any]) -> Any:
+        with anyio.fail_after(20):
+            while not (found := [e for e in self.events if isinstance(e, kind)]):
+                self._news = anyio.Event()
+                await self._news.wait()
+        return found[0]
+
+
+@asynccontextmanager
+async def workers(program: tuple[str, ...] = FAKE) -> AsyncIterator[tuple[Workers, Log]]:
+    log = Log()
+    async with anyio.create_task_group() as group:
+        made = Workers(group, log.add, program)
+        yield made, log
+        await made.drain(0)
+        group.cancel_scope.cancel()
+
+
+@pytest.fixture(scope="module")
+def action() -> StartWorker:
+    source = Verify("m", FileSource(str(FILE_PATH)), None, "key")
+    file: VerifiedFile = anyio.run(Files((FILE_PATH.parent,), {}).verify, source)
+    return StartWorker("m", file, LoadSpec(context=1024, threads=1), "key")
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+    """A program that does `body` with the socket `sock`, after the Load has come."""
+
+    def write(body: str) -> tuple[str, ...]:
+        head = "import os, socket, sys, time, struct\nsock = socket.socket(fileno=int(sys.argv[1]))\nsock.recv(65536)\n"
+        path = tmp_path / "bad.py"
+        path.write_text(head + body)
+        return (sys.executable, str(path))
+
+    return write
+
+
+def chat(number: int, most: int = 20) -> wire.Chat:
+    return wire.Chat(number, "a", (wire.Message("user", "hello"),), wire.SamplingParams(), most)
+
+
+async def answer(process: WorkerProcess, asked: wire.Chat) -> list[Any]:
+    async with aclosing(process.stream(asked, 20)) as frames:
+        return [frame async for frame in frames]
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def environment(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_it_loads_answers_and_stops(action: StartWorker) -> None:
+    async with workers() as (made, log):
+        await made.start(action)
+        ready = await log.first(ev.WorkerReady)
+        assert ready.effective.context == 1024
+        process = made.serving("m")
+        assert process is not None
+        first, *texts, last = await answer(process, chat(made.next_request()))
+        assert isinstance(first, wire.Admitted)
+        assert sum(t.items[0][2] for t in texts) == 20
+        assert (last.reason, last.completion_tokens) == ("length", 20)
+        made.stop(StopWorker("m", ready.worker, drain=5))
+        assert made.serving("m") is None, "at once"
+        assert (await log.first(ev.WorkerExited)).failure is None
+
+
+async def test_its_environment_holds_nothing_it_does_not_need(
+    action: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    async with workers() as (made, log):
+        await made.start(action)
+        pid = (await log.first(ev.WorkerStarted)).pid
+        assert b"secret" not in environment(pid)
+        assert os.getpgid(pid) == pid
+
+
+async def test_a_kill_ends_each_open_request_with_one_error(action: StartWorker) -> None:
+    async with workers() as (made, log):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        results: list[list[Any]] = []
+
+        async def ask() -> None:
+            results.append(await answer(process, chat(made.next_request(), 1000)))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(ask)
+            await anyio.lowlevel.checkpoint()
+            os.kill(process.pid, signal.SIGKILL)
+        assert [(len(r), r[-1].code) for r in results] == [(1, "worker_crashed")] * 5
+        failure = (await log.first(ev.WorkerExited)).failure
+        assert (failure.reason, "SIGKILL" in failure.message) == ("WorkerCrashed", True)
+
+
+async def test_leaving_a_stream_aborts_the_request(action: StartWorker) -> None:
+    async with workers() as (made, _):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        for _ in range(20):
+            async with aclosing(process.stream(chat(made.next_request(), 900), 20)) as frames:
+                await anext(frames)
+        *_, last = await answer(process, chat(made.next_request()))
+        assert last.reason == "length"
+
+
+async def test_a_stop_waits_for_requests_and_then_refuses_what_is_left(action: StartWorker) -> None:
+    async with workers() as (made, log):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        async with aclosing(process.stream(chat(made.next_request(), 900), 20)) as frames:
+            await anext(frames)
+            os.kill(process.pid, signal.SIGSTOP)
+            made.stop(StopWorker("m", process.id, drain=0.1))
+            *_, last = [frame async for frame in frames]
+        assert (last.status, last.code) == (503, "worker_stopped")
+        await log.first(ev.WorkerExited)
+
+
+SERVES = f"sock.sendall({wire.encode(wire.Loaded(1024, 1, 1, None))!r})\nsock.recv(65536)\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "said"),
+    [
+        ("os.abort()", "WorkerCrashed", "SIGABRT"),
+        ("os.kill(os.getpid(), 11)", "WorkerCrashed", "SIGSEGV"),
+        ("sys.exit(3)", "WorkerCrashed", "exit code 3"),
+        ("sys.exit('boom: the reason')", "WorkerCrashed", "boom: the reason"),
+        ("sys.stderr.write('\\x1b[2J evil'); sys.exit(1)", "WorkerCrashed", "?[2J evil"),
+        ("sock.sendall(b'\\xff' * 64); time.sleep(60)", "WorkerCrashed", "does not keep to the format"),
+        ("sock.sendall(struct.pack('<I', 3) + b'abc'); time.sleep(60)", "WorkerCrashed", "does not keep to the format"),
+        ("time.sleep(60)", "LoadTimeout", "longer than 2 s"),
+        ("sys.stderr.buffer.write(b'x' * (64 << 20)); sys.exit(1)", "WorkerCrashed", "exit code 1: xxx"),
+        ("os.write(2, os.urandom(1 << 20)); sys.exit(1)", "WorkerCrashed", "exit code 1"),
+    ],
+)
+async def test_a_bad_start_is_a_failure_with_its_reason(
+    body: str, reason: str, said: str,
+    action: StartWorker, bad: Callable[[str], tuple[str, ...]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(worker_module, "LOAD_DEADLINE", 2.0)
+    async with workers(bad(body)) as (made, log):
+        await made.start(action)
+        pid, failure = (await log.first(ev.WorkerStarted)).pid, (await log.first(ev.WorkerExited)).failure
+        assert (failure.reason, said in failure.message) == (reason, True), failure.message
+        assert failure.message.isprintable()
+        assert gone(pid)
+
+
+async def test_no_program_is_a_failure_too(action: StartWorker) -> None:
+    async with workers(("/nowhere/python",)) as (made, log):
+        await made.start(action)
+        assert (await log.first(ev.StartFailed)).failure.reason == "SpawnFailed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SERVES + "sock.sendall(b'\\xff' * 64); time.sleep(60)",
+        SERVES + "sock.sendall(struct.pack('<I', 1) + b'\\xc1'); time.sleep(60)",
+        SERVES + "sock.close(); time.sleep(60)",
+    ],
+    ids=["a frame too long", "no msgpack", "a closed socket"],
+)
+async def test_a_worker_that_goes_bad_is_replaced_and_its_request_ends(
+    body: str, action: StartWorker, bad: Callable[[str], tuple[str, ...]]
+) -> None:
+    async with workers(bad(body)) as (made, log):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        (last,) = await answer(process, chat(made.next_request()))
+        assert last.code == "worker_crashed"
+        assert (await log.first(ev.WorkerExited)).failure is not None
+        assert made.serving("m") is None
+
+
+async def test_a_cancelled_start_leaves_no_process(action: StartWorker, bad: Callable[[str], tuple[str, ...]]) -> None:
+    async with workers(bad("time.sleep(60)")) as (made, log):
+        async with anyio.create_task_group() as group:
+            group.start_soon(made.start, action)
+            pid = (await log.first(ev.WorkerStarted)).pid
+            group.cancel_scope.cancel()
+        assert (await log.first(ev.WorkerExited)).failure is None
+        assert gone(pid)
