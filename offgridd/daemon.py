@@ -139,9 +139,9 @@ class Daemon:
 
     async def _watch(self, intake: Intake, service: Service) -> None:
         path, identity = self.settings.manifest, await watch.settle(self.settings.manifest, None)
-        async for _ in watch.hints(path, intake.report_watch):
+        async for moved in watch.hints(path, intake.report_watch):
             if await intake.differs():
-                identity = await watch.settle(path, identity)
+                identity = await watch.settle(path, identity, moved)
                 await service.reload()
 
     async def _signals(self, service: Service) -> None:

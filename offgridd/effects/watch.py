@@ -21,7 +21,7 @@ from watchfiles._rust_notify import RustNotify
 TICK = 10.0  # seconds between looks when nothing is heard
 STILL = 0.5  # seconds without a change after which a file written in place counts as whole
 _HOPS = 40  # symlinks followed at most
-_DEBOUNCE, _STEP = 50, 20  # milliseconds: events within so many are one hint; how often the watcher's thread looks
+_DEBOUNCE, _STEP = 100, 50  # milliseconds: events within so many are one hint; how often the watcher's thread looks
 
 
 def watch_set(path: Path) -> dict[str, tuple[int, int]]:
@@ -78,13 +78,13 @@ def _steps(start: Path) -> Iterator[tuple[Path, Path | None]]:
         whole = Path(os.path.normpath(link.parent / os.readlink(link))) / whole.relative_to(link)
 
 
-async def settle(path: Path, before: tuple[int, int] | None) -> tuple[int, int] | None:
+async def settle(path: Path, before: tuple[int, int] | None, moved: bool = False) -> tuple[int, int] | None:
     """Waits until a file that is being written stands still; one that was renamed into place needs no wait.
 
-    `before` is the identity that was last read; the answer is the present one.
+    `before` is the identity that was last read, `moved` what the hint said; the answer is the present identity.
     """
     state = _state(path)
-    while state is not None and (state[:2] == before or not _renamed(state)):
+    while state is not None and (state[:2] == before or not (moved or _renamed(state))):
         await anyio.sleep(STILL)
         after = _state(path)
         if after == state:
@@ -107,8 +107,11 @@ def _state(path: Path) -> tuple[int, int, int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-async def hints(path: Path, report: Callable[[str], None], tick: float = TICK) -> AsyncGenerator[None, None]:
-    """Yields whenever the manifest may have changed; `report` hears why watching does not work ("" = it does)."""
+async def hints(path: Path, report: Callable[[str], None], tick: float = TICK) -> AsyncGenerator[bool, None]:
+    """Yields whenever the manifest may have changed: whether a file was seen to be renamed into its place.
+
+    `report` hears why watching does not work ("" = it does).
+    """
     wait = 1.0
     while True:
         try:
@@ -116,19 +119,31 @@ async def hints(path: Path, report: Callable[[str], None], tick: float = TICK) -
             with RustNotify([*watched], False, False, 0, False, False) as watcher:
                 report("")
                 wait = 1.0
-                yield None  # what happened before it was up made no event
-                anew = False
-                while not anew and watch_set(path) == watched:
+                anew = watch_set(path) != watched  # it changed while the watch was made
+                yield False  # what happened before it was up made no event
+                while not anew:
                     changes = await _changes(watcher, tick)
-                    if not changes or any(concerned(place) for _, place in changes):
-                        yield None
                     # What was made anew may have the old inode, but our watch of it has ended.
                     anew = any(kind != Change.modified and place in watched for kind, place in changes)
+                    anew = anew or watch_set(path) != watched
+                    if not changes or any(concerned(place) for _, place in changes):
+                        yield _moved(path, changes)
         except (OSError, RuntimeError) as error:
             report(f"cannot watch the manifest: {error}; looking every {tick:g} s instead")
-            yield None
+            yield False
             await anyio.sleep(min(wait, tick))
             wait *= 2
+
+
+def _moved(path: Path, changes: set[tuple[int, str]]) -> bool:
+    """Whether another file of the manifest's folder went when the manifest came, as in a rename.
+
+    The times of a file tell the same, but not when it was written and renamed within one tick of the kernel's clock.
+    """
+    real = os.path.realpath(path)
+    gone = {place for kind, place in changes if kind == Change.deleted}
+    beside = any(place != real and os.path.dirname(place) == os.path.dirname(real) for place in gone)
+    return beside and (Change.added, real) in changes
 
 
 async def _changes(watcher: RustNotify, tick: float) -> set[tuple[int, str]]:

@@ -224,3 +224,12 @@ async def test_a_folder_that_may_not_be_entered_is_reported_until_it_may(path: P
             assert reader.text == "missing"
         await reader.sees("0")
         assert reader.reports[-1] == ""
+
+
+@pytest.mark.parametrize(("edit", "moved"), [(rename_over, True), (put, False), (vim, False), (recreate, False)])
+async def test_a_rename_is_told_from_a_file_that_is_written_anew(edit: Edit, moved: bool, path: Path) -> None:
+    put(path, "0")
+    async with aclosing(hints(path, lambda _: None, NEVER)) as told:
+        assert await anext(told) is False
+        edit(path, "1")
+        assert await anext(told) is moved
