@@ -40,8 +40,8 @@ class Service:
         while self._notifier.watchdog:
             with anyio.move_on_after(ALIVE):
                 await self._loop.beat()
-                await answers(self._admin)
-                self._notifier.send("WATCHDOG=1")
+                if await answers(self._admin):
+                    self._notifier.send("WATCHDOG=1")
             await anyio.sleep(self._notifier.watchdog)
 
     async def reload(self) -> Seen:
@@ -71,9 +71,11 @@ class Service:
         return f"serving generation {self._loop.snapshot.desired.generation}"
 
 
-async def answers(admin: Path) -> None:
-    """Returns once the API has answered a real request; a broken connection is an OSError or EndOfStream."""
-    async with await anyio.connect_unix(str(admin)) as stream:
-        await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        while not (await stream.receive()).startswith(b"HTTP/1.1 200"):
-            pass
+async def answers(admin: Path) -> bool:
+    """Whether the API answers a real request."""
+    try:
+        async with await anyio.connect_unix(str(admin)) as stream:
+            await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return (await stream.receive()).startswith(b"HTTP/1.1 200")
+    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        return False

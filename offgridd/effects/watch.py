@@ -20,6 +20,7 @@ from watchfiles._rust_notify import RustNotify
 
 TICK = 10.0  # seconds between looks when nothing is heard
 STILL = 0.5  # seconds without a change after which a file written in place counts as whole
+PATIENCE = 10.0  # seconds after which one that never stands still is read as it is
 _HOPS = 40  # symlinks followed at most
 _DEBOUNCE, _STEP = 100, 50  # milliseconds: events within so many are one hint; how often the watcher's thread looks
 
@@ -83,8 +84,10 @@ async def settle(path: Path, before: tuple[int, int] | None, moved: bool = False
 
     `before` is the identity that was last read, `moved` what the hint said; the answer is the present identity.
     """
-    state = _state(path)
-    while state is not None and (state[:2] == before or not (moved or _renamed(state))):
+    state, until = _state(path), anyio.current_time() + PATIENCE
+    while (
+        state is not None and anyio.current_time() < until and (state[:2] == before or not (moved or _renamed(state)))
+    ):
         await anyio.sleep(STILL)
         after = _state(path)
         if after == state:

@@ -131,10 +131,11 @@ class Reconciler:
 
     async def _look(self) -> None:
         """Beside the passes: a file system that hangs must not stop them."""
-        paths = {n: f.file.path for n, f in self.snapshot.observed.models.items() if f.file}
-        if paths:
-            for name, identity in (await self.files.look(paths)).items():
-                self.emit(ev.FileSeen(name, identity))
+        looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
+        if looked:
+            for name, identity in (await self.files.look({n: f.path for n, f in looked.items()})).items():
+                if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile
+                    self.emit(ev.FileSeen(name, identity))
         self._looking = False
 
     async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:

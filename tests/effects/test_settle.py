@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from offgridd.effects.watch import STILL, settle
+from offgridd.effects.watch import PATIENCE, STILL, settle
 
 WHOLE = "first half, second half"
 pytestmark = pytest.mark.looptime
@@ -83,3 +83,16 @@ async def test_there_is_nothing_to_wait_for_where_there_is_no_file(path: Path) -
 async def test_a_file_that_goes_meanwhile_is_not_there(path: Path) -> None:
     asyncio.get_running_loop().call_later(STILL / 2, os.unlink, path)
     assert await settle(path, identity(path)) is None
+
+
+async def test_a_file_that_never_stands_still_is_read_all_the_same(path: Path) -> None:
+    async def write() -> None:
+        while True:
+            in_place(path, content(path) + "x")
+            await anyio.sleep(STILL / 2)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        await settle(path, identity(path))
+        group.cancel_scope.cancel()
+    assert asyncio.get_running_loop().time() == pytest.approx(PATIENCE, abs=STILL)

@@ -200,3 +200,15 @@ async def test_a_terminal_failure_waits_for_a_word() -> None:
         desk.loop.emit(ev.Reconsidered("a"))
         await anyio.sleep(500)
         assert desk.times() == [0, 500]
+
+
+async def test_a_look_at_a_file_that_was_replaced_meanwhile_says_nothing() -> None:
+    async with running() as desk:
+        desk.want(A)
+        await desk.until(desk.ready)
+        desk.files.look_takes = 5
+        await anyio.sleep(RESYNC)
+        desk.want(replace(A, source=FileSource("/m/b.gguf")))
+        await anyio.sleep(20)
+        assert [path for _, path in desk.files.verified] == ["/m/a.gguf", "/m/b.gguf"]
+        assert desk.ready()

@@ -27,7 +27,7 @@ class Files:
     def __init__(self) -> None:
         self.disk = {"/m/a.gguf": 1, "/m/b.gguf": 2}
         self.verified: list[tuple[float, str]] = []
-        self.takes = 0.0  # seconds
+        self.takes = self.look_takes = 0.0  # seconds
         self.failure = BAD
 
     async def verify(self, action: Verify) -> VerifiedFile:
@@ -40,7 +40,9 @@ class Files:
         return VerifiedFile(path, self.identity(path), f"{self.disk[path]:064}", HEADER, action.key)
 
     async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
-        return {name: self.identity(path) if path in self.disk else None for name, path in paths.items()}
+        found = {name: self.identity(path) if path in self.disk else None for name, path in paths.items()}
+        await anyio.sleep(self.look_takes)
+        return found
 
     def identity(self, path: str) -> Identity:
         return Identity(1, self.disk[path], 1, 1)
