@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test run schema
+.PHONY: setup check test bench run schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -15,6 +15,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest
+
+bench: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/daemon.py
 
 run: setup
 	@$(BIN)/python scripts/run.py

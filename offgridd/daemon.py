@@ -138,7 +138,7 @@ class Daemon:
             raise StartError(str(error)) from error
 
     async def _watch(self, intake: Intake, service: Service) -> None:
-        path, identity = self.settings.manifest, await watch.settle(self.settings.manifest, None)
+        path, identity = self.settings.manifest, None
         async for moved in watch.hints(path, intake.report_watch):
             if await intake.differs():
                 identity = await watch.settle(path, identity, moved)
