@@ -107,9 +107,19 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
         "name": spec.name,
         "aliases": list(spec.aliases),
         "description": spec.description,
-        "declared": {"context": spec.load.context, "parallel": spec.load.parallel, "threads": spec.load.threads},
+        "declared": {
+            "context": spec.load.context,
+            "parallel": spec.load.parallel,
+            "kvCells": spec.load.kv_cells,
+            "threads": spec.load.threads,
+        },
         "effective": effective
-        and {"context": effective.context, "parallel": effective.parallel, "threads": effective.threads},
+        and {
+            "context": effective.context,
+            "parallel": effective.parallel,
+            "kvCells": effective.cells,
+            "threads": effective.threads,
+        },
         "file": facts.file and {"sha256": facts.file.sha256, "size": facts.file.identity.size},
         "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],
         "conditions": conditions,

@@ -52,6 +52,7 @@ class LoadSpec:
 
     context: int | None = None  # tokens one request may use
     parallel: int = 4  # sequences at once
+    kv_cells: int | None = None  # tokens that all sequences may hold together; None = context x parallel
     threads: int | None = None
     chat_template: str | None = None  # Jinja text; None = the one in the file
 

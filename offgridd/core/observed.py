@@ -62,6 +62,7 @@ class Effective:
 
     context: int
     parallel: int
+    cells: int  # tokens that all sequences may hold together
     threads: int
     template: str | None  # why chat templates can not be used, None = they can
 

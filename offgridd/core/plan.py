@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offgridd.core.actions import Action, Plan, StartWorker, StopWorker, Verify
-from offgridd.core.desired import Desired, HubSource, ModelSpec, load_key, source_key
+from offgridd.core.desired import DEFAULT_CONTEXT, Desired, HubSource, ModelSpec, load_key, source_key
 from offgridd.core.errors import Failure
 from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
 
@@ -51,6 +51,11 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
         trained = file.header.context_length
         text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"
         return Failure("Loaded", "ContextTooLong", text, terminal=True)
+    if file and spec.load.kv_cells is not None:
+        context = spec.load.context or min(file.header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+        if spec.load.kv_cells < context:
+            text = f"cannot serve {context} tokens of context in {spec.load.kv_cells} kv_cells; raise kv_cells"
+            return Failure("Loaded", "TooFewCells", text, terminal=True)
     return None
 
 

@@ -84,6 +84,7 @@ class WorkerProcess:
             identity=(who.dev, who.inode, who.size, who.mtime_ns),
             context=spec.context,
             parallel=spec.parallel,
+            cells=spec.kv_cells,
             threads=spec.threads,
             chat_template=spec.chat_template,
             file_template=action.file.header.has_chat_template,
@@ -110,7 +111,7 @@ class WorkerProcess:
             raise ActionFailed(Failure("Loaded", "WorkerCrashed", text)) from None
         if isinstance(frame, wire.Loaded):
             self.ready = True
-            return Effective(frame.context, frame.parallel, frame.threads, frame.template)
+            return Effective(frame.context, frame.parallel, frame.cells, frame.threads, frame.template)
         raise ActionFailed(Failure("Loaded", "LoadFailed", self._with_tail(frame.message)))
 
     async def pump(self) -> None:

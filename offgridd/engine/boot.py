@@ -53,7 +53,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     renderer, why = _renderer(load, model)
     controls, strips = model.vocab.controls()
     preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context)
-    link.send(Loaded(model.context, 1, threads, why or None))
+    link.send(Loaded(model.context, model.slots, model.cells, threads, why or None))
     Engine(model, preparer, link, lambda: os._exit(0)).run()
 
 

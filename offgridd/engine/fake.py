@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 import threading
 import zlib
+from array import array
 from collections.abc import Sequence
 
 from offgridd.engine.boot import confine, serve
-from offgridd.engine.port import Aborted
+from offgridd.engine.port import Aborted, OutOfCells, Part
 from offgridd.engine.wire import Load, SamplingParams
 
 END = 256  # the one control token
@@ -39,12 +40,16 @@ class FakeVocab:
 
 
 class Fake:
+    """Holds for each sequence the checksums of its tokens up to each one."""
+
     chunk = 512
 
-    def __init__(self, context: int) -> None:
-        self.context, self.vocab = context, FakeVocab()
-        self._cache: list[int] = []  # for each token, the checksum of all up to it
+    def __init__(self, context: int, slots: int = 1, cells: int | None = None) -> None:
+        self.context, self.slots, self.cells = context, slots, cells or context * slots
+        self.vocab = FakeVocab()
+        self._cache: list[list[int]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
+        self.logits: list[int | None] = []  # for each part of the newest decode, the checksum that decides
 
     def template(self) -> str:
         return "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
@@ -55,36 +60,55 @@ class Fake:
     def arm(self) -> None:
         self._flag.clear()
 
-    def clear(self) -> None:
-        self._cache.clear()
-
-    def keep(self, length: int) -> None:
-        del self._cache[length:]
-
-    def decode(self, tokens: Sequence[int], start: int, *, logits: bool) -> None:
-        if start != len(self._cache):
-            raise ValueError(f"cannot decode at {start}: the cache holds {len(self._cache)} tokens")
+    def decode(self, parts: Sequence[Part]) -> None:
+        rows = sum(len(part.tokens) for part in parts)
+        if rows > self.chunk:
+            raise ValueError(f"cannot decode {rows} rows: {self.chunk} is the most")
+        if rows > self.cells - sum(map(len, self._cache)):
+            raise OutOfCells
         if self._flag.is_set():
             raise Aborted
-        for token in tokens:
-            self._cache.append(zlib.crc32(token.to_bytes(2, "little"), self._cache[-1] if self._cache else 0))
+        self.logits = [self._extend(part) for part in parts]
+
+    def _extend(self, part: Part) -> int | None:
+        cache = self._cache[part.slot]
+        if part.start != len(cache):
+            raise ValueError(f"cannot decode at {part.start}: sequence {part.slot} holds {len(cache)} tokens")
+        for token in part.tokens:
+            cache.append(zlib.crc32(token.to_bytes(2, "little"), cache[-1] if cache else 0))
+        return cache[-1] if part.logits else None
+
+    def cut(self, slot: int, length: int) -> None:
+        del self._cache[slot][length:]
+
+    def save(self, slot: int) -> bytes:
+        return array("L", self._cache[slot]).tobytes()
+
+    def restore(self, slot: int, state: bytes) -> None:
+        self._cache[slot] = []
+        found = array("L", state)
+        if len(found) > self.cells - sum(map(len, self._cache)):
+            raise OutOfCells
+        self._cache[slot] = found.tolist()
 
     def sampler(self, params: SamplingParams) -> FakeSampler:
-        return FakeSampler(self._cache)
+        return FakeSampler(self)
 
 
 class FakeSampler:
-    def __init__(self, cache: list[int]) -> None:
-        self._cache = cache
+    def __init__(self, model: Fake) -> None:
+        self._model = model
 
-    def sample(self) -> int:
-        return _LETTERS[self._cache[-1] % len(_LETTERS)]
+    def sample(self, part: int) -> int:
+        checksum = self._model.logits[part]
+        assert checksum is not None, "logits were not asked for"
+        return _LETTERS[checksum % len(_LETTERS)]
 
     def close(self) -> None: ...
 
 
 def open_model(load: Load, _threads: int) -> Fake:
-    return Fake(load.context or 8192)
+    return Fake(load.context or 8192, load.parallel, load.cells)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llama_cpp as lib
+import numpy as np
 
-from offgridd.engine.port import Aborted, LoadError, OutOfCells
+from offgridd.engine.port import Aborted, LoadError, OutOfCells, Part
 from offgridd.engine.wire import Load, SamplingParams
 
 CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
@@ -81,14 +82,16 @@ class Vocab:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a context is made with. `context` None = min(trained, 8192)."""
+    """What a context is made with. `context` None = min(trained, 8192); `cells` None = context x parallel."""
 
     context: int | None
     threads: int
+    parallel: int = 1
+    cells: int | None = None
 
 
 class Llama:
-    """One model with one context and one sequence."""
+    """One model with one context of `slots` sequences in one unified cache."""
 
     def __init__(self, path: str, settings: Settings) -> None:
         """Loads it. Raises LoadError; the library's own words are on stderr."""
@@ -99,10 +102,12 @@ class Llama:
             raise LoadError("the library could not load the file")
         self.trained: int = lib.llama_model_n_ctx_train(self._model)
         self.context = settings.context or min(self.trained, 8192)
+        self.slots, self.cells = settings.parallel, settings.cells or self.context * settings.parallel
         params = lib.llama_context_default_params()
-        params.n_ctx = self.context
-        params.n_batch = params.n_ubatch = min(UBATCH, max(64, self.context))
-        params.n_seq_max = 1
+        params.n_ctx = self.cells
+        params.n_batch = params.n_ubatch = min(UBATCH, max(64, self.cells))
+        params.n_seq_max = self.slots + 1  # the spare one moves prefixes
+        params.kv_unified = True
         params.n_threads = params.n_threads_batch = settings.threads
         params.flash_attn_type = 1
         self.chunk: int = params.n_ubatch
@@ -111,7 +116,7 @@ class Llama:
             raise LoadError("the library could not make a context of this size")
         self.vocab = Vocab(self._model)
         self._memory = lib.llama_get_memory(self._ctx)
-        self._batch = lib.llama_batch_init(self.chunk, 0, 1)
+        self._rows = _Rows(self.chunk, self.slots + 1)
         self._flag = ctypes.create_string_buffer(2)
         # libc's strlen on a flag: asked after every graph node, and no Python in it.
         self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
@@ -122,32 +127,13 @@ class Llama:
         return found.decode("utf-8", "replace") if found else None
 
     def abort(self) -> None:
-        """Stops the present decode at its next graph node. From any thread."""
         self._flag[0] = b"\1"
 
     def arm(self) -> None:
-        """Takes back an abort that came too late or was meant for another request."""
         self._flag[0] = b"\0"
 
-    def clear(self) -> None:
-        lib.llama_memory_clear(self._memory, True)
-
-    def keep(self, length: int) -> None:
-        """Cuts the sequence to its first `length` tokens."""
-        lib.llama_memory_seq_rm(self._memory, 0, length, -1)
-
-    def decode(self, tokens: Sequence[int], start: int, *, logits: bool) -> None:
-        """Computes `tokens` at `start`..; raises OutOfCells or Aborted, and then nothing of it counts."""
-        if len(tokens) > self.chunk:
-            raise ValueError(f"cannot decode {len(tokens)} rows: {self.chunk} is the most")
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i] = token, start + i
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-            batch.logits[i] = 0
-        batch.logits[len(tokens) - 1] = 1 if logits else 0
-        code = lib.llama_decode(self._ctx, batch)
+    def decode(self, parts: Sequence[Part]) -> None:
+        code = lib.llama_decode(self._ctx, self._rows.fill(parts))
         if code == 1:
             raise OutOfCells
         if code == 2:
@@ -155,15 +141,66 @@ class Llama:
         if code:
             raise RuntimeError(f"llama_decode answered {code}")
 
+    def cut(self, slot: int, length: int) -> None:
+        lib.llama_memory_seq_rm(self._memory, slot, length, -1)
+
+    def save(self, slot: int) -> bytes:
+        size = lib.llama_state_seq_get_size(self._ctx, slot)
+        buffer = (ctypes.c_uint8 * size)()
+        wrote = lib.llama_state_seq_get_data(self._ctx, buffer, size, slot)
+        return bytes(memoryview(buffer)[:wrote])
+
+    def restore(self, slot: int, state: bytes) -> None:
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if lib.llama_state_seq_set_data(self._ctx, buffer, len(state), slot) == 0:
+            raise OutOfCells
+
     def sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(self._ctx, self.vocab.size, params)
+        return Sampler(self._ctx, self.vocab.size, params, self._rows)
+
+
+class _Rows:
+    """The library's batch, filled through numpy: a loop over ctypes costs a hundred times as much."""
+
+    def __init__(self, rows: int, sequences: int) -> None:
+        self._rows, self._batch = rows, lib.llama_batch_init(rows, 0, 1)
+        self._token, self._pos, self._count, self._logits = (
+            np.ctypeslib.as_array(pointer, (rows,))
+            for pointer in (self._batch.token, self._batch.pos, self._batch.n_seq_id, self._batch.logits)
+        )
+        self._count[:] = 1
+        ids = (lib.llama_seq_id * sequences)(*range(sequences))  # one int a sequence, which its rows point at
+        self._ids, self._address = (
+            ids,
+            [ctypes.addressof(ids) + i * ctypes.sizeof(lib.llama_seq_id) for i in range(sequences)],
+        )
+        pointers = ctypes.cast(self._batch.seq_id, ctypes.POINTER(ctypes.c_size_t))
+        self._sequence = np.ctypeslib.as_array(pointers, (rows,))
+        self.last: list[int] = []  # for each part of the newest batch, the index of its last row
+
+    def fill(self, parts: Sequence[Part]) -> object:
+        """The batch that holds the parts, one behind the other."""
+        at, self.last = 0, []
+        for slot, start, tokens, logits in parts:
+            end = at + len(tokens)
+            if end > self._rows:
+                raise ValueError(f"cannot decode {end} rows: {self._rows} is the most")
+            self._token[at:end] = tokens
+            self._pos[at:end] = np.arange(start, start + len(tokens))
+            self._sequence[at:end] = self._address[slot]
+            self._logits[at:end] = 0
+            self._logits[end - 1] = logits
+            self.last.append(end - 1)
+            at = end
+        self._batch.n_tokens = at
+        return self._batch
 
 
 class Sampler:
     """The library's own sampler chain for one request."""
 
-    def __init__(self, ctx: object, vocab: int, params: SamplingParams) -> None:
-        self._ctx = ctx
+    def __init__(self, ctx: object, vocab: int, params: SamplingParams, rows: _Rows) -> None:
+        self._ctx, self._rows = ctx, rows
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
         if penalties != (1.0, 0.0, 0.0):
@@ -184,8 +221,8 @@ class Sampler:
     def _add(self, sampler: object) -> None:
         lib.llama_sampler_chain_add(self._chain, sampler)
 
-    def sample(self) -> int:
-        return int(lib.llama_sampler_sample(self._chain, self._ctx, -1))
+    def sample(self, part: int) -> int:
+        return int(lib.llama_sampler_sample(self._chain, self._ctx, self._rows.last[part]))
 
     def close(self) -> None:
         lib.llama_sampler_free(self._chain)
@@ -193,4 +230,4 @@ class Sampler:
 
 def open_model(load: Load, threads: int) -> Llama:
     """Raises LoadError."""
-    return Llama(load.path, Settings(load.context, threads))
+    return Llama(load.path, Settings(load.context, threads, load.parallel, load.cells))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from offgridd.engine.wire import SamplingParams
 
@@ -33,9 +33,18 @@ class Vocabulary(Protocol):
         """The variables that chat templates use for special tokens."""
 
 
+class Part(NamedTuple):
+    """Rows of one sequence in a decode: `tokens` at `start`.. of sequence `slot`; `logits` of the last one."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    logits: bool
+
+
 class Sampling(Protocol):
-    def sample(self) -> int:
-        """The next token, from the logits of the last decode."""
+    def sample(self, part: int) -> int:
+        """The next token, from the logits of that part of the last decode."""
 
     def close(self) -> None: ...
 
@@ -43,7 +52,9 @@ class Sampling(Protocol):
 class Model(Protocol):
     """One model with one context. Only `abort` may be called from another thread."""
 
-    context: int  # tokens
+    context: int  # tokens that one request may use
+    cells: int  # tokens that all sequences may hold together
+    slots: int  # sequences at once
     chunk: int  # most rows of one decode
 
     @property
@@ -57,11 +68,16 @@ class Model(Protocol):
     def arm(self) -> None:
         """Takes back an abort that came too late or was meant for another request."""
 
-    def clear(self) -> None: ...
-    def keep(self, length: int) -> None:
-        """Cuts the sequence to its first `length` tokens."""
+    def decode(self, parts: Sequence[Part]) -> None:
+        """Computes the parts, at most `chunk` rows. Raises OutOfCells (nothing was applied) or Aborted (`cut` them)."""
 
-    def decode(self, tokens: Sequence[int], start: int, *, logits: bool) -> None:
-        """Computes `tokens` at `start`..; raises OutOfCells or Aborted, and then nothing of it counts."""
+    def cut(self, slot: int, length: int) -> None:
+        """Cuts a sequence to its first `length` tokens; 0 empties it."""
+
+    def save(self, slot: int) -> bytes:
+        """A sequence's state, to `restore`."""
+
+    def restore(self, slot: int, state: bytes) -> None:
+        """Puts a saved state in place of what a sequence holds. Raises OutOfCells and leaves it empty."""
 
     def sampler(self, params: SamplingParams) -> Sampling: ...

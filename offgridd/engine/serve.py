@@ -1,5 +1,7 @@
 """The engine's loop: take what arrived, ask the batch for a step, decode, sample, send. One thread owns the model.
 
+Out of cells, the youngest sequence's state moves to host memory and comes back when there is room.
+
 A reader thread takes frames off the socket and raises the abort flag; a second one prepares prompts. Both only put
 events into the inbox.
 """
@@ -10,13 +12,14 @@ import os
 import queue
 import socket
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from offgridd.engine.batch import Batch, Sequence, Step
-from offgridd.engine.port import Aborted, Model, OutOfCells, Sampling
+from offgridd.engine.batch import Batch, Decode, Rows, Sequence
+from offgridd.engine.port import Aborted, Model, OutOfCells, Part, Sampling
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.text import StreamText
 from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Frame, Refused, Splitter, Tokens, encode, to_worker
@@ -58,7 +61,8 @@ class Answer:
 class Engine:
     def __init__(self, model: Model, preparer: Preparer, link: Link, closed: Callable[[], None]) -> None:
         self._model, self._preparer, self._link, self._closed = model, preparer, link, closed
-        self._batch = Batch(chunk=model.chunk)
+        self._batch = Batch(model.slots, model.cells, model.chunk)
+        self._parked: dict[int, bytes] = {}  # by request, the state of those without cells
         self._answers: dict[int, Answer] = {}
         self._inbox: queue.SimpleQueue[tuple[Chat, list[int]] | Abort] = queue.SimpleQueue()
         self._chats: queue.SimpleQueue[Chat] = queue.SimpleQueue()
@@ -72,9 +76,10 @@ class Engine:
             threading.Thread(target=target, daemon=True).start()
         while True:
             self._take(wait=len(self._batch) == 0)
-            step = self._batch.next()
-            if step is not None:
-                self._do(step)
+            self._bring_in()
+            for decode in self._batch.next():
+                if not self._do(decode):
+                    break
 
     def _read(self) -> None:
         try:
@@ -117,8 +122,7 @@ class Engine:
                 self._admit(*item)
 
     def _abort(self, request: int) -> None:
-        self._batch.abort(request)
-        answer = self._answers.pop(request, None)
+        answer = self._answers.get(request)
         if answer is None:
             self._gone.add(request)  # still being prepared, or long finished: ids are never used again
             if len(self._gone) > 4096:
@@ -140,48 +144,82 @@ class Engine:
         self._answers[chat.id] = Answer(chat, sequence, sampler, StreamText(chat.stop))
         self._link.send(Admitted(chat.id, len(tokens)))
 
-    def _do(self, step: Step) -> None:
-        sequence = step.sequence
-        answer = self._answers[sequence.id]
-        if step.fresh:
-            self._model.clear()
+    def _bring_in(self) -> None:
+        """Fills the slots: with those that were parked, then with those that wait."""
+        while (sequence := self._batch.resume()) is not None:
+            self._model.restore(sequence.slot, self._parked.pop(sequence.id))
+        while self._batch.admit() is not None:
+            pass
+
+    def _do(self, decode: Decode) -> bool:
+        """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""
+        rows = decode.rows
+        alone = rows[0].sequence.id if len(rows) == 1 else None
         with self._flag_lock:
             self._model.arm()
-            self._decoding = sequence.id
+            self._decoding = alone
+        began = time.perf_counter()
         try:
-            self._model.decode(step.tokens, step.start, logits=step.sample)
+            self._model.decode([Part(r.sequence.slot, r.start, r.tokens, r.sample) for r in rows])
         except Aborted:
-            self._model.keep(step.start)
-            return  # the Abort is in the inbox
+            self._model.cut(rows[0].sequence.slot, rows[0].start)
+            return False  # the Abort is in the inbox
         except OutOfCells:
-            text = "cannot go on: the cache has no room left for this answer"
-            self._batch.finish(sequence)
-            self._answers.pop(sequence.id).sampler.close()
-            self._link.send(Refused(sequence.id, 503, "out_of_cells", text))
-            return
+            self._make_room()
+            return False
         finally:
             with self._flag_lock:
                 self._decoding = None
-        self._batch.decoded(step)
-        if step.sample:
-            self._sampled(answer, answer.sampler.sample())
+        self._batch.decoded(decode, time.perf_counter() - began)
+        self._sample(rows)
+        return True
 
-    def _sampled(self, answer: Answer, token: int) -> None:
+    def _make_room(self) -> None:
+        sequence = self._batch.park()
+        if sequence is not None:
+            self._parked[sequence.id] = self._model.save(sequence.slot)
+            self._model.cut(sequence.slot, 0)
+            return
+        text = "cannot go on: the cache has no room left for this answer"
+        answer = self._answers[self._batch.running[0].id]
+        self._release(answer)
+        self._link.send(Refused(answer.sequence.id, 503, "out_of_cells", text))
+
+    def _sample(self, rows: tuple[Rows, ...]) -> None:
+        items: list[tuple[int, str, int]] = []
+        ended: list[tuple[Answer, str]] = []
+        for part, r in enumerate(rows):
+            if r.sample:
+                answer = self._answers[r.sequence.id]
+                item, reason = self._sampled(answer, answer.sampler.sample(part))
+                items += [item] if item[1] or item[2] else []
+                ended += [(answer, reason)] if reason else []
+        if items:
+            self._link.send(Tokens(tuple(items)))
+        for answer, reason in ended:
+            self._end(answer, reason)
+
+    def _sampled(self, answer: Answer, token: int) -> tuple[tuple[int, str, int], str | None]:
+        """What to send of the token (request, text, tokens), and why the answer is over."""
         sequence, vocab = answer.sequence, self._model.vocab
         ended = vocab.is_end(token)
-        self._batch.sampled(sequence, token)
-        made = len(sequence.tokens) - sequence.prompt
-        full = made >= sequence.limit
+        sequence.tokens.append(token)
+        full = len(sequence.tokens) - sequence.prompt >= sequence.limit
         stopped = answer.text.push(b"" if ended else vocab.piece(token), last=ended or full)
-        text = answer.text.take()
-        if text or not ended:
-            self._link.send(Tokens(((sequence.id, text, 0 if ended else 1),)))
-        if ended or stopped or full:
-            del self._answers[sequence.id]
-            self._batch.finish(sequence)
-            self._end(answer, "stop" if ended or stopped else "length")
+        reason = "stop" if ended or stopped else "length" if full else None
+        return (sequence.id, answer.text.take(), 0 if ended else 1), reason
 
     def _end(self, answer: Answer, reason: str) -> None:
-        answer.sampler.close()
+        self._release(answer)
         sequence = answer.sequence
         self._link.send(Finish(sequence.id, reason, sequence.prompt, len(sequence.tokens) - sequence.prompt))
+
+    def _release(self, answer: Answer) -> None:
+        """Takes the answer out wherever it is; its slot and cells are free."""
+        sequence = answer.sequence
+        if sequence in self._batch.running:
+            self._model.cut(sequence.slot, 0)
+        self._batch.remove(sequence.id)
+        self._parked.pop(sequence.id, None)
+        del self._answers[sequence.id]
+        answer.sampler.close()

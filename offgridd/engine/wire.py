@@ -25,6 +25,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     identity: tuple[int, int, int, int]
     context: int | None
     parallel: int
+    cells: int | None
     threads: int | None
     chat_template: str | None
     file_template: bool  # the header has a template of the right type; the library makes text of any
@@ -67,6 +68,7 @@ class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
 class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     context: int
     parallel: int
+    cells: int
     threads: int
     template: str | None  # why chat templates can not be used
 

@@ -175,7 +175,13 @@ class Loading(Section):
         ge=1,
         le=MAX_INT32,
     )
-    parallel: int = reload(LoadSpec().parallel, "Requests at once.", ge=1, le=255)
+    parallel: int = reload(LoadSpec().parallel, "Requests at once; more wait in a queue.", ge=1, le=255)
+    kv_cells: int | None = reload(
+        None,
+        "Tokens that all requests may hold together. Default: context x parallel; with fewer, answers take turns.",
+        ge=1,
+        le=MAX_INT32,
+    )
     threads: int | None = reload(None, "Processor threads. Default: the engine's choice.", ge=1, le=1024)
     chat_template: str | None = reload(
         None, "Jinja text that replaces the chat template in the file.", min_length=1, max_length=MAX_TEMPLATE
@@ -188,7 +194,7 @@ class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
 
     not_yet = frozenset(
-        {"kv_cells", "deterministic", "cache", "priority", "pin", "idle_unload", "benchmark"}
+        {"deterministic", "cache", "priority", "pin", "idle_unload", "benchmark"}
         | {"updates", "check_every", "endpoint", "token"}
     )
 

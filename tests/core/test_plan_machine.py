@@ -83,7 +83,7 @@ class PlanMachine(RuleBasedStateMachine):
         else:
             worker, start = action
             if good:
-                self.put(ev.WorkerReady(name, worker, Effective(start.load.context or 4096, 1, 1, None)))
+                self.put(ev.WorkerReady(name, worker, Effective(start.load.context or 4096, 1, 4096, 1, None)))
             else:
                 cause = None if cancelled else replace(failure, condition="Loaded", reason="WorkerCrashed")
                 self.put(ev.WorkerExited(name, worker, cause))

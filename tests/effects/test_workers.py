@@ -167,7 +167,7 @@ async def test_a_stop_waits_for_requests_and_then_refuses_what_is_left(action: S
         await log.first(ev.WorkerExited)
 
 
-SERVES = f"sock.sendall({wire.encode(wire.Loaded(1024, 1, 1, None))!r})\nsock.recv(65536)\n"
+SERVES = f"sock.sendall({wire.encode(wire.Loaded(1024, 1, 1024, 1, None))!r})\nsock.recv(65536)\n"
 
 
 @pytest.mark.parametrize(

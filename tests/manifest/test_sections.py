@@ -71,6 +71,7 @@ def test_every_field_of_a_model() -> None:
         "preload: false",
         "context: 4096",
         "parallel: 2",
+        "kv_cells: 6000",
         "threads: 8",
         "chat_template: '{{ messages }}'",
         "drain: 1m",
@@ -93,7 +94,7 @@ def test_every_field_of_a_model() -> None:
         source=HubSource("o/r", None, "refs/pr/1", "Q4_K_M", 4 * 10**9),
         sha256=HEX,
         preload=False,
-        load=LoadSpec(4096, 2, 8, "{{ messages }}"),
+        load=LoadSpec(4096, 2, 6000, 8, "{{ messages }}"),
         sampling=Sampling(0.0, 1.0, 0, 0.1, 1.1, -2.0, 2.0, 4294967295, 1, ("\\n", "x")),
         aliases=("Qwen/Qwen3-0.6B-GGUF:Q4_K_M", "b"),
         description="text",
@@ -275,7 +276,7 @@ def test_no_durations(written: str) -> None:
             "NotSupportedYet",
             "cannot use 'deterministic': this version does not have it yet; remove",
         ),
-        *((f"{key}: x", "NotSupportedYet", key) for key in ("kv_cells", "cache", "priority", "pin", "idle_unload")),
+        *((f"{key}: x", "NotSupportedYet", key) for key in ("cache", "priority", "pin", "idle_unload")),
         *(
             (f"{key}: x", "NotSupportedYet", key)
             for key in ("benchmark", "updates", "check_every", "endpoint", "token")

@@ -62,7 +62,7 @@ class Workers:
         self.emit(ev.WorkerStarted(action.model, worker, 1000 + worker, action.key))
         try:
             await anyio.sleep(self.takes)
-            self.emit(ev.WorkerReady(action.model, worker, Effective(4096, 1, 1, None)))
+            self.emit(ev.WorkerReady(action.model, worker, Effective(4096, 1, 4096, 1, None)))
             ready = True
         finally:
             if not ready:
