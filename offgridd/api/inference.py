@@ -162,8 +162,10 @@ def _model_card(ctx: Context, spec: ModelSpec) -> dict[str, Any]:
             "description": spec.description, "context_length": context, "ready": serving is not None}  # fmt: skip
 
 
-def _usage(prompt: int, completion: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+def _usage(end: wire.Finish) -> dict[str, Any]:
+    total = end.prompt_tokens + end.completion_tokens
+    return {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.completion_tokens, "total_tokens": total,
+            "prompt_tokens_details": {"cached_tokens": end.cached_tokens}}  # fmt: skip
 
 
 async def _whole(head: dict[str, Any], frames: AsyncIterator[Any]) -> Response:
@@ -177,7 +179,7 @@ async def _whole(head: dict[str, Any], frames: AsyncIterator[Any]) -> Response:
             case wire.Finish():
                 message = {"role": "assistant", "content": "".join(parts), "refusal": None}
                 choice = {"index": 0, "message": message, "finish_reason": frame.reason, "logprobs": None}
-                usage = _usage(frame.prompt_tokens, frame.completion_tokens)
+                usage = _usage(frame)
                 return answer({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
     raise RequestRefused(503, "worker_crashed", "cannot finish the answer: the worker ended", retry_after=2)
 
@@ -208,7 +210,5 @@ async def _chunks(
                 case wire.Finish():
                     yield chunk({}, frame.reason)
                     if include_usage:
-                        yield event(
-                            {**head, "choices": [], "usage": _usage(frame.prompt_tokens, frame.completion_tokens)}
-                        )
+                        yield event({**head, "choices": [], "usage": _usage(frame)})
                     yield b"data: [DONE]\n\n"

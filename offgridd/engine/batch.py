@@ -7,8 +7,12 @@ otherwise. A request alone is fed so that it gives the library's own answer: mul
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
+
+from offgridd.engine.cells import Cells
+from offgridd.engine.fair import FairQueue
+from offgridd.engine.prefix import common
 
 GRID = 64  # rows from which attention takes its tiled path: chunks of multiples of it are bit-identical
 LEAST = 16  # prompt rows of a decode: fewer cost nearly as much
@@ -28,16 +32,18 @@ class Sequence:
     limit: int  # most tokens of answer
     done: int = 0
     slot: int = -1  # the library's sequence id, -1 while it waits
+    leader: Sequence | None = None  # whose prompt begins alike: it waits until that one has computed `share` tokens
+    share: int = 0
+    cached: int = 0  # tokens of the prompt that were not computed for it
 
     @property
     def left(self) -> int:
         """Tokens that are not in the cache: 1 while it runs, more while its prompt is computed."""
         return len(self.tokens) - self.done
 
-    @property
-    def cells(self) -> int:
-        """What it takes up: its whole prompt from the start, so that no prompt stops for want of cells half-way."""
-        return max(self.done, self.prompt)
+    def waits_for(self, other: Sequence) -> bool:
+        """Whether it is `other`, or follows it over however many leaders."""
+        return self is other or (self.leader is not None and self.leader.waits_for(other))
 
     def __repr__(self) -> str:
         return f"Sequence({self.id}, slot {self.slot}, {self.done}/{len(self.tokens)} of which prompt {self.prompt})"
@@ -75,31 +81,20 @@ class Batch:
     slots: int = 1
     cells: int = 1 << 30
     chunk: int = 512
-    limit: int = QUEUE_LIMIT
+    waiting: FairQueue[Sequence] = field(default_factory=lambda: FairQueue(QUEUE_LIMIT))
     running: list[Sequence] = field(default_factory=list)  # oldest first
     parked: deque[Sequence] = field(default_factory=deque)  # out of the context for want of cells, oldest first
     row_seconds: float = 0.0  # what a prompt row takes, measured; 0 = not known yet
-    _waiting: OrderedDict[str, deque[Sequence]] = field(default_factory=OrderedDict)
+    _cells: Cells = field(default_factory=Cells)
     _pause: int = 0  # steps without prompt rows that are still owed to the running sequences
 
     def __len__(self) -> int:
-        return self.waiting + len(self.running) + len(self.parked)
-
-    @property
-    def waiting(self) -> int:
-        return sum(len(q) for q in self._waiting.values())
+        return len(self.waiting) + len(self.running) + len(self.parked)
 
     @property
     def used(self) -> int:
-        """Cells that hold something or are promised to a prompt."""
-        return sum(s.cells for s in self.running)
-
-    def submit(self, sequence: Sequence) -> bool:
-        """Queues it; False when the queue is full."""
-        if self.waiting >= self.limit:
-            return False
-        self._waiting.setdefault(sequence.client, deque()).append(sequence)
-        return True
+        """Cells that hold something or are promised to a prompt, so that none stops for want of them half-way."""
+        return self._cells.used + sum(max(0, s.prompt - max(s.done, s.share)) for s in self.running)
 
     def remove(self, request: int) -> Sequence | None:
         """Takes a request out wherever it is, and returns it, its slot unchanged; None when it is not here."""
@@ -107,39 +102,66 @@ class Batch:
             found = next((s for s in place if s.id == request), None)
             if found is not None:
                 place.remove(found)
+                self._cells.drop(request)
                 return found
-        for client, queue in list(self._waiting.items()):
-            found = next((s for s in queue if s.id == request), None)
-            if found is not None:
-                queue.remove(found)
-                if not queue:
-                    del self._waiting[client]
-                return found
-        return None
+        return self.waiting.remove(request)
 
     def resume(self) -> Sequence | None:
         """The parked sequence that comes back now, in a slot; the caller brings its cells back."""
-        if not self.parked or (self.running and not self._room(self.parked[0].cells + SLACK)):
+        if not self.parked:
             return None
-        return self._place(self.parked.popleft())
+        sequence = self.parked[0]
+        if self.running and not self._room(max(sequence.done, sequence.prompt) + SLACK):
+            return None
+        self.parked.popleft()
+        self._cells.grow(sequence.id, sequence.done)
+        return self._place(sequence)
 
     def admit(self) -> Sequence | None:
-        """The waiting sequence that begins now, in a slot. Whoever was parked comes first."""
-        if self.parked or not self._waiting:
+        """The waiting sequence that begins now, in a slot; `lead` it then. Whoever was parked comes first."""
+        first = None if self.parked else self.waiting.first()
+        if first is None or not self._room(first.prompt - self._leader_of(first)[1] + 1):
             return None
-        client, queue = next(iter(self._waiting.items()))
-        if not self._room(queue[0].cells + 1):
-            return None
-        del self._waiting[client]
-        sequence = queue.popleft()
-        if queue:
-            self._waiting[client] = queue  # its next request stands at the end of the line
-        return self._place(sequence)
+        return self._place(self.waiting.take())
+
+    def lead(self, sequence: Sequence, stored: int) -> int:
+        """Where the beginning of its prompt comes from: 0 = from a leader or nowhere, else so many `stored` tokens.
+
+        At least one token is always computed: its logits are wanted.
+        """
+        leader, share = self._leader_of(sequence)
+        if leader is not None and share >= max(stored, LEAST):
+            sequence.leader, sequence.share = leader, share
+            return 0
+        stored = min(stored, sequence.prompt - 1)
+        return stored if stored >= LEAST else 0
+
+    def took(self, sequence: Sequence, count: int) -> None:
+        """Its first `count` tokens are in the cache: brought back from where they were stored."""
+        self._cells.grow(sequence.id, count)
+        sequence.done = sequence.cached = count
+
+    def followers(self) -> tuple[list[tuple[Sequence, Sequence, int]], list[Sequence]]:
+        """Who takes how much from whom now (sequence, leader, tokens), and who has lost the leader and begins anew."""
+        ready: list[tuple[Sequence, Sequence, int]] = []
+        lost: list[Sequence] = []
+        for s in self.running:
+            if s.leader is None:
+                continue
+            if s.leader not in self.running:
+                s.leader, s.share = None, 0
+                lost.append(s)
+            elif s.leader.done >= s.share:
+                ready.append((s, s.leader, s.share))
+                self._cells.share(s.leader.id, s.id, s.share)
+                s.done = s.cached = s.share
+                s.leader, s.share = None, 0
+        return ready, lost
 
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do. The same again until `decoded`."""
-        tokens = [Rows(s, s.done, 1, sample=True) for s in self.running if s.left == 1]
-        prompts = [s for s in self.running if s.left > 1]
+        tokens = [Rows(s, s.done, 1, sample=True) for s in self.running if s.left == 1 and s.leader is None]
+        prompts = [s for s in self.running if s.left > 1 and s.leader is None]
         decodes = [Decode(tuple(tokens), prompt=False)] if tokens else []
         if prompts and tokens and self._pause:
             self._pause -= 1
@@ -151,6 +173,7 @@ class Batch:
         """The rows of `decode` are in the cache; it took so long."""
         for rows in decode.rows:
             rows.sequence.done += rows.count
+            self._cells.grow(rows.sequence.id, rows.count)
         if decode.prompt and len(decode) >= LEAST:
             row = seconds / len(decode)
             self.row_seconds = row if not self.row_seconds else 0.75 * self.row_seconds + 0.25 * row
@@ -164,6 +187,8 @@ class Batch:
         if len(self.running) < 2:
             return None
         sequence = self.running.pop()
+        sequence.leader, sequence.share = None, 0
+        self._cells.drop(sequence.id)
         self.parked.appendleft(sequence)
         return sequence
 
@@ -185,6 +210,15 @@ class Batch:
         rows = int(TARGET / self.row_seconds) if self.row_seconds else GRID
         rows = min(max(rows, LEAST), self.chunk)
         return rows - rows % GRID if rows >= GRID else rows
+
+    def _leader_of(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        """The running sequence whose tokens begin alike for longest, and for how long."""
+        best, most = None, 0
+        for s in self.running:
+            alike = min(common(s.tokens, sequence.tokens), sequence.prompt - 1)
+            if alike > most and not s.waits_for(sequence):
+                best, most = s, alike
+        return best, most
 
     def _room(self, cells: int) -> bool:
         """Whether a sequence may begin that needs so many cells now; the running ones keep one for their next token."""

@@ -9,10 +9,11 @@ import signal
 import socket
 from collections.abc import Callable
 
+from offgridd.engine.link import Link
 from offgridd.engine.port import LoadError, Model
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.render import Renderer, TemplateError
-from offgridd.engine.serve import Engine, Link
+from offgridd.engine.serve import Engine
 from offgridd.engine.special import Masker
 from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
 

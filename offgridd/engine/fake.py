@@ -11,9 +11,11 @@ import threading
 import zlib
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, OutOfCells, Part
+from offgridd.engine.prefix import Piece
 from offgridd.engine.wire import Load, SamplingParams
 
 END = 256  # the one control token
@@ -39,15 +41,22 @@ class FakeVocab:
         return {"bos_token": "", "eos_token": "<|end|>"}
 
 
-class Fake:
-    """Holds for each sequence the checksums of its tokens up to each one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    """What one position holds: the checksum of all tokens up to it."""
 
-    chunk = 512
+    checksum: int
+
+
+class Fake:
+    """Counts cells as the library does: those that sequences share count once."""
+
+    chunk, cuttable = 512, True
 
     def __init__(self, context: int, slots: int = 1, cells: int | None = None) -> None:
         self.context, self.slots, self.cells = context, slots, cells or context * slots
         self.vocab = FakeVocab()
-        self._cache: list[list[int]] = [[] for _ in range(slots)]
+        self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
         self.logits: list[int | None] = []  # for each part of the newest decode, the checksum that decides
 
@@ -64,32 +73,44 @@ class Fake:
         rows = sum(len(part.tokens) for part in parts)
         if rows > self.chunk:
             raise ValueError(f"cannot decode {rows} rows: {self.chunk} is the most")
-        if rows > self.cells - sum(map(len, self._cache)):
-            raise OutOfCells
+        self._need(rows)
         if self._flag.is_set():
             raise Aborted
         self.logits = [self._extend(part) for part in parts]
+
+    def _need(self, cells: int) -> None:
+        if sum(map(len, self._cache)) + cells <= self.cells:
+            return  # as if nothing were shared: counting takes time
+        if len({id(cell) for cache in self._cache for cell in cache}) + cells > self.cells:
+            raise OutOfCells
 
     def _extend(self, part: Part) -> int | None:
         cache = self._cache[part.slot]
         if part.start != len(cache):
             raise ValueError(f"cannot decode at {part.start}: sequence {part.slot} holds {len(cache)} tokens")
         for token in part.tokens:
-            cache.append(zlib.crc32(token.to_bytes(2, "little"), cache[-1] if cache else 0))
-        return cache[-1] if part.logits else None
+            before = cache[-1].checksum if cache else 0
+            cache.append(_Cell(zlib.crc32(token.to_bytes(2, "little"), before)))
+        return cache[-1].checksum if part.logits else None
 
     def cut(self, slot: int, length: int) -> None:
         del self._cache[slot][length:]
 
-    def save(self, slot: int) -> bytes:
-        return array("L", self._cache[slot]).tobytes()
+    def share(self, giver: int, taker: int, length: int) -> None:
+        if self._cache[taker] or length > len(self._cache[giver]):
+            raise ValueError(f"cannot share {length} cells of sequence {giver} with {taker}")
+        self._cache[taker] = self._cache[giver][:length]
 
-    def restore(self, slot: int, state: bytes) -> None:
-        self._cache[slot] = []
-        found = array("L", state)
-        if len(found) > self.cells - sum(map(len, self._cache)):
-            raise OutOfCells
-        self._cache[slot] = found.tolist()
+    def save(self, slot: int, start: int, stop: int) -> bytes:
+        return array("Q", [start, *(cell.checksum for cell in self._cache[slot][start:stop])]).tobytes()
+
+    def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
+        for state, start, stop in pieces:
+            first, *checksums = array("Q", state)
+            if start != len(self._cache[slot]) or stop - first > len(checksums):
+                raise ValueError(f"cannot put {start} to {stop} behind {len(self._cache[slot])} tokens")
+            self._need(len(checksums))
+            self._cache[slot] += map(_Cell, checksums[start - first : stop - first])
 
     def sampler(self, params: SamplingParams) -> FakeSampler:
         return FakeSampler(self)

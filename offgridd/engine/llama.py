@@ -9,11 +9,13 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import llama_cpp as lib
-import numpy as np
 
 from offgridd.engine.port import Aborted, LoadError, OutOfCells, Part
+from offgridd.engine.prefix import Piece
+from offgridd.engine.rows import RowBatch
 from offgridd.engine.wire import Load, SamplingParams
 
 CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
@@ -116,7 +118,9 @@ class Llama:
             raise LoadError("the library could not make a context of this size")
         self.vocab = Vocab(self._model)
         self._memory = lib.llama_get_memory(self._ctx)
-        self._rows = _Rows(self.chunk, self.slots + 1)
+        self.cuttable = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+        self._spare = self.slots
+        self._rows = RowBatch(lib.llama_batch_init(self.chunk, 0, 1), self.chunk, self.slots + 1)
         self._flag = ctypes.create_string_buffer(2)
         # libc's strlen on a flag: asked after every graph node, and no Python in it.
         self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
@@ -144,62 +148,46 @@ class Llama:
     def cut(self, slot: int, length: int) -> None:
         lib.llama_memory_seq_rm(self._memory, slot, length, -1)
 
-    def save(self, slot: int) -> bytes:
-        size = lib.llama_state_seq_get_size(self._ctx, slot)
-        buffer = (ctypes.c_uint8 * size)()
-        wrote = lib.llama_state_seq_get_data(self._ctx, buffer, size, slot)
-        return bytes(memoryview(buffer)[:wrote])
+    def share(self, giver: int, taker: int, length: int) -> None:
+        lib.llama_memory_seq_cp(self._memory, giver, taker, 0, length)
 
-    def restore(self, slot: int, state: bytes) -> None:
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if lib.llama_state_seq_set_data(self._ctx, buffer, len(state), slot) == 0:
-            raise OutOfCells
+    def save(self, slot: int, start: int, stop: int) -> bytes:
+        if not self.cuttable:
+            return self._state(slot)
+        lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
+        try:
+            return self._state(self._spare)
+        finally:
+            self.cut(self._spare, 0)
+
+    def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
+        for state, start, stop in pieces:
+            target = self._spare if self.cuttable else slot
+            if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), target) == 0:
+                raise OutOfCells
+            if self.cuttable:
+                lib.llama_memory_seq_cp(self._memory, self._spare, slot, start, stop)
+                self.cut(self._spare, 0)
+
+    def _state(self, slot: int) -> bytes:
+        buffer = bytearray(lib.llama_state_seq_get_size(self._ctx, slot))
+        view = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
+        wrote = lib.llama_state_seq_get_data(self._ctx, view, len(buffer), slot)
+        return bytes(memoryview(buffer)[:wrote])
 
     def sampler(self, params: SamplingParams) -> Sampler:
         return Sampler(self._ctx, self.vocab.size, params, self._rows)
 
 
-class _Rows:
-    """The library's batch, filled through numpy: a loop over ctypes costs a hundred times as much."""
-
-    def __init__(self, rows: int, sequences: int) -> None:
-        self._rows, self._batch = rows, lib.llama_batch_init(rows, 0, 1)
-        self._token, self._pos, self._count, self._logits = (
-            np.ctypeslib.as_array(pointer, (rows,))
-            for pointer in (self._batch.token, self._batch.pos, self._batch.n_seq_id, self._batch.logits)
-        )
-        self._count[:] = 1
-        ids = (lib.llama_seq_id * sequences)(*range(sequences))  # one int a sequence, which its rows point at
-        self._ids, self._address = (
-            ids,
-            [ctypes.addressof(ids) + i * ctypes.sizeof(lib.llama_seq_id) for i in range(sequences)],
-        )
-        pointers = ctypes.cast(self._batch.seq_id, ctypes.POINTER(ctypes.c_size_t))
-        self._sequence = np.ctypeslib.as_array(pointers, (rows,))
-        self.last: list[int] = []  # for each part of the newest batch, the index of its last row
-
-    def fill(self, parts: Sequence[Part]) -> object:
-        """The batch that holds the parts, one behind the other."""
-        at, self.last = 0, []
-        for slot, start, tokens, logits in parts:
-            end = at + len(tokens)
-            if end > self._rows:
-                raise ValueError(f"cannot decode {end} rows: {self._rows} is the most")
-            self._token[at:end] = tokens
-            self._pos[at:end] = np.arange(start, start + len(tokens))
-            self._sequence[at:end] = self._address[slot]
-            self._logits[at:end] = 0
-            self._logits[end - 1] = logits
-            self.last.append(end - 1)
-            at = end
-        self._batch.n_tokens = at
-        return self._batch
+def _bytes_at(state: bytes) -> Any:
+    """A pointer to the bytes themselves: states are large, and the library only reads them."""
+    return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
 
 
 class Sampler:
     """The library's own sampler chain for one request."""
 
-    def __init__(self, ctx: object, vocab: int, params: SamplingParams, rows: _Rows) -> None:
+    def __init__(self, ctx: object, vocab: int, params: SamplingParams, rows: RowBatch) -> None:
         self._ctx, self._rows = ctx, rows
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from offgridd.engine.prefix import Piece
 from offgridd.engine.wire import SamplingParams
 
 
@@ -55,6 +56,7 @@ class Model(Protocol):
     context: int  # tokens that one request may use
     cells: int  # tokens that all sequences may hold together
     slots: int  # sequences at once
+    cuttable: bool  # a sequence can be cut, and its beginning copied
     chunk: int  # most rows of one decode
 
     @property
@@ -74,10 +76,13 @@ class Model(Protocol):
     def cut(self, slot: int, length: int) -> None:
         """Cuts a sequence to its first `length` tokens; 0 empties it."""
 
-    def save(self, slot: int) -> bytes:
-        """A sequence's state, to `restore`."""
+    def share(self, giver: int, taker: int, length: int) -> None:
+        """The taker, which is empty, has the giver's first `length` tokens too, in the same cells."""
 
-    def restore(self, slot: int, state: bytes) -> None:
-        """Puts a saved state in place of what a sequence holds. Raises OutOfCells and leaves it empty."""
+    def save(self, slot: int, start: int, stop: int) -> bytes:
+        """The state of a sequence's positions from `start` to `stop`. All of them, where it is not `cuttable`."""
+
+    def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
+        """Puts saved states, one behind the other, into an empty sequence. Raises OutOfCells: it may hold some then."""
 
     def sampler(self, params: SamplingParams) -> Sampling: ...

@@ -10,42 +10,22 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from offgridd.engine.batch import Batch, Decode, Rows, Sequence
+from offgridd.engine.batch import LEAST, Batch, Decode, Rows, Sequence
+from offgridd.engine.link import Link
 from offgridd.engine.port import Aborted, Model, OutOfCells, Part, Sampling
+from offgridd.engine.prefix import Piece, Tree
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.text import StreamText
-from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Frame, Refused, Splitter, Tokens, encode, to_worker
+from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Refused, Tokens, to_worker
 
+CACHE = 512 << 20  # bytes of finished prefixes that are kept
 FULL = Refused(0, 429, "queue_full", "cannot queue the request: too many wait for this model; try again", retry_after=2)
-
-
-class Link:
-    """The worker's end of the socketpair. Sending is for any thread; a gone daemon ends the process."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock, self._lock, self._splitter = sock, threading.Lock(), Splitter()
-        self._bodies: deque[bytes] = deque()
-
-    def send(self, frame: Frame) -> None:
-        with self._lock:
-            self._sock.sendall(encode(frame))
-
-    def receive(self) -> bytes | None:
-        """The next frame's body; None is the end of the connection."""
-        while not self._bodies:
-            data = self._sock.recv(1 << 16)
-            if not data:
-                return None
-            self._bodies += self._splitter.feed(data)
-        return self._bodies.popleft()
 
 
 @dataclass(slots=True)
@@ -63,6 +43,7 @@ class Engine:
         self._model, self._preparer, self._link, self._closed = model, preparer, link, closed
         self._batch = Batch(model.slots, model.cells, model.chunk)
         self._parked: dict[int, bytes] = {}  # by request, the state of those without cells
+        self._prefixes = Tree(CACHE if model.cuttable else 0)
         self._answers: dict[int, Answer] = {}
         self._inbox: queue.SimpleQueue[tuple[Chat, list[int]] | Abort] = queue.SimpleQueue()
         self._chats: queue.SimpleQueue[Chat] = queue.SimpleQueue()
@@ -137,7 +118,7 @@ class Engine:
             return
         left = self._model.context - len(tokens)
         sequence = Sequence(chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left))
-        if not self._batch.submit(sequence):
+        if not self._batch.waiting.put(sequence):
             self._link.send(Refused(chat.id, FULL.status, FULL.code, FULL.message, retry_after=FULL.retry_after))
             return
         sampler = self._model.sampler(chat.sampling)
@@ -145,11 +126,29 @@ class Engine:
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _bring_in(self) -> None:
-        """Fills the slots: with those that were parked, then with those that wait."""
+        """Fills the slots: with those that were parked, then with those that wait; and hands over shared beginnings."""
         while (sequence := self._batch.resume()) is not None:
-            self._model.restore(sequence.slot, self._parked.pop(sequence.id))
-        while self._batch.admit() is not None:
-            pass
+            state = self._parked.pop(sequence.id)
+            self._model.restore(sequence.slot, [Piece(state, 0, sequence.done)])
+        while (sequence := self._batch.admit()) is not None:
+            self._begin(sequence)
+        ready, lost = self._batch.followers()
+        for sequence, leader, length in ready:
+            self._model.share(leader.slot, sequence.slot, length)
+        for sequence in lost:
+            self._begin(sequence)
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
+        kept = self._batch.lead(sequence, self._prefixes.length(sequence.tokens))
+        if not kept:
+            return
+        try:
+            self._model.restore(sequence.slot, self._prefixes.match(sequence.tokens[:kept]))
+        except OutOfCells:
+            self._model.cut(sequence.slot, 0)  # then it is computed
+        else:
+            self._batch.took(sequence, kept)
 
     def _do(self, decode: Decode) -> bool:
         """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""
@@ -177,13 +176,20 @@ class Engine:
     def _make_room(self) -> None:
         sequence = self._batch.park()
         if sequence is not None:
-            self._parked[sequence.id] = self._model.save(sequence.slot)
+            self._parked[sequence.id] = self._model.save(sequence.slot, 0, sequence.done)
             self._model.cut(sequence.slot, 0)
             return
         text = "cannot go on: the cache has no room left for this answer"
         answer = self._answers[self._batch.running[0].id]
         self._release(answer)
         self._link.send(Refused(answer.sequence.id, 503, "out_of_cells", text))
+
+    def _keep(self, sequence: Sequence) -> None:
+        """Only running sequences hold cells: idle ones slow every step, and moving them out costs next to nothing."""
+        tokens = sequence.tokens[: sequence.done]
+        start = self._prefixes.length(tokens)
+        if self._prefixes.budget and len(tokens) - start >= LEAST:
+            self._prefixes.insert(tokens, start, self._model.save(sequence.slot, start, len(tokens)))
 
     def _sample(self, rows: tuple[Rows, ...]) -> None:
         items: list[tuple[int, str, int]] = []
@@ -212,12 +218,14 @@ class Engine:
     def _end(self, answer: Answer, reason: str) -> None:
         self._release(answer)
         sequence = answer.sequence
-        self._link.send(Finish(sequence.id, reason, sequence.prompt, len(sequence.tokens) - sequence.prompt))
+        made = len(sequence.tokens) - sequence.prompt
+        self._link.send(Finish(sequence.id, reason, sequence.prompt, made, sequence.cached))
 
     def _release(self, answer: Answer) -> None:
-        """Takes the answer out wherever it is; its slot and cells are free."""
+        """Takes the answer out wherever it is; its slot and cells are free, what was computed for it is kept."""
         sequence = answer.sequence
         if sequence in self._batch.running:
+            self._keep(sequence)
             self._model.cut(sequence.slot, 0)
         self._batch.remove(sequence.id)
         self._parked.pop(sequence.id, None)

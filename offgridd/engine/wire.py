@@ -96,6 +96,7 @@ class Finish(Frame, frozen=True, tag=True, omit_defaults=True):
     reason: str  # stop | length | abort
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0  # of the prompt, that were not computed for this request
 
 
 class Refused(Frame, frozen=True, tag=True, omit_defaults=True):

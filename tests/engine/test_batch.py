@@ -8,48 +8,75 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridd.engine.batch import GRID, LEAST, TARGET, Batch, Decode, Rows, Sequence
+from offgridd.engine.fair import FairQueue
 
 ASKED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 900), st.integers(1, 30)), min_size=1, max_size=25)
 
 
 class Machine:
-    """Runs a batch as the engine does, with cells that are counted and a clock that is told."""
+    """Runs a batch as the engine does, with cells that are counted and a clock that is told.
+
+    A cell is a list of one token: that it is the same cell shows by identity.
+    """
 
     def __init__(self, batch: Batch, rng: random.Random) -> None:
         self.batch, self.rng, self.order = batch, rng, list[int]()
-        self.cells: dict[int, list[int]] = {}  # by slot, the tokens in it
-        self.moved: dict[int, list[int]] = {}  # by request
+        self.cells: dict[int, list[list[int]]] = {}  # by slot
+        self.moved: dict[int, list[int]] = {}  # by request, tokens
 
     def submit(self, number: int, client: str, prompt: int, most: int) -> bool:
-        tokens = [number * 10_000 + i for i in range(prompt)]
-        return self.batch.submit(Sequence(number, client, tokens, prompt, most))
+        """Prompts of one client begin alike, for a third of them."""
+        alike = prompt // 3
+        tokens = [ord(client)] * alike + [number * 10_000 + i for i in range(prompt - alike)]
+        return self.batch.waiting.put(Sequence(number, client, tokens, prompt, most))
+
+    @property
+    def used(self) -> int:
+        return len({id(cell) for cells in self.cells.values() for cell in cells})
 
     def step(self) -> bool:
         batch = self.batch
         while (s := batch.resume()) is not None:
-            self.cells[s.slot] = self.moved.pop(s.id)
+            self.cells[s.slot] = [[t] for t in self.moved.pop(s.id)]
         while (s := batch.admit()) is not None:
             assert not self.cells.get(s.slot)
             self.cells[s.slot] = []
+            self.begin(s)
+        ready, lost = batch.followers()
+        for s, leader, length in ready:
+            self.cells[s.slot] = self.cells[leader.slot][:length]
+            assert [cell[0] for cell in self.cells[s.slot]] == s.tokens[:length]
+        for s in lost:
+            self.begin(s)
         assert len({s.slot for s in batch.running}) == len(batch.running) <= batch.slots
         decodes = batch.next()
         for decode in decodes:
             if not self.decode(decode):
                 break
+        assert self.used <= batch.used
         return bool(decodes)
+
+    def begin(self, s: Sequence) -> None:
+        """As if a part of some prompts had been kept."""
+        kept = self.batch.lead(s, self.rng.choice([0, 0, 20, 10_000]))
+        assert kept < s.prompt
+        if kept and self.used + kept <= self.batch.cells:
+            self.cells[s.slot] = [[t] for t in s.tokens[:kept]]
+            self.batch.took(s, kept)
 
     def decode(self, decode: Decode) -> bool:
         assert 1 <= len(decode) <= self.batch.chunk
         assert len({r.sequence.id for r in decode.rows}) == len(decode.rows)
-        if sum(map(len, self.cells.values())) + len(decode) > self.batch.cells:
+        if self.used + len(decode) > self.batch.cells:
             parked = self.batch.park()
             assert parked is not None, "one alone always has room"
-            self.moved[parked.id] = self.cells.pop(parked.slot)
+            self.moved[parked.id] = [cell[0] for cell in self.cells.pop(parked.slot)]
             return False
         for r in decode.rows:
-            assert r.start == len(self.cells[r.sequence.slot])
-            self.cells[r.sequence.slot] += r.tokens
-            assert self.cells[r.sequence.slot] == r.sequence.tokens[: r.start + r.count], "its own tokens, in order"
+            cells = self.cells[r.sequence.slot]
+            assert r.start == len(cells)
+            cells += [[t] for t in r.tokens]
+            assert [c[0] for c in cells] == r.sequence.tokens[: r.start + r.count], "its own tokens, in order"
         self.batch.decoded(decode, self.rng.random())
         for r in decode.rows:
             if r.sample:
@@ -66,9 +93,10 @@ class Machine:
     def end(self, request: int) -> None:
         s = self.batch.remove(request)
         assert s is not None
-        if request not in self.moved:
-            self.cells.pop(s.slot, None) if s.slot >= 0 and s.done else None
-        self.moved.pop(request, None)
+        if request in self.moved:
+            del self.moved[request]
+        elif s.slot >= 0:
+            del self.cells[s.slot]
         self.order.append(request)
 
 
@@ -106,7 +134,7 @@ def test_whoever_leaves_frees_its_place_and_touches_nobody_else(
 @given(st.integers(1, 3000))
 def test_alone_a_prompt_stays_on_the_grid_and_its_rest_is_by_itself(prompt: int) -> None:
     batch = Batch(4, 4096)
-    batch.submit(Sequence(1, "a", list(range(prompt)), prompt, 1))
+    batch.waiting.put(Sequence(1, "a", list(range(prompt)), prompt, 1))
     batch.admit()
     sizes = []
     while sum(sizes) < prompt:
@@ -121,7 +149,7 @@ def test_alone_a_prompt_stays_on_the_grid_and_its_rest_is_by_itself(prompt: int)
 def test_no_client_is_served_twice_before_all_that_wait_are_served_once(clients: list[str]) -> None:
     batch = Batch(1, 4096)
     for i, client in enumerate(clients):
-        batch.submit(Sequence(i, client, [1], 1, 1))
+        batch.waiting.put(Sequence(i, client, [1], 1, 1))
     order = []
     while (s := batch.admit()) is not None:
         order.append(s.client)
@@ -131,8 +159,8 @@ def test_no_client_is_served_twice_before_all_that_wait_are_served_once(clients:
 
 
 def test_the_queue_is_bounded() -> None:
-    batch = Batch(1, 4096, limit=3)
-    assert [batch.submit(Sequence(i, "a", [1], 1, 1)) for i in range(5)] == [True, True, True, False, False]
+    batch = Batch(1, 4096, waiting=FairQueue(3))
+    assert [batch.waiting.put(Sequence(i, "a", [1], 1, 1)) for i in range(5)] == [True, True, True, False, False]
 
 
 @given(st.floats(0.0001, 0.1), st.integers(1, 8))
@@ -140,10 +168,10 @@ def test_beside_running_sequences_prompt_rows_keep_to_the_time_that_they_may_tak
     """Where even few rows take longer, the running ones get their steps in between."""
     batch = Batch(streams + 1, 100_000)
     for i in range(streams):
-        batch.submit(Sequence(i, "a", [1], 1, 10_000))
+        batch.waiting.put(Sequence(i, "a", [1], 1, 10_000))
     while batch.admit():
         pass
-    batch.submit(Sequence(99, "a", list(range(4000)), 4000, 1))
+    batch.waiting.put(Sequence(99, "a", list(range(4000)), 4000, 1))
     batch.admit()
     taken: list[float] = []
     while any(s.id == 99 and s.left > 1 for s in batch.running):

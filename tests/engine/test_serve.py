@@ -24,7 +24,8 @@ def alone(text: str, count: int) -> str:
     model, prompt = Fake(4096), list(f"user: {text}\nassistant: ".encode())
     sampler = model.sampler(wire.SamplingParams())
     made: list[int] = []
-    model.decode([Part(0, 0, prompt, True)])
+    for at in range(0, len(prompt), 500):
+        model.decode([Part(0, at, prompt[at : at + 500], True)])
     while len(made) < count:
         made.append(sampler.sample(0))
         model.decode([Part(0, len(prompt) + len(made) - 1, made[-1:], True)])
@@ -82,9 +83,12 @@ def worker(context: int = 1024, parallel: int = 4, cells: int | None = None) -> 
         made = Worker(ours)
         made.send(wire.Load(str(FILE_PATH), identity, context, parallel, cells, 1, None, True))
         assert made.receive() == wire.Loaded(context, parallel, cells or context * parallel, 1, None)
-        yield made
-        ours.close()
-        assert process.wait(10) == 0
+        try:
+            yield made
+        finally:
+            ours.close()
+            code = process.wait(10)
+        assert code == 0
 
 
 def test_many_at_once_get_each_its_own_answer() -> None:
@@ -123,6 +127,45 @@ def test_whoever_leaves_gets_one_end_and_the_others_do_not_notice() -> None:
         assert all(w.text[i] == alone(f"number {i}", 150) for i in whole)
         assert set(range(1, 61)) - set(whole) <= left
         assert len(whole) > 20
+
+
+def prompt_tokens(text: str) -> int:
+    return len(f"user: {text}\nassistant: ".encode())
+
+
+def test_a_prompt_that_was_there_before_is_not_computed_again() -> None:
+    with worker() as w:
+        w.ask(1, "the same question", 10)
+        w.wait(1)
+        w.ask(2, "the same question", 40)
+        w.ask(3, "the same quarrel", 40)
+        w.wait(2, 3)
+        cached = [w.ends[i].cached_tokens for i in (1, 2, 3)]  # type: ignore[union-attr]
+        assert cached == [0, prompt_tokens("the same question") - 1, len("user: the same qu")]
+        assert w.text[2] == alone("the same question", 40)
+        assert w.text[3] == alone("the same quarrel", 40)
+
+
+def test_those_that_begin_alike_share_cells_and_all_fit_at_once() -> None:
+    """16 prompts of 800 tokens of which 780 are the same, in room for two."""
+    with worker(context=1024, parallel=16, cells=1900) as w:
+        for i in range(1, 17):
+            w.ask(i, "p" * 780 + f"{i:02}", 20)
+        w.wait(*range(1, 17))
+        assert sum(w.ends[i].cached_tokens > 700 for i in range(1, 17)) == 15  # type: ignore[union-attr]
+        assert all(w.text[i] == alone("p" * 780 + f"{i:02}", 20) for i in range(1, 17))
+
+
+def test_followers_of_one_who_leaves_are_served_all_the_same() -> None:
+    for _ in range(5):
+        with worker(context=4096, parallel=8, cells=9000) as w:
+            for i in range(1, 9):
+                w.ask(i, "q" * 3900 + str(i), 20)
+            while not w.admitted:
+                w.take()
+            w.send(wire.Abort(w.admitted[0]))
+            w.wait(*range(1, 9))
+            assert all(w.text[i] == alone("q" * 3900 + str(i), 20) for i in range(1, 9) if i != w.admitted[0])
 
 
 def test_a_full_queue_is_429() -> None:
