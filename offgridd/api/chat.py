@@ -19,20 +19,27 @@ _RANGES = {
     "repeat_penalty": (0.01, 2.0),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
+    "typical_p": (1e-6, 1.0),
+    "dry_multiplier": (0.0, 100.0),
+    "dry_base": (1.0, 100.0),
 }
-_INTEGERS = {"top_k": (0, 1_000_000), "seed": (0, 2**32 - 1)}
+_INTEGERS = {
+    "top_k": (0, 1_000_000),
+    "seed": (0, 2**32 - 1),
+    "dry_allowed_length": (1, 4096),
+    "dry_penalty_last_n": (-1, 2**31 - 1),
+}
+MAX_CHOICES, MAX_TOP_LOGPROBS, MAX_BIASES = 16, 20, 1024
 # What clients send with these values means "without"; anything else would be promised and not done.
 _ONLY: dict[str, tuple[object, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none",),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "stream": (True, False),
 }
+_OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream_options", "n", "logprobs",
+        "top_logprobs", "logit_bias")  # fmt: skip
 _IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 
@@ -45,12 +52,15 @@ class ChatRequest:
     stop: tuple[str, ...] | None
     stream: bool
     include_usage: bool
+    choices: int
+    logprobs: int | None  # None = no; else so many of the likeliest tokens beside each chosen one
+    logit_bias: tuple[tuple[int, float], ...]
 
     def sampling(self, defaults: Sampling) -> SamplingParams:
         """The request's own values over the manifest's over the API's."""
         names = (*_RANGES, *_INTEGERS)
-        merged = {n: self.given.get(n, getattr(defaults, n)) for n in names}
-        return SamplingParams(**{n: v for n, v in merged.items() if v is not None})
+        merged = {n: self.given.get(n, getattr(defaults, n, None)) for n in names}
+        return SamplingParams(**{n: v for n, v in merged.items() if v is not None}, logit_bias=self.logit_bias)
 
 
 def _bad(param: str, text: str, code: str = "invalid_value") -> RequestRefused:
@@ -62,7 +72,7 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise _bad("model", "it must be the name of a model")
-    known = {"model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream_options", *_ONLY, *_IGNORED}
+    known = {*_OWN, *_ONLY, *_IGNORED}
     for name, value in body.items():
         if name in _ONLY and value is not None and value not in _ONLY[name]:
             raise _bad(name, "this version does not support it", "unsupported_parameter")
@@ -72,7 +82,34 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     given |= {n: _integer(n, body[n], *_INTEGERS[n]) for n in _INTEGERS if body.get(n) is not None}
     stream = body.get("stream") is True
     messages, stop = _messages(body.get("messages")), _stop(body.get("stop"))
-    return ChatRequest(model, messages, given, _max_tokens(body), stop, stream, _usage(body, stream))
+    choices = _integer("n", 1 if body.get("n") is None else body["n"], 1, MAX_CHOICES)
+    usage, logprobs, bias = _usage(body, stream), _logprobs(body), _logit_bias(body.get("logit_bias"))
+    return ChatRequest(model, messages, given, _max_tokens(body), stop, stream, usage, choices, logprobs, bias)
+
+
+def _logprobs(body: dict[str, Any]) -> int | None:
+    wanted, top = body.get("logprobs"), body.get("top_logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise _bad("logprobs", "it must be true or false")
+    if top is None:
+        return 0 if wanted else None
+    count = _integer("top_logprobs", top, 0, MAX_TOP_LOGPROBS)
+    if count and not wanted:
+        raise _bad("top_logprobs", "it goes with logprobs: true")
+    return count if wanted else None
+
+
+def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
+    """Whether a token exists is for the worker to say: it knows the vocabulary."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict) or len(value) > MAX_BIASES:
+        raise _bad("logit_bias", f"it must be an object of at most {MAX_BIASES} token ids")
+    for token, bias in value.items():
+        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not (token.isascii() and token.isdigit() and len(token) < 8) or not number or not -100 <= bias <= 100:
+            raise _bad("logit_bias", "each key must be a token id and each value a number from -100 to 100")
+    return tuple((int(token), float(bias)) for token, bias in value.items())
 
 
 def _float(name: str, value: object) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from offgridd.reconcile.loop import Reconciler
 
 
 class WorkerPort(Protocol):
-    def stream(self, chat: wire.Chat, quiet: float) -> AsyncGenerator[Any, None]: ...
+    def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
 
 class WorkersPort(Protocol):

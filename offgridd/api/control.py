@@ -12,7 +12,7 @@ from quart import Quart, Response, request
 from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
-from offgridd.api.inference import find_model
+from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.actions import StopWorker
 from offgridd.core.conditions import all_ready, settled

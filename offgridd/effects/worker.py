@@ -137,34 +137,40 @@ class WorkerProcess:
                 self._tail += chunk
                 del self._tail[:-STDERR_TAIL]
 
-    async def stream(self, chat: wire.Chat, quiet: float) -> AsyncGenerator[Answer | None, None]:
-        """The answer's frames, the last one a Finish or Refused; None whenever none came for `quiet` seconds.
+    async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Answer | None, None]:
+        """The frames of all of them as they come, each one's last a Finish or Refused; None after `quiet` seconds.
 
-        Closing it early aborts the request.
+        The stream ends with the last one's end, or with the first Refused. Closing it early aborts what is left.
         """
         send, receive = anyio.create_memory_object_stream[Answer](math.inf)
-        self._requests[chat.id] = send
-        ended = False
+        left = {chat.id for chat in chats}
+        self._requests.update((request, send) for request in left)
         try:
-            await self._send(chat)
-            while not ended:
+            for chat in chats:
+                await self._send(chat)
+            while left:
                 frame = None
                 with anyio.move_on_after(quiet):
                     frame = await receive.receive()
-                ended = isinstance(frame, wire.Finish | wire.Refused)
+                if isinstance(frame, wire.Finish | wire.Refused):
+                    left.discard(frame.id)
                 yield frame  # outside of the scope: a generator must not be left inside one
+                if isinstance(frame, wire.Refused):
+                    return
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             lost = "cannot answer: the model's worker process ended; try again"
-            yield wire.Refused(chat.id, 503, "worker_crashed", lost, retry_after=2)
+            yield wire.Refused(left.pop(), 503, "worker_crashed", lost, retry_after=2)
         finally:
-            self._requests.pop(chat.id, None)
+            for chat in chats:
+                self._requests.pop(chat.id, None)
             send.close()
             receive.close()
             if self.stopping and not self._requests:
                 self.idle.set()
-            if not ended:
+            if left:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                    await self._abort(chat.id)
+                    for request in left:
+                        await self._abort(request)
 
     async def stop(self, drain: float) -> None:
         """Lets the open requests end within `drain` seconds, refuses what is left, ends the process."""
@@ -211,8 +217,8 @@ class WorkerProcess:
     def _dispatch(self, frame: wire.FromWorker) -> None:
         match frame:
             case wire.Tokens(items):
-                for request, text, count in items:
-                    self._give(request, wire.Tokens(((request, text, count),)))
+                for item in items:
+                    self._give(item.request, wire.Tokens((item,)))
             case wire.Admitted(request) | wire.Finish(request) | wire.Refused(request):
                 self._give(request, frame)
 

@@ -13,9 +13,12 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, OutOfCells, Part
 from offgridd.engine.prefix import Piece
+from offgridd.engine.sampling import Ids, Row
 from offgridd.engine.wire import Load, SamplingParams
 
 END = 256  # the one control token
@@ -24,6 +27,8 @@ _LETTERS = b"etaoin shrdlu cmfwyp vbgkjqxz"
 
 class FakeVocab:
     """A token a byte, and one that ends."""
+
+    size = END + 1
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode("utf-8", "replace"))
@@ -58,7 +63,7 @@ class Fake:
         self.vocab = FakeVocab()
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
-        self.logits: list[int | None] = []  # for each part of the newest decode, the checksum that decides
+        self._last: list[int | None] = []  # for each part of the newest decode, the checksum that decides
 
     def template(self) -> str:
         return "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
@@ -76,7 +81,7 @@ class Fake:
         self._need(rows)
         if self._flag.is_set():
             raise Aborted
-        self.logits = [self._extend(part) for part in parts]
+        self._last = [self._extend(part) for part in parts]
 
     def _need(self, cells: int) -> None:
         if sum(map(len, self._cache)) + cells <= self.cells:
@@ -112,18 +117,20 @@ class Fake:
             self._need(len(checksums))
             self._cache[slot] += map(_Cell, checksums[start - first : stop - first])
 
-    def sampler(self, params: SamplingParams) -> FakeSampler:
-        return FakeSampler(self)
-
-
-class FakeSampler:
-    def __init__(self, model: Fake) -> None:
-        self._model = model
-
-    def sample(self, part: int) -> int:
-        checksum = self._model.logits[part]
+    def logits(self, part: int) -> Row:
+        checksum = self._last[part]
         assert checksum is not None, "logits were not asked for"
-        return _LETTERS[checksum % len(_LETTERS)]
+        row = np.full(self.vocab.size, -50, np.float32)
+        row[_LETTERS[checksum % len(_LETTERS)]] = 50
+        return row
+
+    def chain(self, params: SamplingParams) -> FakeChain:
+        return FakeChain()
+
+
+class FakeChain:
+    def pick(self, ids: Ids, logits: Row) -> int:
+        return int(ids[logits.argmax()])
 
     def close(self) -> None: ...
 

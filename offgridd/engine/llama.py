@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import llama_cpp as lib
+import numpy as np
 
 from offgridd.engine.port import Aborted, LoadError, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.rows import RowBatch
+from offgridd.engine.sampling import PENALTY_WINDOW, Ids, Row
 from offgridd.engine.wire import Load, SamplingParams
 
 CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
 UBATCH = 512
 _ABORT = ctypes.CDLL(None).strlen
+_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 _WARNING, _CONTINUES = 3, 5  # ggml_log_level
@@ -40,15 +43,15 @@ class Vocab:
     """Text <-> tokens of one model."""
 
     def __init__(self, model: object) -> None:
-        self._vocab = lib.llama_model_get_vocab(model)
-        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.pointer = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self.pointer)
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""
         raw = text.encode("utf-8", "replace")
         room = len(raw) + 16
         tokens = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, raw, len(raw), tokens, room, False, special)
+        count = lib.llama_tokenize(self.pointer, raw, len(raw), tokens, room, False, special)
         if count < 0:
             raise ValueError("cannot tokenise the text")
         return list(tokens[:count])
@@ -57,20 +60,20 @@ class Vocab:
         room = 64
         while True:
             buffer = (ctypes.c_char * room)()
-            count = lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            count = lib.llama_token_to_piece(self.pointer, token, buffer, room, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
 
     def is_end(self, token: int) -> bool:
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(lib.llama_vocab_is_eog(self.pointer, token))
 
     def controls(self) -> tuple[dict[str, int], dict[int, int]]:
         """Texts of the control tokens, and which of them strip the text beside (1 left, 2 right)."""
         texts: dict[str, int] = {}
         strips: dict[int, int] = {}
         for token in range(self.size):
-            attr = lib.llama_vocab_get_attr(self._vocab, token)
+            attr = lib.llama_vocab_get_attr(self.pointer, token)
             if attr & CONTROL:
                 texts[self.piece(token, special=True).decode("utf-8", "replace")] = token
                 strips[token] = (1 if attr & LSTRIP else 0) | (2 if attr & RSTRIP else 0)
@@ -78,7 +81,7 @@ class Vocab:
 
     def names(self) -> dict[str, str]:
         """The variables that chat templates use for special tokens."""
-        ids = {"bos_token": lib.llama_vocab_bos(self._vocab), "eos_token": lib.llama_vocab_eos(self._vocab)}
+        ids = {"bos_token": lib.llama_vocab_bos(self.pointer), "eos_token": lib.llama_vocab_eos(self.pointer)}
         return {n: self.piece(i, special=True).decode("utf-8", "replace") if i >= 0 else "" for n, i in ids.items()}
 
 
@@ -175,8 +178,13 @@ class Llama:
         wrote = lib.llama_state_seq_get_data(self._ctx, view, len(buffer), slot)
         return bytes(memoryview(buffer)[:wrote])
 
-    def sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(self._ctx, self.vocab.size, params, self._rows)
+    def logits(self, part: int) -> Row:
+        pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
+        row: Row = np.ctypeslib.as_array(pointer, (self.vocab.size,))
+        return row
+
+    def chain(self, params: SamplingParams) -> NativeChain:
+        return NativeChain(self.vocab, params)
 
 
 def _bytes_at(state: bytes) -> Any:
@@ -184,33 +192,48 @@ def _bytes_at(state: bytes) -> Any:
     return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
 
 
-class Sampler:
-    """The library's own sampler chain for one request."""
+_DRY_BREAKERS = (b"\n", b":", b'"', b"*")
 
-    def __init__(self, ctx: object, vocab: int, params: SamplingParams, rows: RowBatch) -> None:
-        self._ctx, self._rows = ctx, rows
+
+class NativeChain:
+    """The library's own samplers for one request."""
+
+    def __init__(self, vocab: Vocab, params: SamplingParams) -> None:
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for sampler in self._samplers(vocab, params):
+            lib.llama_sampler_chain_add(self._chain, sampler)
+
+    def _samplers(self, vocab: Vocab, params: SamplingParams) -> Iterator[Any]:
         penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
         if penalties != (1.0, 0.0, 0.0):
-            self._add(lib.llama_sampler_init_penalties(vocab, 64, *penalties))
+            yield lib.llama_sampler_init_penalties(vocab.size, PENALTY_WINDOW, *penalties)
+        if params.dry_multiplier > 0:
+            breakers = (ctypes.c_char_p * len(_DRY_BREAKERS))(*_DRY_BREAKERS)
+            dry = (params.dry_multiplier, params.dry_base, params.dry_allowed_length, params.dry_penalty_last_n)
+            yield lib.llama_sampler_init_dry(vocab.pointer, *dry, breakers, len(_DRY_BREAKERS))
         if params.temperature == 0:
-            self._add(lib.llama_sampler_init_greedy())
+            yield lib.llama_sampler_init_greedy()
             return
         if params.top_k:
-            self._add(lib.llama_sampler_init_top_k(params.top_k))
+            yield lib.llama_sampler_init_top_k(params.top_k)
+        if params.typical_p < 1:
+            yield lib.llama_sampler_init_typical(params.typical_p, 1)
         if params.top_p < 1:
-            self._add(lib.llama_sampler_init_top_p(params.top_p, 1))
+            yield lib.llama_sampler_init_top_p(params.top_p, 1)
         if params.min_p > 0:
-            self._add(lib.llama_sampler_init_min_p(params.min_p, 1))
-        self._add(lib.llama_sampler_init_temp(params.temperature))
-        seed = 0xFFFFFFFF if params.seed is None else params.seed
-        self._add(lib.llama_sampler_init_dist(seed))
+            yield lib.llama_sampler_init_min_p(params.min_p, 1)
+        yield lib.llama_sampler_init_temp(params.temperature)
+        yield lib.llama_sampler_init_dist(0xFFFFFFFF if params.seed is None else params.seed)
 
-    def _add(self, sampler: object) -> None:
-        lib.llama_sampler_chain_add(self._chain, sampler)
-
-    def sample(self, part: int) -> int:
-        return int(lib.llama_sampler_sample(self._chain, self._ctx, self._rows.last[part]))
+    def pick(self, ids: Ids, logits: Row) -> int:
+        data = np.empty(len(ids), _TOKEN_DATA)
+        data["id"], data["logit"], data["p"] = ids, logits, 0
+        pointer = data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        array = lib.llama_token_data_array(pointer, len(ids), -1, False)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        token = int(array.data[array.selected].id)
+        lib.llama_sampler_accept(self._chain, token)
+        return token
 
     def close(self) -> None:
         lib.llama_sampler_free(self._chain)

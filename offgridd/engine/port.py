@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
+from offgridd.engine.sampling import Chain, Row
 from offgridd.engine.wire import SamplingParams
 
 
@@ -22,6 +23,8 @@ class Aborted(Exception):
 
 
 class Vocabulary(Protocol):
+    size: int  # tokens
+
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""
 
@@ -41,13 +44,6 @@ class Part(NamedTuple):
     start: int
     tokens: Sequence[int]
     logits: bool
-
-
-class Sampling(Protocol):
-    def sample(self, part: int) -> int:
-        """The next token, from the logits of that part of the last decode."""
-
-    def close(self) -> None: ...
 
 
 class Model(Protocol):
@@ -85,4 +81,7 @@ class Model(Protocol):
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
         """Puts saved states, one behind the other, into an empty sequence. Raises OutOfCells: it may hold some then."""
 
-    def sampler(self, params: SamplingParams) -> Sampling: ...
+    def logits(self, part: int) -> Row:
+        """What that part of the newest decode gave, to be changed at will; good until the next decode."""
+
+    def chain(self, params: SamplingParams) -> Chain: ...

@@ -10,6 +10,8 @@ from offgridd.engine.wire import Chat, Refused
 
 
 class Tokenizer(Protocol):
+    size: int
+
     def tokenize(self, text: str) -> list[int]: ...
 
 
@@ -23,6 +25,10 @@ class Preparer:
             return Refused(
                 chat.id, 400, "template_error", "cannot chat with this model: it has no usable chat template"
             )
+        unknown = next((token for token, _ in chat.sampling.logit_bias if token >= self._tokenizer.size), None)
+        if unknown is not None:
+            text = f"cannot use logit_bias: there is no token {unknown}, the vocabulary has {self._tokenizer.size}"
+            return Refused(chat.id, 400, "invalid_value", text, "logit_bias")
         strings = [s for m in chat.messages for s in (m.role, m.content, m.name or "")]
         try:
             stand_ins = self._masker.stand_ins(strings)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 from offgridd.engine.batch import LEAST, Batch, Decode, Rows, Sequence
 from offgridd.engine.link import Link
-from offgridd.engine.port import Aborted, Model, OutOfCells, Part, Sampling
+from offgridd.engine.port import Aborted, Model, OutOfCells, Part
 from offgridd.engine.prefix import Piece, Tree
 from offgridd.engine.prepare import Preparer
+from offgridd.engine.sampling import Row, Sampler, logprob_of
 from offgridd.engine.text import StreamText
-from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Refused, Tokens, to_worker
+from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Item, Refused, TokenLogprob, Tokens, to_worker
 
 CACHE = 512 << 20  # bytes of finished prefixes that are kept
 FULL = Refused(0, 429, "queue_full", "cannot queue the request: too many wait for this model; try again", retry_after=2)
@@ -34,7 +35,7 @@ class Answer:
 
     chat: Chat
     sequence: Sequence
-    sampler: Sampling
+    sampler: Sampler
     text: StreamText
 
 
@@ -121,7 +122,7 @@ class Engine:
         if not self._batch.waiting.put(sequence):
             self._link.send(Refused(chat.id, FULL.status, FULL.code, FULL.message, retry_after=FULL.retry_after))
             return
-        sampler = self._model.sampler(chat.sampling)
+        sampler = Sampler(chat.sampling, self._model.chain)
         self._answers[chat.id] = Answer(chat, sequence, sampler, StreamText(chat.stop))
         self._link.send(Admitted(chat.id, len(tokens)))
 
@@ -192,28 +193,35 @@ class Engine:
             self._prefixes.insert(tokens, start, self._model.save(sequence.slot, start, len(tokens)))
 
     def _sample(self, rows: tuple[Rows, ...]) -> None:
-        items: list[tuple[int, str, int]] = []
+        items: list[Item] = []
         ended: list[tuple[Answer, str]] = []
         for part, r in enumerate(rows):
             if r.sample:
                 answer = self._answers[r.sequence.id]
-                item, reason = self._sampled(answer, answer.sampler.sample(part))
-                items += [item] if item[1] or item[2] else []
+                item, reason = self._next(answer, self._model.logits(part))
+                items += [item] if item.text or item.tokens else []
                 ended += [(answer, reason)] if reason else []
         if items:
             self._link.send(Tokens(tuple(items)))
         for answer, reason in ended:
             self._end(answer, reason)
 
-    def _sampled(self, answer: Answer, token: int) -> tuple[tuple[int, str, int], str | None]:
-        """What to send of the token (request, text, tokens), and why the answer is over."""
-        sequence, vocab = answer.sequence, self._model.vocab
+    def _next(self, answer: Answer, row: Row) -> tuple[Item, str | None]:
+        """Chooses a token: what to send of it, and why the answer is over."""
+        sequence, vocab, top = answer.sequence, self._model.vocab, answer.chat.logprobs
+        raw = row.copy() if top is not None else row
+        token = answer.sampler.choose(row)
         ended = vocab.is_end(token)
         sequence.tokens.append(token)
         full = len(sequence.tokens) - sequence.prompt >= sequence.limit
         stopped = answer.text.push(b"" if ended else vocab.piece(token), last=ended or full)
         reason = "stop" if ended or stopped else "length" if full else None
-        return (sequence.id, answer.text.take(), 0 if ended else 1), reason
+        logprob = self._logprob(raw, token, top) if top is not None and not ended else None
+        return Item(sequence.id, answer.text.take(), 0 if ended else 1, logprob), reason
+
+    def _logprob(self, row: Row, token: int, top: int) -> TokenLogprob:
+        found, piece = logprob_of(row, token, top), self._model.vocab.piece
+        return TokenLogprob(piece(token), found.logprob, tuple((piece(i), value) for i, value in found.top))
 
     def _end(self, answer: Answer, reason: str) -> None:
         self._release(answer)

@@ -39,7 +39,13 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    typical_p: float = 1.0
+    dry_multiplier: float = 0.0  # 0 = off
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1  # tokens; -1 = the context
     seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +63,7 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     sampling: SamplingParams
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None  # None = no; else so many of the likeliest tokens beside the chosen one
 
 
 class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -85,10 +92,27 @@ class Admitted(Frame, frozen=True, tag=True, omit_defaults=True):
     prompt_tokens: int
 
 
-class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
-    """One step's new text: (request, whole UTF-8 text, tokens it stands for)."""
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """`piece` are the token's bytes; `top` the likeliest ones as (bytes, log-probability)."""
 
-    items: tuple[tuple[int, str, int], ...]
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True):
+    """What one step made for a request: whole UTF-8 text, which may lag behind, and how many tokens were chosen."""
+
+    request: int
+    text: str
+    tokens: int
+    logprob: TokenLogprob | None = None
+
+
+class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
+    """One step's new text."""
+
+    items: tuple[Item, ...]
 
 
 class Finish(Frame, frozen=True, tag=True, omit_defaults=True):

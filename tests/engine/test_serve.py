@@ -22,12 +22,11 @@ from offgridd.engine.port import Part
 def alone(text: str, count: int) -> str:
     """What the model says to `text` when nothing else is there."""
     model, prompt = Fake(4096), list(f"user: {text}\nassistant: ".encode())
-    sampler = model.sampler(wire.SamplingParams())
     made: list[int] = []
     for at in range(0, len(prompt), 500):
         model.decode([Part(0, at, prompt[at : at + 500], True)])
     while len(made) < count:
-        made.append(sampler.sample(0))
+        made.append(int(model.logits(0).argmax()))
         model.decode([Part(0, len(prompt) + len(made) - 1, made[-1:], True)])
     return bytes(made).decode()
 
@@ -57,9 +56,9 @@ class Worker:
         """One frame; what it says of requests is kept."""
         match self.receive():
             case wire.Tokens(items):
-                for number, text, _ in items:
-                    assert number not in self.ends, "nothing comes after the end"
-                    self.text[number] = self.text.get(number, "") + text
+                for item in items:
+                    assert item.request not in self.ends, "nothing comes after the end"
+                    self.text[item.request] = self.text.get(item.request, "") + item.text
             case wire.Admitted(number):
                 self.admitted.append(number)
             case wire.Finish(number) | wire.Refused(number) as end:

@@ -1,0 +1,73 @@
+"""From a model's name to the worker that serves it, also where that is still on its way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import anyio
+
+from offgridd.api.answers import PING
+from offgridd.api.context import Context, WorkerPort
+from offgridd.core import events as ev
+from offgridd.core.conditions import model_conditions
+from offgridd.core.desired import ModelSpec
+from offgridd.core.errors import RequestRefused
+
+LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
+STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are there
+
+
+def find_model(ctx: Context, name: str) -> ModelSpec:
+    found = ctx.desired.find(name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(m.name for m in found)
+        raise RequestRefused(409, "model_ambiguous", f"cannot tell which model is meant: {names}", param="model")
+    text = f"cannot find the model {name[:128]!r}: the manifest declares none of that name"
+    raise RequestRefused(404, "model_not_found", text, param="model")
+
+
+async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
+    """The worker that serves `spec`; waits, within bounds, for one that is on its way. Raises RequestRefused."""
+    async with aclosing(on_its_way(ctx, spec, LOADING_WAIT)) as coming:
+        return await anext(worker async for worker in coming if worker is not None)
+
+
+async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
+    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
+    found, until = serving_now(ctx, spec), anyio.current_time() + most
+    if found is None:
+        ctx.loop.emit(ev.Demanded(spec.name))
+    while found is None:
+        quiet = True
+        with anyio.move_on_after(min(PING, until - anyio.current_time())):
+            await ctx.loop.next_change()
+            quiet = False
+        if anyio.current_time() >= until:
+            text = f"cannot serve {spec.name}: it is still loading"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=10)
+        if quiet:
+            yield None
+        found = serving_now(ctx, spec)
+    yield found
+
+
+def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+    """None where waiting makes sense. Raises RequestRefused where it does not."""
+    found = ctx.workers.serving(spec.name)
+    if found is not None:
+        return found
+    if ctx.draining():
+        raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
+    snapshot = ctx.loop.snapshot
+    now = snapshot.desired.models.get(spec.name)
+    if now is None:
+        raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
+    conditions = model_conditions(now, snapshot.observed.of(spec.name), snapshot.observed)
+    stuck = next((c for c in conditions if c.status == "False"), None)
+    if stuck is not None and stuck.reason not in ("Loading", "OnDemand"):
+        text = f"cannot serve {spec.name}: {stuck.reason}: {stuck.message}"
+        raise RequestRefused(503, "model_not_ready", text, retry_after=5)
+    return None
