@@ -107,6 +107,11 @@ class Listening:
     on: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon ends: nothing is started any more."""
+
+
 Event = (
     ActionStarted
     | ActionEnded
@@ -122,4 +127,5 @@ Event = (
     | Reconsidered
     | ManifestSeen
     | Listening
+    | Stopping
 )

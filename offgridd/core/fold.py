@@ -11,19 +11,22 @@ from offgridd.core.errors import Failure
 from offgridd.core.observed import NO_FACTS, ModelFacts, Observed, Retry, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
+_CRASHES = ("WorkerCrashed",)  # the reasons that say that a process died of itself
 CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
 
 
 def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observed:
     """The facts after the events, in their order, all at `now` (monotonic seconds). The maps are copied once."""
     models, running = dict(observed.models), dict(observed.running)
-    manifest, listening = observed.manifest, observed.listening
+    manifest, listening, stopping = observed.manifest, observed.listening, observed.stopping
     for event in happened:
         match event:
             case ev.ManifestSeen(facts):
                 manifest = facts
             case ev.Listening(on):
                 listening = on
+            case ev.Stopping():
+                stopping = True
             case ev.ActionStarted(model, key):
                 running[model] = key
             case ev.ActionEnded(model):
@@ -36,7 +39,7 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 after = _fold_model(before, event, now)
                 if after is not before:
                     models[event.model] = after
-    return replace(observed, models=models, running=running, manifest=manifest, listening=listening)
+    return Observed(models, running, manifest, observed.engine, listening, stopping)
 
 
 def forget(observed: Observed, desired: Desired) -> Observed:
@@ -72,7 +75,7 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.WorkerStarted(_, worker, pid, key):
             return replace(facts, workers=(*facts.workers, Worker(worker, key, pid)))
         case ev.WorkerReady(_, worker, effective):
-            return _with_worker(facts, worker, ready=True, effective=effective)
+            return replace(_with_worker(facts, worker, ready=True, effective=effective), start_retry=None)
         case ev.WorkerStopping(_, worker):
             return _with_worker(facts, worker, stopping=True)
         case ev.WorkerExited(_, worker, failure):
@@ -103,7 +106,12 @@ def _exited(facts: ModelFacts, worker: int, failure: Failure | None, now: float)
 
 
 def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> ModelFacts:
-    """Counts it as a crash of this load key; too many of them stop the restarts until something changes."""
+    """A crash counts against this load key, and too many of them stop the restarts until something changes.
+
+    Whatever else keeps a worker from starting may pass, and is tried again for ever.
+    """
+    if failure.reason not in _CRASHES:
+        return replace(facts, start_retry=_next_retry(facts.start_retry, key, failure, now))
     recent = tuple(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW)
     crashes = (*recent, now)
     if len(crashes) >= CRASH_LIMIT and not failure.terminal:
@@ -113,9 +121,7 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
 
 
 def _crash_loop(last: Failure, count: int) -> Failure:
-    """A worker that dies is a crash loop; one that never loads keeps its own reason, which says more."""
-    reason = "CrashLoop" if last.reason in ("WorkerCrashed", "OutOfMemory") else last.reason
     text = (
         f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid reconcile"
     )
-    return Failure(last.condition, reason, text, terminal=True)
+    return Failure(last.condition, "CrashLoop", text, terminal=True)

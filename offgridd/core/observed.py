@@ -116,6 +116,7 @@ class Observed:
     manifest: ManifestFacts = ManifestFacts()
     engine: str = ""  # the engine's build, part of every load key
     listening: bool = False
+    stopping: bool = False  # the daemon ends
 
     def of(self, name: str) -> ModelFacts:
         return self.models.get(name, NO_FACTS)

@@ -15,6 +15,8 @@ from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
 
 def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     """The actions that bring `observed` nearer to `desired`, at `now` (monotonic seconds)."""
+    if observed.stopping:
+        return Plan()
     start: list[Action] = []
     cancel: list[str] = []
     wakes: list[float] = []

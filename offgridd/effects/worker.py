@@ -9,30 +9,23 @@ import contextlib
 import math
 import os
 import signal
-import socket
-import subprocess
 from collections.abc import AsyncGenerator, Sequence
 
 import anyio
 import anyio.abc
+import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
 from offgridd.core.actions import StartWorker
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
+from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
 
-LOAD_DEADLINE = 120.0  # seconds
+LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
+LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
+UNSENT = 1024  # frames that may wait for a worker which does not read
 STDERR_TAIL = 8192  # bytes kept for the condition's message
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
-
-
-def environment() -> dict[str, str]:
-    """A worker's environment: no token, nothing it does not need."""
-    kept = {k: os.environ[k] for k in _PASSED_ON if k in os.environ}
-    # The default spin count of libgomp makes threads collapse on a busy machine; a backtrace would start gdb.
-    return {"GOMP_SPINCOUNT": "500", "GGML_NO_BACKTRACE": "1", **kept}
-
 
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
 
@@ -44,32 +37,18 @@ class WorkerProcess:
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process, self._sock = process, sock
         self._requests: dict[int, MemoryObjectSendStream[Answer]] = {}
-        self._write = anyio.Lock()
+        self._outbox, self._unsent = anyio.create_memory_object_stream[bytes](UNSENT)
         self._tail = bytearray()
 
     @classmethod
     async def spawn(cls, worker: int, model: str, program: Sequence[str]) -> WorkerProcess:
         """Starts `program` with its socket's descriptor and our pid as arguments. Raises ActionFailed."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            os.set_inheritable(theirs.fileno(), True)
-            argv = [*program, str(theirs.fileno()), str(os.getpid())]
-            try:
-                process = await anyio.open_process(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    env=environment(),
-                    start_new_session=True,
-                    pass_fds=[theirs.fileno()],
-                )
-            except OSError as error:
-                ours.close()
-                text = f"cannot start a worker: {error.strerror}"
-                raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
-        ours.setblocking(False)
-        return cls(worker, model, process, await anyio.abc.UNIXSocketStream.from_socket(ours))
+        try:
+            process, sock = await spawn(program)
+        except OSError as error:
+            text = f"cannot start a worker: {error.strerror}"
+            raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
+        return cls(worker, model, process, sock)
 
     @property
     def pid(self) -> int:
@@ -89,20 +68,17 @@ class WorkerProcess:
             chat_template=spec.chat_template,
             file_template=action.file.header.has_chat_template,
         )
+        self._send(load)
+        splitter, deadline = wire.Splitter(), LOAD_DEADLINE + who.size / LEAST_SPEED
         try:
-            await self._send(load)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise ActionFailed(await self.death()) from None
-        splitter = wire.Splitter()
-        try:
-            with anyio.fail_after(LOAD_DEADLINE):
+            with anyio.fail_after(deadline):
                 while not (bodies := splitter.feed(await self._sock.receive())):
                     pass
             frame = wire.from_worker(bodies[0])
             if not isinstance(frame, wire.Loaded | wire.LoadFailed):
                 raise wire.WireError(f"it began with {type(frame).__name__}")
         except TimeoutError:
-            text = f"cannot load the model: it took longer than {LOAD_DEADLINE:g} s"
+            text = f"cannot load the model: it took longer than {deadline:.0f} s"
             raise ActionFailed(Failure("Loaded", "LoadTimeout", text)) from None
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             raise ActionFailed(await self.death()) from None
@@ -112,7 +88,7 @@ class WorkerProcess:
         if isinstance(frame, wire.Loaded):
             self.ready = True
             return Effective(frame.context, frame.parallel, frame.cells, frame.threads, frame.template)
-        raise ActionFailed(Failure("Loaded", "LoadFailed", self._with_tail(frame.message)))
+        raise ActionFailed(Failure("Loaded", frame.reason, self._with_tail(printable(frame.message))))
 
     async def pump(self) -> None:
         """Hands frames to their requests until the worker is gone; then ends each open one with an error."""
@@ -128,6 +104,12 @@ class WorkerProcess:
             lost = "cannot finish the answer: the model's worker process ended; try again"
             for request in list(self._requests):
                 self._dispatch(wire.Refused(request, 503, "worker_crashed", lost, retry_after=2))
+
+    async def write(self) -> None:
+        """Sends what `_send` was given, for ever. In a task of its own: whoever asks may be cancelled, a frame not."""
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for data in self._unsent:
+                await self._sock.send(data)
 
     async def drain_stderr(self) -> None:
         """Reads what it prints for ever, so that no full pipe blocks it; keeps the tail."""
@@ -147,7 +129,7 @@ class WorkerProcess:
         self._requests.update((request, send) for request in left)
         try:
             for chat in chats:
-                await self._send(chat)
+                self._send(chat)
             while left:
                 frame = None
                 with anyio.move_on_after(quiet):
@@ -157,8 +139,8 @@ class WorkerProcess:
                 yield frame  # outside of the scope: a generator must not be left inside one
                 if isinstance(frame, wire.Refused):
                     return
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            lost = "cannot answer: the model's worker process ended; try again"
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+            lost = "cannot answer: the model's worker process has ended or does not read; try again"
             yield wire.Refused(left.pop(), 503, "worker_crashed", lost, retry_after=2)
         finally:
             for chat in chats:
@@ -167,10 +149,9 @@ class WorkerProcess:
             receive.close()
             if self.stopping and not self._requests:
                 self.idle.set()
-            if left:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                    for request in left:
-                        await self._abort(request)
+            for request in left:
+                with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+                    self._send(wire.Abort(request))
 
     async def stop(self, drain: float) -> None:
         """Lets the open requests end within `drain` seconds, refuses what is left, ends the process."""
@@ -190,25 +171,26 @@ class WorkerProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     async def death(self) -> Failure:
-        """Waits for its end and says how it came about."""
+        """Waits for its end, which must be near, and says how it came about."""
+        with anyio.move_on_after(LAST_WORDS) as waiting:
+            await self._process.wait()
+        if waiting.cancelled_caught:
+            self.kill()
         code = await self._process.wait()
-        if code >= 0:
-            return Failure(
-                "Loaded", "WorkerCrashed", self._with_tail(f"the worker process ended with exit code {code}")
-            )
-        name = signal.Signals(-code).name
-        return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process was ended by {name}"))
+        return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process {ending(code)}"))
 
     async def close(self) -> None:
         self.kill()
         await self._process.aclose()
         await self._sock.aclose()
+        self._outbox.close()
+        self._unsent.close()
         self.ended.set()
 
     def printed(self) -> str:
         """The end of its stderr, at most STDERR_TAIL bytes of it, with what could move a terminal's cursor replaced."""
         lines = self._tail.decode("utf-8", "replace").splitlines()
-        return "\n".join("".join(c if c.isprintable() else "?" for c in line.rstrip()) for line in lines)
+        return "\n".join(printable(line.rstrip()) for line in lines)
 
     def _with_tail(self, text: str) -> str:
         lines = [line.strip()[:200] for line in self.printed().splitlines() if line.strip()]
@@ -219,7 +201,9 @@ class WorkerProcess:
             case wire.Tokens(items):
                 for item in items:
                     self._give(item.request, wire.Tokens((item,)))
-            case wire.Admitted(request) | wire.Finish(request) | wire.Refused(request):
+            case wire.Refused(request):
+                self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
+            case wire.Admitted(request) | wire.Finish(request):
                 self._give(request, frame)
 
     def _give(self, request: int, frame: Answer) -> None:
@@ -230,11 +214,11 @@ class WorkerProcess:
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 pass  # the client has gone; its Abort is on the way
 
-    async def _abort(self, request: int) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self._send(wire.Abort(request))
+    def _send(self, frame: wire.Frame) -> None:
+        """Raises WouldBlock where too many wait, ClosedResourceError where nobody reads any more."""
+        self._outbox.send_nowait(wire.encode(frame))
 
-    async def _send(self, frame: wire.Frame) -> None:
-        data = wire.encode(frame)
-        async with self._write:
-            await self._sock.send(data)
+
+def printable(text: str) -> str:
+    """What a worker says comes from the file in the end: nothing in it may move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import anyio
 import anyio.abc
@@ -24,10 +24,13 @@ class Workers:
         self._group, self._emit, self._program = group, emit, program
         self._all: dict[int, WorkerProcess] = {}
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
+        self._draining = False
         self._ids, self._requests = itertools.count(1), itertools.count(1)
 
     async def start(self, action: StartWorker) -> None:
         """Until it is ready or failed; every outcome is an event. Cancelled: the process is gone when it returns."""
+        if self._draining:
+            return
         try:
             worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program)
         except ActionFailed as failed:
@@ -37,6 +40,7 @@ class Workers:
         self._all[worker.id] = self._newest[action.model] = worker
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key))
         self._group.start_soon(worker.drain_stderr)
+        self._group.start_soon(worker.write)
         failure = None
         try:
             effective = await worker.load_model(action)
@@ -45,6 +49,9 @@ class Workers:
             self._group.start_soon(self._supervise, worker)
         except ActionFailed as failed:
             failure = failed.failure
+            if failure.reason == "FileChanged":  # not the worker's fault: verify again
+                self._emit(ev.FileSeen(action.model, None))
+                failure = None
         finally:
             if not worker.ready:
                 with anyio.CancelScope(shield=True):
@@ -62,6 +69,10 @@ class Workers:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
         return next((w for w in reversed(self._all.values()) if w.model == model and w.ready and not w.stopping), None)
 
+    def forget(self, models: Container[str]) -> None:
+        """Drops what the workers of other models have printed."""
+        self._newest = {name: worker for name, worker in self._newest.items() if name in models}
+
     def printed(self, model: str) -> str:
         """The end of what the model's newest worker wrote to stderr; empty when there was none."""
         newest = self._newest.get(model)
@@ -71,7 +82,8 @@ class Workers:
         return next(self._requests)
 
     async def drain(self, seconds: float) -> None:
-        """Ends them all, each within `seconds`; none is left when it returns."""
+        """Ends them all, each within `seconds`; none is left when it returns, and none is started any more."""
+        self._draining = True
         async with anyio.create_task_group() as group:
             for worker in list(self._all.values()):
                 group.start_soon(worker.stop, seconds)

@@ -28,7 +28,8 @@ def confine(parent: int) -> None:
         raise SystemExit(0)  # the daemon died before the line above could matter
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the daemon decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole group, or cgroup; the daemon decides
+        signal.signal(number, signal.SIG_IGN)
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")
@@ -46,7 +47,8 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     threads = load.threads or len(os.sched_getaffinity(0))
     try:
         if not _unchanged(load):
-            raise LoadError("the file is not the one that was verified")
+            link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
+            return
         model = open_model(load, threads)
     except (LoadError, OSError) as error:
         link.send(LoadFailed("LoadFailed", f"cannot load the model: {error}"))

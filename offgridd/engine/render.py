@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ def _serve() -> None:
     import datetime
 
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # meant for the daemon, which lets requests end
     if os.getppid() != int(sys.argv[1]):
         return
     import jinja2

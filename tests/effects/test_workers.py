@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,14 @@ SERVES = f"sock.sendall({wire.encode(wire.Loaded(1024, 1, 1024, 1, None))!r})\ns
     [
         ("os.abort()", "WorkerCrashed", "SIGABRT"),
         ("os.kill(os.getpid(), 11)", "WorkerCrashed", "SIGSEGV"),
+        ("os.kill(os.getpid(), 40)", "WorkerCrashed", "signal 40"),
         ("sys.exit(3)", "WorkerCrashed", "exit code 3"),
+        ("sock.close(); time.sleep(60)", "WorkerCrashed", "SIGKILL"),
+        (
+            f"sock.sendall({wire.encode(wire.LoadFailed('LoadFailed', 'why' + chr(27)))!r}); time.sleep(9)",
+            "LoadFailed",
+            "why?",
+        ),
         ("sys.exit('boom: the reason')", "WorkerCrashed", "boom: the reason"),
         ("sys.stderr.write('\\x1b[2J evil'); sys.exit(1)", "WorkerCrashed", "?[2J evil"),
         ("sock.sendall(b'\\xff' * 64); time.sleep(60)", "WorkerCrashed", "does not keep to the format"),
@@ -190,6 +198,7 @@ async def test_a_bad_start_is_a_failure_with_its_reason(
     action: StartWorker, bad: Callable[[str], tuple[str, ...]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(worker_module, "LOAD_DEADLINE", 2.0)
+    monkeypatch.setattr(worker_module, "LEAST_SPEED", 1e12)
     async with workers(bad(body)) as (made, log):
         await made.start(action)
         pid, failure = (await log.first(ev.WorkerStarted)).pid, (await log.first(ev.WorkerExited)).failure
@@ -234,3 +243,53 @@ async def test_a_cancelled_start_leaves_no_process(action: StartWorker, bad: Cal
             group.cancel_scope.cancel()
         assert (await log.first(ev.WorkerExited)).failure is None
         assert gone(pid)
+
+
+async def test_a_file_that_was_touched_is_verified_again_and_counts_as_no_failure(action: StartWorker) -> None:
+    touched = replace(action, file=replace(action.file, identity=replace(action.file.identity, mtime_ns=1)))
+    async with workers() as (made, log):
+        await made.start(touched)
+        assert (await log.first(ev.FileSeen)) == ev.FileSeen("m", None)
+        assert (await log.first(ev.WorkerExited)).failure is None
+
+
+async def test_who_leaves_while_a_worker_does_not_read_breaks_no_frame(action: StartWorker) -> None:
+    """The socket is full, the askers are cancelled one after the other; then it reads again."""
+    async with workers() as (made, _):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        large = wire.Message("user", "x" * 200_000)
+        for _ in range(8):
+            asked = replace_chat(chat(made.next_request()), (large,))
+            with anyio.move_on_after(0.05):
+                await answer(process, asked)
+        os.kill(process.pid, signal.SIGCONT)
+        with anyio.fail_after(20):
+            *_, last = await answer(process, chat(made.next_request()))
+        assert last.reason == "length"
+
+
+def replace_chat(asked: wire.Chat, messages: tuple[wire.Message, ...]) -> wire.Chat:
+    return wire.Chat(asked.id, asked.client, messages, asked.sampling, asked.max_tokens)
+
+
+async def test_a_term_signal_to_the_whole_group_ends_no_worker(action: StartWorker) -> None:
+    async with workers() as (made, _):
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        os.killpg(process.pid, signal.SIGTERM)
+        *_, last = await answer(process, chat(made.next_request()))
+        assert last.reason == "length"
+
+
+async def test_once_drained_nothing_starts(action: StartWorker) -> None:
+    async with workers() as (made, log):
+        await made.start(action)
+        await made.drain(0)
+        assert isinstance(log.events[-1], ev.WorkerExited)
+        await made.start(action)
+        assert isinstance(log.events[-1], ev.WorkerExited)
+        assert made.serving("m") is None
