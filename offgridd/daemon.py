@@ -87,7 +87,7 @@ class Daemon:
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine])
         loop.workers = workers
         intake = Intake(self._read, state, loop.emit)
-        service = Service(loop, intake, self.notifier, settings.admin_socket)
+        service = Service(loop, intake, group, self.notifier, settings.admin_socket)
 
         def app(*, admin: bool) -> Quart:
             return create_app(Context(loop, workers, intake, status, service.reload, admin, self.stopping.is_set))
@@ -99,7 +99,7 @@ class Daemon:
             admin_app = app(admin=True)
             admin = self._admin(servers, admin_app)
             group.start_soon(loop.run)
-            group.start_soon(self._signals, service)
+            group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             if settings.private:
                 group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger))
@@ -108,6 +108,7 @@ class Daemon:
             loop.emit(ev.Listening(True))
             await self.stopping.wait()
             service.stopping()
+            loop.emit(ev.Stopping())
             await workers.drain(DRAIN)
             # They send what is left and end by themselves: cancelling them at once would lose it.
             listeners.close()
@@ -144,11 +145,11 @@ class Daemon:
                 identity = await watch.settle(path, identity, moved)
                 await service.reload()
 
-    async def _signals(self, service: Service) -> None:
+    async def _signals(self, group: anyio.abc.TaskGroup, service: Service) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    await service.reload()
+                    group.start_soon(service.reload)
                 elif self.stopping.is_set():
                     os._exit(1)  # the second one ends at once; the workers die with us
                 else:

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 import anyio
+import anyio.abc
 
-from offgridd.api.control import is_ready
-from offgridd.core.conditions import not_ready
+from offgridd.core.conditions import is_ready, not_ready
 from offgridd.effects.systemd import Notifier
 from offgridd.failpoints import failpoint
 from offgridd.reconcile.intake import Intake, Seen
@@ -16,42 +16,66 @@ from offgridd.reconcile.loop import Reconciler
 
 log = logging.getLogger("offgridd")
 ALIVE = 5.0  # seconds in which the loop must pass and the API must answer
+AGAIN = 1.0  # seconds until they are asked again when they did not
 
 
 class Service:
-    def __init__(self, loop: Reconciler, intake: Intake, notifier: Notifier, admin: Path) -> None:
-        self._loop, self._intake, self._notifier, self._admin = loop, intake, notifier, admin
-        self._started, self._lock = False, anyio.Lock()
+    """Tasks of its own run in `group`; `admin` is the socket over which the watchdog asks the API."""
+
+    def __init__(
+        self, loop: Reconciler, intake: Intake, group: anyio.abc.TaskGroup, notifier: Notifier, admin: Path
+    ) -> None:
+        self._loop, self._intake, self._group, self._admin = loop, intake, group, admin
+        self._notifier = notifier
+        self._started, self._stopped, self._lock = False, False, anyio.Lock()
 
     async def starting(self) -> None:
         """Until the manifest's own policy says ready; asks for more time once a second."""
-        while not is_ready(self._loop):
-            desired, observed = self._loop.snapshot.desired, self._loop.snapshot.observed
-            waiting = len(not_ready(desired, observed))
-            self._notifier.send("EXTEND_TIMEOUT_USEC=5000000", f"STATUS=starting, {waiting} models are not ready")
+        while not self._ready():
+            waiting = len(not_ready(self._loop.snapshot.desired, self._loop.snapshot.observed))
+            self._send("EXTEND_TIMEOUT_USEC=5000000", f"STATUS=starting, {waiting} models are not ready")
             with anyio.move_on_after(1):
-                await self._loop.next_change()
+                while not self._ready():
+                    await self._loop.next_change()
         failpoint("ready.before-notify")
         self._started = True
-        self._notifier.send("READY=1", f"STATUS={self._state()}")
+        self._send("READY=1", f"STATUS={self._state()}")
 
     async def watchdog(self) -> None:
         """Pings as long as the reconcile loop passes and the API answers; a hung worker is repaired, not fatal."""
         while self._notifier.watchdog:
+            alive = False
             with anyio.move_on_after(ALIVE):
                 await self._loop.beat()
-                if await answers(self._admin):
-                    self._notifier.send("WATCHDOG=1")
-            await anyio.sleep(self._notifier.watchdog)
+                alive = await answers(self._admin)
+            if alive:
+                self._notifier.send("WATCHDOG=1")
+            await anyio.sleep(self._notifier.watchdog if alive else AGAIN)
 
     async def reload(self) -> Seen:
         """Reads the manifest now, for a changed file, SIGHUP and the API alike.
 
         Before the first READY=1 an edit shows in STATUS only: RELOADING=1 would make the unit active. After it, every
-        RELOADING=1 is followed by READY=1, whatever happens.
+        RELOADING=1 is followed by READY=1, whatever happens. It runs in a task of ours: a caller that is cancelled, as
+        the request of a client that leaves, does not stop it half-way.
         """
+        result: list[Seen] = []
+        done = anyio.Event()
+
+        async def run() -> None:
+            try:
+                result.append(await self._reload())
+            finally:
+                done.set()
+
+        self._group.start_soon(run)
+        await done.wait()
+        return result[0]
+
+    async def _reload(self) -> Seen:
         async with self._lock:
-            if self._started:
+            telling = self._started and not self._stopped
+            if telling:
                 self._notifier.reloading()
             refused = ""
             try:
@@ -60,12 +84,21 @@ class Service:
                 refused = f"refused: {seen.problems[0]}; " if seen.problems else ""
                 log.info("manifest: %sgeneration %d", refused, seen.generation)
             finally:
-                if self._started:
-                    self._notifier.send("READY=1", f"STATUS={refused}{self._state()}")
+                if telling:
+                    self._send("READY=1", f"STATUS={refused}{self._state()}")
             return seen
 
     def stopping(self) -> None:
-        self._notifier.send("STOPPING=1", "STATUS=draining")
+        """The last thing that is said."""
+        self._send("STOPPING=1", "STATUS=draining")
+        self._stopped = True
+
+    def _send(self, *lines: str) -> None:
+        if not self._stopped:
+            self._notifier.send(*lines)
+
+    def _ready(self) -> bool:
+        return is_ready(self._loop.snapshot.desired, self._loop.snapshot.observed)
 
     def _state(self) -> str:
         return f"serving generation {self._loop.snapshot.desired.generation}"

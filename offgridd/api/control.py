@@ -15,11 +15,10 @@ from offgridd.api.context import Context
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.actions import StopWorker
-from offgridd.core.conditions import all_ready, settled
+from offgridd.core.conditions import is_ready
 from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.plan import plan
 from offgridd.reconcile.intake import Seen, parse
-from offgridd.reconcile.loop import Reconciler
 
 
 def add_control(app: Quart, ctx: Context) -> None:
@@ -29,7 +28,7 @@ def add_control(app: Quart, ctx: Context) -> None:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        good = is_ready(ctx.loop) and not ctx.draining()
+        good = is_ready(ctx.desired, ctx.loop.snapshot.observed) and not ctx.draining()
         return answer({"ready": good}, 200 if good else 503)
 
     @app.get("/v1/status")
@@ -67,14 +66,6 @@ def _seen(seen: Seen) -> Response:
     value = {"generation": seen.generation, "accepted": not seen.problems, "changed": seen.changed,
              "errors": [str(p) for p in seen.problems]}  # fmt: skip
     return answer(value, 200 if not seen.problems else 422)
-
-
-def is_ready(loop: Reconciler) -> bool:
-    """What READY=1 and /readyz mean, by the manifest's own policy."""
-    snapshot = loop.snapshot
-    policy = snapshot.desired.server.ready
-    done = {"listening": lambda *_: True, "settled": settled, "preloaded": all_ready}[policy]
-    return snapshot.observed.listening and snapshot.desired.generation > 0 and done(snapshot.desired, snapshot.observed)
 
 
 async def _plan_files() -> list[tuple[str, bytes]]:

@@ -10,9 +10,9 @@ import anyio
 from offgridd.api.answers import PING
 from offgridd.api.context import Context, WorkerPort
 from offgridd.core import events as ev
-from offgridd.core.conditions import model_conditions
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.plan import standing_failure
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
 STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are there
@@ -56,18 +56,17 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
 
 def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
     """None where waiting makes sense. Raises RequestRefused where it does not."""
+    if ctx.draining():
+        raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
     found = ctx.workers.serving(spec.name)
     if found is not None:
         return found
-    if ctx.draining():
-        raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
     snapshot = ctx.loop.snapshot
     now = snapshot.desired.models.get(spec.name)
     if now is None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
-    conditions = model_conditions(now, snapshot.observed.of(spec.name), snapshot.observed)
-    stuck = next((c for c in conditions if c.status == "False"), None)
-    if stuck is not None and stuck.reason not in ("Loading", "OnDemand"):
-        text = f"cannot serve {spec.name}: {stuck.reason}: {stuck.message}"
+    failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)
+    if failure is not None:
+        text = f"cannot serve {spec.name}: {failure.reason}: {failure.message}"
         raise RequestRefused(503, "model_not_ready", text, retry_after=5)
     return None

@@ -12,7 +12,7 @@ from typing import Literal
 from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource, load_key
 from offgridd.core.errors import Failure
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_retry, refusal
+from offgridd.core.plan import current_file, standing_failure
 
 Value = Literal["True", "False", "Unknown"]
 MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
@@ -30,10 +30,7 @@ class Condition:
 
 def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
     """The eight conditions of a model, in the order of MODEL_TYPES."""
-    file = current_file(spec, facts)
-    retry = current_retry(spec, facts, observed.engine)
-    failure = refusal(spec, file) or (retry.failure if retry else None)
-    stages = _stages(spec, facts, observed, failure)
+    stages = _stages(spec, facts, observed, standing_failure(spec, facts, observed.engine))
     local = isinstance(spec.source, PackageSource | FileSource)
     by = {c.type: c for c in stages}
     return (
@@ -41,7 +38,7 @@ def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> 
         Condition("Benchmarked", "Unknown", "NotSupportedYet", "this version runs no benchmarks"),
         Condition("UpToDate", "True", "Local") if local else Condition("UpToDate", "Unknown", "NotSupportedYet"),
         Condition("Sandboxed", "Unknown", "NotSupportedYet", "this version does not confine its workers further"),
-        _ready(by, suspended=spec.suspend),
+        _ready(by, suspended=spec.suspend, serving=facts.serving() is not None),
     )
 
 
@@ -60,7 +57,8 @@ def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str
         more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
         ready = Condition("Ready", "False", "ModelsNotReady", "not ready: " + ", ".join(waiting[:5]) + more)
     else:
-        ready = Condition("Ready", "True", "Suspended" if desired.server.suspend else "AllReady")
+        held = "held back: " + ", ".join(desired.held) if desired.held else ""
+        ready = Condition("Ready", "True", "Suspended" if desired.server.suspend else "AllReady", held)
     return (
         accepted,
         _unless(facts.watch_error, "Watched", "Watching", "WatchUnavailable"),
@@ -70,6 +68,12 @@ def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str
     )
 
 
+def is_ready(desired: Desired, observed: Observed) -> bool:
+    """What READY=1 and /readyz mean, by the manifest's own policy."""
+    done = {"listening": lambda *_: True, "settled": settled, "preloaded": all_ready}[desired.server.ready]
+    return observed.listening and desired.generation > 0 and done(desired, observed)
+
+
 def settled(desired: Desired, observed: Observed) -> bool:
     """Whether every preload model is Ready, or is not for a reason that is terminal or in back-off."""
     return all(is_settled(s, observed) for s in desired.models.values() if s.preload)
@@ -77,8 +81,7 @@ def settled(desired: Desired, observed: Observed) -> bool:
 
 def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     facts = observed.of(spec.name)
-    stuck = refusal(spec, current_file(spec, facts)) or current_retry(spec, facts, observed.engine)
-    return stuck is not None or _is_ready(spec, observed)
+    return standing_failure(spec, facts, observed.engine) is not None or _is_ready(spec, observed)
 
 
 def not_ready(desired: Desired, observed: Observed) -> list[str]:
@@ -134,9 +137,14 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
 
 
-def _ready(by: dict[str, Condition], *, suspended: bool) -> Condition:
+def _ready(by: dict[str, Condition], *, suspended: bool, serving: bool) -> Condition:
+    if suspended and serving:
+        return Condition("Ready", "True", "Suspended", "it serves as it did when it was suspended")
     for kind in ("Resolved", "Verified", "Loaded"):
         found = by[kind]
         if found.status != "True" and not (kind == "Loaded" and found.reason == "OnDemand"):
             return Condition("Ready", "False", found.reason, found.message)
+    loaded = by["Loaded"]
+    if loaded.reason == "TemplateDegraded":
+        return Condition("Ready", "True", loaded.reason, loaded.message)
     return Condition("Ready", "True", "Suspended" if suspended else "Ready")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -108,6 +108,7 @@ class Desired:
     digest: str = ""
     server: ServerSpec = ServerSpec()
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    held: tuple[str, ...] = ()  # models whose declared change is held back, because they are suspended
 
     def find(self, name: str) -> tuple[ModelSpec, ...]:
         """The declared models that `name` means, in the order of the first way that finds any.
@@ -124,6 +125,31 @@ class Desired:
             lambda m: name in repository_names(m.source),
         )
         return next((found for way in ways if (found := tuple(m for m in self.models.values() if way(m)))), ())
+
+
+def hold_back(before: Desired, after: Desired) -> Desired:
+    """`after`, but what is suspended stays as it was `before`; all of it, where the server is suspended.
+
+    At the first manifest there is nothing to hold on to, and it is as declared.
+    """
+    if before.generation == 0:
+        return after
+    whole = after.server.suspend
+    names = [*before.models, *(n for n in after.models if n not in before.models)] if whole else list(after.models)
+    models: dict[str, ModelSpec] = {}
+    for name in names:
+        old, new = before.models.get(name), after.models.get(name)
+        if old is not None and (whole or (new is not None and new.suspend)):
+            models[name] = replace(old, suspend=True)
+        elif new is not None and not whole:
+            models[name] = new
+    plain = {name: replace(spec, suspend=False) for name, spec in models.items()}
+    held = [n for n in names if plain.get(n) != _plain(after.models.get(n))]
+    return replace(after, models=models, held=tuple(held))
+
+
+def _plain(spec: ModelSpec | None) -> ModelSpec | None:
+    return replace(spec, suspend=False) if spec else None
 
 
 def file_name(source: Source) -> str | None:

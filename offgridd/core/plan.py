@@ -26,7 +26,7 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
             start += _stops(name, facts, keep=None, drain=30.0)
             cancel += [name] if running else []
             continue
-        wanted = _next_actions(spec, facts, observed.engine, frozen=desired.server.suspend or spec.suspend)
+        wanted = _next_actions(spec, facts, observed.engine)
         main = next((a for a in wanted if not isinstance(a, StopWorker)), None)
         start += [a for a in wanted if isinstance(a, StopWorker)]
         if running is not None:
@@ -64,6 +64,12 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
 _NO_HUB = "cannot fetch hf sources: this version has no hub yet; use source.package or source.file"
 
 
+def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure | None:
+    """Why the model is not as declared and will not be by waiting alone: refused, or failed and not tried again yet."""
+    retry = current_retry(spec, facts, engine)
+    return refusal(spec, current_file(spec, facts)) or (retry.failure if retry else None)
+
+
 def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
     """The failure that stands in the way now, if there is one."""
     file = current_file(spec, facts)
@@ -73,11 +79,11 @@ def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | No
     return retry if retry and retry.key == key else None
 
 
-def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str, *, frozen: bool) -> list[Action]:
+def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
     file = current_file(spec, facts)
     live = [w for w in facts.workers if not w.stopping]
-    if frozen and live:
-        return []
+    if spec.suspend and any(w.ready for w in live):
+        return []  # also where its file was touched or replaced: what serves goes on
     if refusal(spec, file):
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:

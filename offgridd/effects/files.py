@@ -41,7 +41,9 @@ class Files:
 
     async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
         """The present identity of each path; None = gone or no regular file."""
-        return await anyio.to_thread.run_sync(lambda: {name: _look(path) for name, path in paths.items()})
+        return await anyio.to_thread.run_sync(
+            lambda: {name: _look(path) for name, path in paths.items()}, abandon_on_cancel=True
+        )
 
     def _verify(self, action: Verify) -> VerifiedFile:
         path = self._resolve(action.source)
@@ -80,8 +82,10 @@ class Files:
             case PackageSource(package, file):
                 return _in_package(package, file)
             case FileSource(path):
-                # Not Path.resolve, which raises where links lead in a ring.
-                real = Path(os.path.realpath(Path(path).parent)) / Path(path).name
+                real = Path(os.path.realpath(path))  # not Path.resolve, which raises where links lead in a ring
+                if _is_special(real):
+                    text = f"cannot read {Path(path).name}: it leads to a device, a pipe or a socket; name a file"
+                    raise ActionFailed(Failure("Verified", "NotARegularFile", text))
                 if not any(real.is_relative_to(root) for root in self._roots):
                     text = f"cannot use {path}: it is not under a store root; name its folder in OFFGRIDD_STORE_ROOTS"
                     raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
@@ -98,12 +102,23 @@ def _in_package(package: str, file: str) -> Path:
     except importlib.metadata.PackageNotFoundError:
         text = f"cannot find the package {package}: it is not installed in {sys.prefix}; install it there"
         raise ActionFailed(Failure("Resolved", "PackageNotInstalled", text)) from None
+    except (OSError, ValueError) as error:  # its RECORD is no text, or no list of files
+        text = f"cannot use the package {package}: its list of files is damaged: {error}; install it again"
+        raise ActionFailed(Failure("Resolved", "PackageDamaged", text)) from None
     names = {str(f): f for f in listed or ()}
     found = names.get(file) or next((f for n, f in names.items() if n == f"{package.replace('-', '_')}/{file}"), None)
     if found is None:
         text = f"cannot find {file} in the package {package}: its list of files has no such entry"
         raise ActionFailed(Failure("Resolved", "FileNotInPackage", text))
     return Path(os.path.normpath(found.locate()))
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
 def _look(path: str) -> Identity | None:

@@ -69,7 +69,7 @@ class Intake:
     async def take(self) -> Seen:
         """Reads now. A text that is the same as at the last reading changes nothing."""
         async with self._lock:
-            reading = await anyio.to_thread.run_sync(self._read_and_parse)
+            reading = await anyio.to_thread.run_sync(self._read_and_parse, abandon_on_cancel=True)
             if reading is not None:
                 return await self._fold(reading)
             if self._unkept is not None:
@@ -90,7 +90,7 @@ class Intake:
 
     async def differs(self) -> bool:
         """Whether the text is not the one that was read last."""
-        return await anyio.to_thread.run_sync(self._read_or_none) != self._last
+        return await anyio.to_thread.run_sync(self._read_or_none, abandon_on_cancel=True) != self._last
 
     def report_watch(self, error: str) -> None:
         self._tell(watch_error=error)
@@ -116,14 +116,15 @@ class Intake:
             return _Reading(files, problems=error.problems)
 
     async def _fold(self, reading: _Reading) -> Seen:
-        self._last = reading.files
         if reading.desired is None or reading.files is None:
+            self._last = reading.files
             return self._refuse(reading.problems)
         try:
             changed = await self._accept(reading.desired)
         except ManifestError as error:
             self._last = None  # the same text may be accepted at the next look
             return self._refuse(error.problems)
+        self._last = reading.files
         self._tell(problems=(), reason="", from_last_good=False)
         if changed:
             await self._keep(reading.files)

@@ -12,7 +12,7 @@ import anyio.abc
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, StartWorker, StopWorker, Verify
-from offgridd.core.desired import Desired
+from offgridd.core.desired import Desired, hold_back
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.observed import Identity, Observed, VerifiedFile
@@ -86,8 +86,8 @@ class Reconciler:
             # A pass looks at every model: with very many of them, events gather meanwhile and streams get their turn.
             await anyio.sleep((self.clock() - began) * (1 / SHARE - 1))
             if not self._inbox:
-                until = min(self._look_at, wake_at) if wake_at is not None else self._look_at
-                with anyio.move_on_after(max(0.0, until - self.clock())):
+                times = [t for t in (wake_at, None if self._looking else self._look_at) if t is not None]
+                with anyio.move_on_after(max(0.0, min(times) - self.clock()) if times else None):
                     await self._wake.wait()
 
     def _pass(self) -> float | None:
@@ -114,8 +114,9 @@ class Reconciler:
 
     def _fold_inbox(self) -> None:
         items, self._inbox = self._inbox, []
-        newest = next((item for item in reversed(items) if isinstance(item, Desired)), self.snapshot.desired)
-        self.snapshot = replace(self.snapshot, desired=newest)
+        newest = next((item for item in reversed(items) if isinstance(item, Desired)), None)
+        if newest is not None:
+            self.snapshot = replace(self.snapshot, desired=hold_back(self.snapshot.desired, newest))
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
 
@@ -132,11 +133,14 @@ class Reconciler:
     async def _look(self) -> None:
         """Beside the passes: a file system that hangs must not stop them."""
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
-        if looked:
-            for name, identity in (await self.files.look({n: f.path for n, f in looked.items()})).items():
+        try:
+            seen = await self.files.look({name: file.path for name, file in looked.items()}) if looked else {}
+            for name, identity in seen.items():
                 if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile
                     self.emit(ev.FileSeen(name, identity))
-        self._looking = False
+        finally:
+            self._looking = False
+            self._wake.set()
 
     async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:
         with scope:

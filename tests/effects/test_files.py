@@ -105,8 +105,14 @@ NO_FILES: dict[str, Callable[[Path], object]] = {
     "ring of links": lambda path: path.symlink_to(path),
     "socket": listening,
     "link to an endless device": lambda path: path.symlink_to("/dev/zero"),
-    "link to a model": lambda path: path.symlink_to("m.gguf"),
 }
+
+
+async def test_a_link_is_followed_to_a_file_within_the_roots(root: Path) -> None:
+    """As in a hub's cache, where names are links to blobs."""
+    (root / "x").symlink_to("m.gguf")
+    found = await Files((root,), {}).verify(Verify("m", FileSource(str(root / "x")), None, "key"))
+    assert found.path == str(root / "m.gguf")
 
 
 @pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
