@@ -24,6 +24,7 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import source, watch
 from offgridd.effects.files import Files
+from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.workers import Workers
@@ -139,10 +140,10 @@ class Daemon:
             raise StartError(str(error)) from error
 
     async def _watch(self, intake: Intake, service: Service) -> None:
-        path, identity = self.settings.manifest, None
-        async for moved in watch.hints(path, intake.report_watch):
+        settler = Settler(self.settings.manifest)
+        async for moved in watch.hints(self.settings.manifest, intake.report_watch):
             if await intake.differs():
-                identity = await watch.settle(path, identity, moved)
+                await settler.settle(moved=moved)
                 await service.reload()
 
     async def _signals(self, group: anyio.abc.TaskGroup, service: Service) -> None:

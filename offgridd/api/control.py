@@ -14,10 +14,9 @@ from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
-from offgridd.core.actions import StopWorker
 from offgridd.core.conditions import is_ready
+from offgridd.core.desired import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
-from offgridd.core.plan import plan
 from offgridd.reconcile.intake import Seen, parse
 
 
@@ -88,20 +87,16 @@ def _plan_file(index: int, one: object) -> tuple[str, bytes]:
 
 
 def describe_plan(ctx: Context, files: list[tuple[str, bytes]]) -> dict[str, Any]:
-    """What would be done if `files` were the manifest and its conf.d."""
+    """What would be done if `files` were the manifest and its conf.d: by model, or `server` for its own fields."""
     try:
         wanted = parse(files)
     except ManifestError as error:
         return {"valid": False, "errors": [str(p) for p in error.problems], "actions": []}
-    snapshot = ctx.loop.snapshot
-    made = plan(wanted, snapshot.observed, ctx.loop.clock())
-    actions = [
-        {"action": "drain" if isinstance(a, StopWorker) else type(a).__name__, "model": a.model} for a in made.start
-    ]
-    before, after = snapshot.desired.models, wanted.models
-    actions += [{"action": "Live", "model": n} for n in after if n in before and before[n] != after[n]
-                and n not in {a["model"] for a in actions}]  # fmt: skip
-    return {"valid": True, "errors": [], "actions": actions, "changes": wanted.digest != snapshot.desired.digest}
+    before, after = ctx.desired, hold_back(ctx.desired, wanted)
+    actions: list[dict[str, str | None]] = [{"action": c.kind, "model": c.model} for c in changes(before, after)]
+    actions += [{"action": "held", "model": name} for name in after.held]
+    actions += [{"action": "server", "model": None}] if before.server != after.server else []
+    return {"valid": True, "errors": [], "actions": actions, "changes": wanted.digest != before.digest}
 
 
 async def _events(ctx: Context) -> AsyncIterator[bytes]:

@@ -58,7 +58,10 @@ class StatusView:
         self._encoded = None
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
+        gone = self._models.keys() - desired.models.keys()
         self._models = {name: self._card(spec, observed, generation) for name, spec in desired.models.items()}
+        if gone:
+            self._since = {key: value for key, value in self._since.items() if key[0] not in gone}
         waiting = [name for name, card in self._models.items() if not card.ready and desired.models[name].preload]
         self._whole = {
             "generation": desired.generation,

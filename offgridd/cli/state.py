@@ -87,7 +87,7 @@ def plan(client: Client, args: argparse.Namespace) -> int:
         print(*made["errors"], sep="\n", file=sys.stderr)
         return REFUSED
     for action in made["actions"]:
-        print(f"{action['action']:<12} {action['model']}")
+        print(f"{action['action']:<8} {action['model'] or ''}".rstrip())
     if not made["changes"] and not made["actions"]:
         print("no changes")
         return 0

@@ -152,6 +152,32 @@ def _plain(spec: ModelSpec | None) -> ModelSpec | None:
     return replace(spec, suspend=False) if spec else None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an edit does to one model, in the order of what it costs."""
+
+    model: str
+    kind: Literal["remove", "add", "verify", "reload", "live"]
+
+
+def changes(before: Desired, after: Desired) -> tuple[Change, ...]:
+    """What differs, by model. A changed source is verified, and the worker replaced where the bytes are others."""
+    found: list[Change] = []
+    for name in sorted({*before.models, *after.models}):
+        old, new = before.models.get(name), after.models.get(name)
+        if new is None:
+            found.append(Change(name, "remove"))
+        elif old is None:
+            found.append(Change(name, "add"))
+        elif source_key(old) != source_key(new):
+            found.append(Change(name, "verify"))
+        elif old.load != new.load:
+            found.append(Change(name, "reload"))
+        elif old != new:
+            found.append(Change(name, "live"))
+    return tuple(found)
+
+
 def file_name(source: Source) -> str | None:
     """The last part of the file that a source names."""
     path = source.path if isinstance(source, FileSource) else source.file
@@ -186,4 +212,14 @@ def source_key(spec: ModelSpec) -> str:
 @lru_cache(maxsize=8192)
 def load_key(spec: ModelSpec, file_sha256: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
-    return stable_key(file_sha256, asdict(spec.load), engine)
+    return stable_key(file_sha256, asdict(replace(spec.load, chat_template=None)), _text_key(spec.load), engine)
+
+
+@lru_cache(maxsize=1024)
+def _template_key(template: str) -> str:
+    return stable_key(template)
+
+
+def _text_key(load: LoadSpec) -> str | None:
+    """A thousand models may share one long template: it is hashed once."""
+    return _template_key(load.chat_template) if load.chat_template is not None else None

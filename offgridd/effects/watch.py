@@ -19,8 +19,6 @@ from watchfiles import Change
 from watchfiles._rust_notify import RustNotify
 
 TICK = 10.0  # seconds between looks when nothing is heard
-STILL = 0.5  # seconds without a change after which a file written in place counts as whole
-PATIENCE = 10.0  # seconds after which one that never stands still is read as it is
 _HOPS = 40  # symlinks followed at most
 _DEBOUNCE, _STEP = 100, 50  # milliseconds: events within so many are one hint; how often the watcher's thread looks
 
@@ -77,37 +75,6 @@ def _steps(start: Path) -> Iterator[tuple[Path, Path | None]]:
         if link is None:
             return
         whole = Path(os.path.normpath(link.parent / os.readlink(link))) / whole.relative_to(link)
-
-
-async def settle(path: Path, before: tuple[int, int] | None, moved: bool = False) -> tuple[int, int] | None:
-    """Waits until a file that is being written stands still; one that was renamed into place needs no wait.
-
-    `before` is the identity that was last read, `moved` what the hint said; the answer is the present identity.
-    """
-    state, until = _state(path), anyio.current_time() + PATIENCE
-    while (
-        state is not None and anyio.current_time() < until and (state[:2] == before or not (moved or _renamed(state)))
-    ):
-        await anyio.sleep(STILL)
-        after = _state(path)
-        if after == state:
-            break
-        state = after
-    return state[:2] if state else None
-
-
-def _renamed(state: tuple[int, ...]) -> bool:
-    """A rename changes the inode after its content; whoever writes a new file in place changes both at once."""
-    *_, mtime, ctime = state
-    return ctime > mtime
-
-
-def _state(path: Path) -> tuple[int, int, int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 async def hints(path: Path, report: Callable[[str], None], tick: float = TICK) -> AsyncGenerator[bool, None]:

@@ -61,7 +61,7 @@ class Preparer:
                 f"cannot answer: the prompt has {count} tokens and the context {context}; shorten it or raise context"
             )
             return Refused(chat.id, 400, "context_length_exceeded", text, "messages")
-        if chat.max_tokens is not None and count + chat.max_tokens > context:
+        if chat.max_tokens is not None and not chat.clip and count + chat.max_tokens > context:
             text = (
                 f"cannot answer: the prompt has {count} tokens and max_tokens asks for {chat.max_tokens}, together more"
                 f" than the context of {context}; shorten the prompt or lower max_tokens"

@@ -64,6 +64,7 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None  # None = no; else so many of the likeliest tokens beside the chosen one
+    clip: bool = False  # max_tokens is the manifest's default: what the context leaves may be less
 
 
 class Abort(Frame, frozen=True, tag=True, omit_defaults=True):

@@ -98,7 +98,8 @@ class Reconciler:
         desired = self.snapshot.desired
         made = plan(desired, self.snapshot.observed, self.clock())
         for name in made.cancel:
-            self._scopes[name].cancel()
+            if name in self._scopes:  # else it has just ended, and says so in the next pass
+                self._scopes[name].cancel()
         self._apply(*[self._start(action) for action in made.start])
         self._publish(replace(self.snapshot, observed_generation=desired.generation))
         return made.wake_at
@@ -152,4 +153,5 @@ class Reconciler:
                     self.emit(ev.Verified(action.model, await self.files.verify(action)))
                 except ActionFailed as failed:
                     self.emit(ev.VerifyFailed(action.model, action.key, failed.failure))
+        self._scopes.pop(action.model, None)
         self.emit(ev.ActionEnded(action.model))

@@ -77,7 +77,7 @@ def test_plan_says_what_an_edit_would_do_and_does_nothing(rig: Rig, tmp_path: Pa
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "10.yaml").write_text("models: {smol: {aliases: [other]}}\n")
     done = offgrid(rig, "plan", str(edited))
-    assert (done.returncode, done.stdout.split()) == (6, ["StartWorker", "smol"])
+    assert (done.returncode, done.stdout.split()) == (6, ["reload", "smol"])
     (tmp_path / "conf.d" / "10.yaml").write_text("modles: {}\n")
     done = offgrid(rig, "plan", str(edited))
     assert done.returncode == 1
