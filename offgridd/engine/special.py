@@ -21,7 +21,11 @@ class Masker:
         self._controls = {t: i for t, i in controls.items() if t}
         self._strips = strips or {}
         longest_first = sorted(self._controls, key=len, reverse=True)
-        self._find = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        texts = "|".join(map(re.escape, longest_first))
+        self._find = re.compile(texts) if texts else None
+        self._begins = re.compile(f"(?=(?:{texts})).", re.DOTALL) if texts else None  # looks on: texts may overlap
+        self._beginnings = {t[:size] for t in longest_first for size in range(1, len(t))}
+        self._reach = max(map(len, longest_first), default=1) - 1  # so long is the longest beginning
 
     def stand_ins(self, strings: Iterable[str]) -> dict[str, str]:
         """For each first character of a control text, a private-use one that occurs in none of `strings`."""
@@ -33,9 +37,13 @@ class Masker:
             raise ValueError("the text uses every private-use character") from None
 
     def mask(self, text: str, stand_ins: Mapping[str, str]) -> str:
-        return "".join(
-            stand_ins[c] if c in stand_ins and self._begins_control(text, at) else c for at, c in enumerate(text)
-        )
+        """`text` with a stand-in for each character at which a control text begins, or may begin at the end."""
+        if self._begins is None:
+            return text
+        masked = self._begins.sub(lambda found: stand_ins[found.group()], text)
+        end = max(0, len(text) - self._reach)
+        tail = (stand_ins[text[at]] if text[at:] in self._beginnings else masked[at] for at in range(end, len(text)))
+        return masked[:end] + "".join(tail)
 
     def split(self, rendered: str, stand_ins: Mapping[str, str]) -> list[str | int]:
         """Fragments of plain text and control token ids, in order."""
@@ -52,7 +60,3 @@ class Masker:
             at, strip_left = found.end(), bool(strips & RSTRIP)
         tail = rendered[at:].lstrip() if strip_left else rendered[at:]
         return [*parts, tail.translate(back)] if tail else parts
-
-    def _begins_control(self, text: str, at: int) -> bool:
-        left = len(text) - at
-        return any(text.startswith(t, at) or (left < len(t) and t.startswith(text[at:])) for t in self._controls)
