@@ -6,10 +6,15 @@ Transfer-Encoding, and offers no setting against them.
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import h11
 import hypercorn.protocol
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event
 from hypercorn.protocol.h11 import H11Protocol
+
+_BARE_FEED = re.compile(rb"(?<!\r)\n")
 
 
 class _Refused(Exception):
@@ -18,13 +23,28 @@ class _Refused(Exception):
         self.status = status
 
 
+class StrictConnection(h11.Connection):
+    """Refuses a header line that ends in a bare LF, which h11 takes."""
+
+    def next_event(self) -> Any:
+        # Only here it is known where a head begins: what h11 holds back while a request is awaited is this request,
+        # in however many pieces it came and whatever stood before it.
+        if self.their_state is h11.IDLE:
+            head = self.trailing_data[0].partition(b"\r\n\r\n")[0]
+            if _BARE_FEED.search(head):
+                raise h11.RemoteProtocolError("a header line ends in a bare LF", error_status_hint=400)
+        return super().next_event()
+
+
 class StrictH11(H11Protocol):
     """One connection."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
     async def handle(self, event: Event) -> None:
         try:
-            if isinstance(event, RawData):
-                self._check_lines(event.data)
             await super().handle(event)
         except _Refused as refused:
             await self._send_error_response(refused.status)
@@ -38,13 +58,6 @@ class StrictH11(H11Protocol):
         # An upgrade to h2c may be ignored, and some clients always ask for it; a WebSocket could not be answered.
         if headers.get(b"upgrade") == b"websocket" or event.method == b"PRI":
             raise _Refused(400)
-
-    def _check_lines(self, data: bytes) -> None:
-        """Refuses a header line that ends in a bare LF, as far as a new request begins with this piece."""
-        if self.connection.their_state is h11.IDLE:
-            head = data.partition(b"\r\n\r\n")[0]
-            if head.count(b"\n") != head.count(b"\r\n"):
-                raise _Refused(400)
 
 
 def install() -> None:
