@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 from hypercorn.asyncio import serve
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from quart import Quart
 
 from offgridd.api import framing
+from offgridd.api.sockets import BACKLOG, BindError, bind, bind_admin
+
+__all__ = ["LAST_BYTES", "OUTLIVES", "BindError", "Listener", "Listeners", "bind", "bind_admin", "start"]
 
 log = logging.getLogger("offgridd")
-BACKLOG = 4096
 LAST_BYTES = 2.0  # seconds to send what is left when the daemon ends; requests were drained before
 OUTLIVES = 3600.0  # seconds that a stream may go on after its listener was taken out of the manifest
 
 
-class BindError(Exception):
-    """The address can not be listened on; the text says why."""
+class _Served(socket.socket):
+    """A listening socket that says when it has been closed, which frees its address."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(fileno=sock.detach())
+        self.closed = anyio.Event()
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+class _Config(Config):
+    """Serves on one socket that is open already."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+
+    def create_sockets(self) -> Sockets:
+        return Sockets([], [self._sock], [])
 
 
 @dataclass
@@ -34,12 +52,17 @@ class Listener:
     """One socket's server."""
 
     config: Config
+    sock: _Served
     closing: anyio.Event
 
     def close(self, within: float) -> None:
         """Takes no more connections; those that are open have so many seconds."""
         self.config.graceful_timeout = within
         self.closing.set()
+
+    async def freed(self) -> None:
+        """Until its address can be bound again; call `close` before."""
+        await self.sock.closed.wait()
 
 
 class Listeners:
@@ -56,18 +79,47 @@ class Listeners:
     async def follow(self, listen: tuple[str, ...]) -> None:
         """Binds what is new, then closes what is asked for no more. Raises BindError and then nothing has changed."""
         made: dict[str, socket.socket] = {}
+        freed: list[str] = []
+        leaving = [address for address in self._open if address not in listen]
         try:
             for address in listen:
                 if address not in self._open:
-                    made[address] = await anyio.to_thread.run_sync(bind, address)  # a name may have to be looked up
+                    made[address] = await self._bind(address, leaving, freed)
         except BindError:
             for sock in made.values():
                 sock.close()
+            await self._restore(freed)
             raise
         for address, sock in made.items():
-            self._open[address] = start(self._group, self._app(), sock)
-        for address in [a for a in self._open if a not in listen]:
-            self._open.pop(address).close(OUTLIVES)
+            self._start(address, sock)
+        for address in leaving:
+            if address in self._open:
+                self._open.pop(address).close(OUTLIVES)
+
+    def _start(self, address: str, sock: socket.socket) -> None:
+        self._open[address] = start(self._group, self._app(), sock)
+
+    async def _bind(self, address: str, leaving: Sequence[str], freed: list[str]) -> socket.socket:
+        """One of `leaving` that is in the way, as 127.0.0.1 is in that of 0.0.0.0, is closed first: see `freed`."""
+        try:
+            return await anyio.to_thread.run_sync(bind, address)  # a name may have to be looked up
+        except BindError as error:
+            in_the_way = [a for a in leaving if a in self._open and _port(a) == _port(address)]
+            if not error.in_use or not in_the_way:
+                raise
+        for old in in_the_way:
+            listener = self._open.pop(old)
+            listener.close(OUTLIVES)
+            await listener.freed()
+            freed.append(old)
+        return await anyio.to_thread.run_sync(bind, address)
+
+    async def _restore(self, addresses: Sequence[str]) -> None:
+        for address in addresses:
+            try:
+                self._start(address, await anyio.to_thread.run_sync(bind, address))
+            except BindError as error:
+                log.error("it was ours until now: %s", error)
 
     def close(self) -> None:
         """All of them, for the end."""
@@ -77,64 +129,21 @@ class Listeners:
 
 def start(group: anyio.abc.TaskGroup, app: Quart, sock: socket.socket) -> Listener:
     """Serves `app` on a socket that listens already."""
-    config = Config()
-    config.bind = [f"fd://{sock.fileno()}"]
+    served = _Served(sock)
+    config = _Config(served)
     config.backlog = BACKLOG
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = log
     framing.install()
-    listener = Listener(config, anyio.Event())
+    listener = Listener(config, served, anyio.Event())
 
     async def run() -> None:
-        sock.detach()  # serve() makes a socket of its own of the descriptor, and closes it
         await serve(app, config, shutdown_trigger=listener.closing.wait)
 
     group.start_soon(run)
     return listener
 
 
-def bind(address: str) -> socket.socket:
-    """A TCP socket that listens. Raises BindError."""
-    host, _, port = address.rpartition(":")
-    try:
-        family, kind, proto, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] beside 0.0.0.0 on one port
-            sock.bind(place)
-            sock.listen(BACKLOG)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        text = f"cannot listen on {address}: {error.strerror}; change server.listen or stop the other"
-        raise BindError(text) from error
-    return sock
-
-
-def bind_admin(path: Path, group: str | None) -> socket.socket:
-    """The admin socket, for its owner and `group` (None: the service's own). Raises BindError.
-
-    A file that is there already is ours: whoever calls holds the lock of the state directory.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if path.parent.stat().st_uid not in (0, os.geteuid()):
-            raise PermissionError(f"{path.parent} belongs to another user")
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o177)  # never open to others, not even between the next two calls
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
-        if group is not None:
-            shutil.chown(path, group=group)
-        os.chmod(path, 0o660)
-        sock.listen(BACKLOG)
-    except (OSError, LookupError) as error:
-        raise BindError(f"cannot make the admin socket {path}: {error}") from error
-    return sock
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
