@@ -15,8 +15,12 @@ from offgridd.core.errors import RequestRefused
 LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs"}  # admin socket only, until there are keys
 
 
-def host_allowed(host: str, desired: Desired) -> bool:
-    """A loopback name, a literal of an address we listen on, or a name that the manifest allows."""
+def host_allowed(host: str, desired: Desired, local: str = "") -> bool:
+    """A loopback name, a literal of an address we listen on or of the connection's own, or a name that is allowed.
+
+    `local` is the address at which the connection came in: where 0.0.0.0 is listened on, the manifest can not name it.
+    A literal can not be pointed elsewhere, as a name can.
+    """
     name = host_of(host).lower()
     if name == "localhost" or name in desired.server.allowed_hosts:
         return True
@@ -24,7 +28,7 @@ def host_allowed(host: str, desired: Desired) -> bool:
         address = ipaddress.ip_address(name)
     except ValueError:
         return False
-    return address.is_loopback or str(address) in {host_of(entry) for entry in desired.server.listen}
+    return address.is_loopback or str(address) in {local, *map(host_of, desired.server.listen)}
 
 
 def host_of(text: str) -> str:
@@ -40,7 +44,8 @@ def add_guard(app: Quart, ctx: Context) -> None:
     async def check() -> None:
         if ctx.admin:
             return
-        if not host_allowed(request.headers.get("Host", ""), ctx.desired):
+        local, _ = request.scope.get("server") or ("", None)
+        if not host_allowed(request.headers.get("Host", ""), ctx.desired, local):
             raise RequestRefused(403, "host_not_allowed", "cannot serve this Host; add it to server.allowed_hosts")
         if "Origin" in request.headers:
             raise RequestRefused(403, "origin_not_allowed", "cannot serve requests from web pages of other origins")

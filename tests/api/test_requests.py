@@ -82,7 +82,14 @@ def test_any_bytes_are_an_object_or_refused(data: bytes) -> None:
         ({"logit_bias": {"²": 1}}, "logit_bias"),
         ({"logit_bias": {str(i): 1 for i in range(2000)}}, "logit_bias"),
         ({"tools": [{}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": "x"}}}, "response_format.json_schema"),
+        ({"regex": ""}, "regex"),
+        ({"grammar": 5}, "grammar"),
+        ({"lark": "x" * 70_000}, "lark"),
+        ({"regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"grammer": "x"}, "grammer"),
     ],
@@ -117,3 +124,12 @@ def test_a_bound_address_is_served_and_one_that_only_looks_like_it_is_not() -> N
     assert host_allowed("[fd00::1]:80", desired)
     assert not host_allowed("1.1.1.1:80", desired)
     assert not host_allowed("fd00::", desired)
+
+
+def test_the_connections_own_address_is_served_and_a_name_is_not() -> None:
+    desired = Desired(server=ServerSpec(listen=("0.0.0.0:80",)))
+    assert host_allowed("10.1.2.3:80", desired, "10.1.2.3")
+    assert host_allowed("[FD00:0::1]:80", desired, "fd00::1")
+    assert not host_allowed("10.1.2.4:80", desired, "10.1.2.3")
+    assert not host_allowed("evil.example", desired, "evil.example")
+    assert not host_allowed("", desired)
