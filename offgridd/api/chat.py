@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from offgridd.api.constraint import NAMES, parse_constraint
 from offgridd.core.desired import Sampling
 from offgridd.core.errors import RequestRefused
-from offgridd.engine.wire import Message, SamplingParams
+from offgridd.engine.wire import Constraint, Message, SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_MESSAGES = 4096
@@ -34,12 +35,11 @@ MAX_CHOICES, MAX_TOP_LOGPROBS, MAX_BIASES = 16, 20, 1024
 _ONLY: dict[str, tuple[object, ...]] = {
     "tools": ([],),
     "tool_choice": ("none",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "stream": (True, False),
 }
 _OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream_options", "n", "logprobs",
-        "top_logprobs", "logit_bias")  # fmt: skip
+        "top_logprobs", "logit_bias", "response_format", *NAMES)  # fmt: skip
 _IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 
@@ -55,6 +55,7 @@ class ChatRequest:
     choices: int
     logprobs: int | None  # None = no; else so many of the likeliest tokens beside each chosen one
     logit_bias: tuple[tuple[int, float], ...]
+    constraint: Constraint | None
 
     def sampling(self, defaults: Sampling) -> SamplingParams:
         """The request's own values over the manifest's over the API's."""
@@ -84,7 +85,10 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     messages, stop = _messages(body.get("messages")), _stop(body.get("stop"))
     choices = _integer("n", 1 if body.get("n") is None else body["n"], 1, MAX_CHOICES)
     usage, logprobs, bias = _usage(body, stream), _logprobs(body), _logit_bias(body.get("logit_bias"))
-    return ChatRequest(model, messages, given, _max_tokens(body), stop, stream, usage, choices, logprobs, bias)
+    constraint = parse_constraint(body)
+    return ChatRequest(
+        model, messages, given, _max_tokens(body), stop, stream, usage, choices, logprobs, bias, constraint
+    )
 
 
 def _logprobs(body: dict[str, Any]) -> int | None:

@@ -95,7 +95,7 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
     return [
         wire.Chat(
             ctx.workers.next_request(), client, asked.messages, msgspec.structs.replace(sampling, seed=seed),
-            limit, stop, asked.logprobs, clip=asked.max_tokens is None,
+            limit, stop, asked.logprobs, asked.constraint, clip=asked.max_tokens is None,
         )
         for seed in seeds
     ]  # fmt: skip

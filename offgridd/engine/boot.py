@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from offgridd.engine.grammar import Grammars
 from offgridd.engine.link import Link
 from offgridd.engine.port import LoadError, Model
 from offgridd.engine.prepare import Preparer
@@ -55,7 +56,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
         return
     renderer, why = _renderer(load, model)
     controls, strips = model.vocab.controls()
-    preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context)
+    preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context, lambda: _grammars(model))
     link.send(Loaded(model.context, model.slots, model.cells, threads, why or None))
     Engine(model, preparer, link, lambda: os._exit(0)).run()
 
@@ -73,6 +74,11 @@ def _renderer(load: Load, model: Model) -> tuple[Renderer | None, str]:
     except TemplateError as error:
         return None, str(error)
     return renderer, ""
+
+
+def _grammars(model: Model) -> Grammars | None:
+    tokenizer = model.vocab.grammar_tokenizer()
+    return Grammars(tokenizer, model.vocab.size) if tokenizer is not None else None
 
 
 def _unchanged(load: Load) -> bool:

@@ -42,6 +42,9 @@ class FakeVocab:
     def controls(self) -> tuple[dict[str, int], dict[int, int]]:
         return {"<|end|>": END}, {END: 0}
 
+    def grammar_tokenizer(self) -> None:
+        return None
+
     def names(self) -> dict[str, str]:
         return {"bos_token": "", "eos_token": "<|end|>"}
 

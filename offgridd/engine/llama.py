@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,14 @@ class Vocab:
                 texts[self.piece(token, special=True).decode("utf-8", "replace")] = token
                 strips[token] = (1 if attr & LSTRIP else 0) | (2 if attr & RSTRIP else 0)
         return texts, strips
+
+    def grammar_tokenizer(self) -> Any:
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        ends = [token for token in range(self.size) if self.is_end(token)]
+        with warnings.catch_warnings():  # it calls functions of the library under their old names
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return lltokenizer_from_vocab(self.pointer, eos_token=ends or None)
 
     def names(self) -> dict[str, str]:
         """The variables that chat templates use for special tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Chain, Row
@@ -32,6 +32,9 @@ class Vocabulary(Protocol):
     def is_end(self, token: int) -> bool: ...
     def controls(self) -> tuple[dict[str, int], dict[int, int]]:
         """Texts of the control tokens, and which of them strip the text beside (1 left, 2 right)."""
+
+    def grammar_tokenizer(self) -> Any:
+        """llguidance's tokenizer of this vocabulary, None where there is none. Takes up to a second or two."""
 
     def names(self) -> Mapping[str, str]:
         """The variables that chat templates use for special tokens."""

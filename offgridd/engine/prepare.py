@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
+from offgridd.engine.grammar import GrammarError, Grammars, Matcher
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.special import Masker
 from offgridd.engine.wire import Chat, Refused
@@ -15,12 +19,47 @@ class Tokenizer(Protocol):
     def tokenize(self, text: str) -> list[int]: ...
 
 
-class Preparer:
-    def __init__(self, tokenizer: Tokenizer, masker: Masker, renderer: Renderer | None, context: int) -> None:
-        self._tokenizer, self._masker, self._renderer, self._context = tokenizer, masker, renderer, context
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that may be queued: its prompt's token ids and what its answer must match."""
 
-    def prepare(self, chat: Chat) -> list[int] | Refused:
-        """The prompt's token ids, or why this request can not be served."""
+    tokens: list[int]
+    matcher: Matcher | None = None
+
+
+class Preparer:
+    """`grammars` makes what compiles constraints, None where this model can not; it is called once, when needed."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        masker: Masker,
+        renderer: Renderer | None,
+        context: int,
+        grammars: Callable[[], Grammars | None] = lambda: None,
+    ) -> None:
+        self._tokenizer, self._masker, self._renderer, self._context = tokenizer, masker, renderer, context
+        self._grammars = cache(grammars)
+
+    def prepare(self, chat: Chat) -> Prepared | Refused:
+        """What to queue, or why this request can not be served."""
+        tokens = self._prompt(chat)
+        if isinstance(tokens, Refused):
+            return tokens
+        if chat.constraint is None:
+            return Prepared(tokens)
+        grammars = self._grammars()
+        if grammars is None:
+            text = "cannot constrain the answer: this model's vocabulary does not allow it"
+            return Refused(chat.id, 400, "unsupported_parameter", text, "response_format")
+        try:
+            return Prepared(tokens, grammars.compile(chat.constraint))
+        except GrammarError as error:
+            schema = chat.constraint.kind.startswith("json")
+            code, param = ("invalid_schema", "response_format") if schema else ("invalid_grammar", "grammar")
+            return Refused(chat.id, 400, code, str(error), param)
+
+    def _prompt(self, chat: Chat) -> list[int] | Refused:
         if self._renderer is None:
             return Refused(
                 chat.id, 400, "template_error", "cannot chat with this model: it has no usable chat template"

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from offgridd.engine.batch import LEAST, Batch, Decode, Rows, Sequence
+from offgridd.engine.grammar import GrammarError, Matcher
 from offgridd.engine.link import Link
 from offgridd.engine.port import Aborted, Model, OutOfCells, Part
 from offgridd.engine.prefix import Piece, Tree
-from offgridd.engine.prepare import Preparer
+from offgridd.engine.prepare import Prepared, Preparer
 from offgridd.engine.sampling import Row, Sampler, logprob_of
 from offgridd.engine.text import StreamText
 from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Item, Refused, TokenLogprob, Tokens, to_worker
@@ -37,6 +38,7 @@ class Answer:
     sequence: Sequence
     sampler: Sampler
     text: StreamText
+    matcher: Matcher | None
 
 
 class Engine:
@@ -46,7 +48,7 @@ class Engine:
         self._parked: dict[int, bytes] = {}  # by request, the state of those without cells
         self._prefixes = Tree(CACHE if model.cuttable else 0)
         self._answers: dict[int, Answer] = {}
-        self._inbox: queue.SimpleQueue[tuple[Chat, list[int]] | Abort] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Chat, Prepared] | Abort] = queue.SimpleQueue()
         self._chats: queue.SimpleQueue[Chat] = queue.SimpleQueue()
         self._gone: set[int] = set()  # aborted before they were prepared
         self._decoding: int | None = None
@@ -112,7 +114,8 @@ class Engine:
             return
         self._end(answer, "abort")
 
-    def _admit(self, chat: Chat, tokens: list[int]) -> None:
+    def _admit(self, chat: Chat, prepared: Prepared) -> None:
+        tokens = prepared.tokens
         if chat.id in self._gone:
             self._gone.discard(chat.id)
             self._link.send(Finish(chat.id, "abort", len(tokens), 0))
@@ -123,7 +126,7 @@ class Engine:
             self._link.send(Refused(chat.id, FULL.status, FULL.code, FULL.message, retry_after=FULL.retry_after))
             return
         sampler = Sampler(chat.sampling, self._model.chain)
-        self._answers[chat.id] = Answer(chat, sequence, sampler, StreamText(chat.stop))
+        self._answers[chat.id] = Answer(chat, sequence, sampler, StreamText(chat.stop), prepared.matcher)
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _bring_in(self) -> None:
@@ -198,7 +201,12 @@ class Engine:
         for part, r in enumerate(rows):
             if r.sample:
                 answer = self._answers[r.sequence.id]
-                item, reason = self._next(answer, self._model.logits(part))
+                try:
+                    item, reason = self._next(answer, self._model.logits(part))
+                except GrammarError as error:
+                    self._release(answer)
+                    self._link.send(Refused(r.sequence.id, 400, "invalid_grammar", str(error)))
+                    continue
                 items += [item] if item.text or item.tokens else []
                 ended += [(answer, reason)] if reason else []
         if items:
@@ -207,15 +215,19 @@ class Engine:
             self._end(answer, reason)
 
     def _next(self, answer: Answer, row: Row) -> tuple[Item, str | None]:
-        """Chooses a token: what to send of it, and why the answer is over."""
+        """Chooses a token: what to send of it, and why the answer is over. Raises GrammarError."""
         sequence, vocab, top = answer.sequence, self._model.vocab, answer.chat.logprobs
         raw = row.copy() if top is not None else row
-        token = answer.sampler.choose(row)
+        matcher = answer.matcher
+        token = answer.sampler.choose(row, matcher.allowed() if matcher else None)
         ended = vocab.is_end(token)
+        if matcher is not None:
+            matcher.take(token)
+        over = ended or (matcher is not None and matcher.done)
         sequence.tokens.append(token)
         full = len(sequence.tokens) - sequence.prompt >= sequence.limit
-        stopped = answer.text.push(b"" if ended else vocab.piece(token), last=ended or full)
-        reason = "stop" if ended or stopped else "length" if full else None
+        stopped = answer.text.push(b"" if ended else vocab.piece(token), last=over or full)
+        reason = "stop" if over or stopped else "length" if full else None
         logprob = self._logprob(raw, token, top) if top is not None and not ended else None
         return Item(sequence.id, answer.text.take(), 0 if ended else 1, logprob), reason
 

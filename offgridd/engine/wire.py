@@ -54,6 +54,13 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
+class Constraint(msgspec.Struct, frozen=True, array_like=True):
+    """What an answer must match. `kind`: json_object | json_schema | regex | lark | gbnf."""
+
+    kind: str
+    text: str = ""
+
+
 class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker. `client` is what the queue is fair between; `max_tokens` None = what the context leaves."""
 
@@ -64,6 +71,7 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None  # None = no; else so many of the likeliest tokens beside the chosen one
+    constraint: Constraint | None = None
     clip: bool = False  # max_tokens is the manifest's default: what the context leaves may be less
 
 

@@ -146,6 +146,33 @@ def test_choices_and_logprobs(rig: Rig) -> None:
         rig.api.chat.completions.create(model="smol", messages=PARIS, logit_bias={"9999999": 1})
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}, "sure": {"type": "boolean"}},
+    "required": ["city", "sure"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_matches_its_schema_and_what_can_not_be_honoured_is_refused(rig: Rig) -> None:
+    (pid,) = rig.pids()
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+    for temperature in (0, 2):
+        made = rig.api.chat.completions.create(
+            model="smol", messages=PARIS, response_format=wanted, temperature=temperature, max_tokens=200
+        )
+        found = json.loads(made.choices[0].message.content)
+        assert (set(found), made.choices[0].finish_reason) == ({"city", "sure"}, "stop")
+    bad = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://127.0.0.1:1/x"}}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        rig.api.chat.completions.create(model="smol", messages=PARIS, response_format=bad)
+    assert caught.value.code == "invalid_schema"
+    with pytest.raises(openai.BadRequestError) as caught:
+        rig.api.chat.completions.create(model="smol", messages=PARIS, extra_body={"grammar": "root ::= ["})
+    assert caught.value.code == "invalid_grammar"
+    assert rig.pids() == [pid]
+
+
 def test_sigterm_ends_with_zero(rig: Rig) -> None:
     pids = rig.pids()
     assert rig.stop() == 0
