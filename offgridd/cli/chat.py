@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.terminal import complain, say
 
 
 def run(client: Client, args: argparse.Namespace) -> int:
@@ -52,7 +53,7 @@ def _ask_on_terminal(client: Client, model: str, history: list[dict[str, str]]) 
     try:
         return _answer(client, model, history)
     except CliError as error:
-        print(f"offgrid: {error}", file=sys.stderr)
+        complain(error)
         return None
 
 
@@ -67,8 +68,7 @@ def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str:
                     raise CliError(REFUSED, str(event["error"]["message"]))
                 text = event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
                 parts.append(text)
-                sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else "?" for c in text))
-                sys.stdout.flush()
+                say(text, end="")
     except KeyboardInterrupt:
         pass
     finally:

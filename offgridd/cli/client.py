@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
 
 REFUSED, NO_DAEMON, TIMEOUT = 1, 3, 4
+ACTING = ("/v1/reload", "/v1/reconcile", "/v1/logs")  # for the admin socket alone
+NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 
 
 class CliError(Exception):
@@ -37,8 +40,17 @@ class UnixConnection(http.client.HTTPConnection):
 
 def socket_paths() -> list[Path]:
     given = os.environ.get("OFFGRIDD_ADMIN_SOCKET")
-    usual = [folder / "admin.sock" for folder in (places.user_runtime(), places.SYSTEM_RUNTIME)]
-    return [Path(given)] if given else usual
+    if given:
+        return [Path(given)]
+    return [folder / "admin.sock" for folder in (places.user_runtime(), places.SYSTEM_RUNTIME) if _trusted(folder)]
+
+
+def _trusted(folder: Path) -> bool:
+    """Not one in which somebody else could listen in our daemon's place."""
+    try:
+        return not places.why_unsafe(folder)
+    except OSError:
+        return True  # connecting will say
 
 
 class Client:
@@ -48,14 +60,14 @@ class Client:
         self._host, self._timeout = host or os.environ.get("OFFGRIDD_HOST"), timeout
         self._hint = ""
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, path: str) -> http.client.HTTPConnection:
         tries: list[http.client.HTTPConnection] = []
         if self._host and "/" in self._host.removeprefix("http://"):
             tries = [UnixConnection(self._host, self._timeout)]
         elif self._host:
             tries = [http.client.HTTPConnection(self._host.removeprefix("http://"), timeout=self._timeout)]
         else:
-            tries = [UnixConnection(str(p), self._timeout) for p in socket_paths() if p.exists()]
+            tries = [UnixConnection(str(p), self._timeout) for p in socket_paths()]
             tries.append(http.client.HTTPConnection(DEFAULT_LISTEN, timeout=self._timeout))
         for one in tries:
             try:
@@ -67,50 +79,54 @@ class Client:
                 one.close()
             else:
                 return one
-        raise CliError(
-            NO_DAEMON, f"cannot reach a daemon at {self._host or DEFAULT_LISTEN}; start one with offgridd serve"
-        )
+        code = REFUSED if self._hint and path.startswith(ACTING) else NO_DAEMON
+        where = self._host or DEFAULT_LISTEN
+        raise CliError(code, f"cannot reach a daemon at {where}{self._hint or '; start one with offgridd serve'}")
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Around all that connects, writes and reads: what can fail there is a CliError."""
+        try:
+            yield
+        except TimeoutError:
+            raise CliError(TIMEOUT, f"cannot wait longer: no answer in {self._timeout:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
 
     def any(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         """The answer, whatever its status, its body unread."""
-        connection = self._connect()
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
-            response = connection.getresponse()
-        except TimeoutError:
-            connection.close()
-            raise CliError(TIMEOUT, f"cannot wait longer: no answer in {self._timeout:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
-        return response
+        with self._talking():
+            connection = self._connect(path)
+            try:
+                connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
+                return connection.getresponse()
+            except BaseException:
+                connection.close()
+                raise
 
     def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         """The answer, its body unread. Raises CliError for an error status."""
         response = self.any(method, path, body)
         if response.status >= 400 and response.status != 422:
-            with response:
+            with self._talking(), response:
                 raise CliError(REFUSED, self._why(response) + self._hint)
         return response
 
     def json(self, method: str, path: str, body: bytes | None = None) -> Any:
-        with self.open(method, path, body) as response:
-            try:
-                return json.loads(response.read())
-            except ValueError:
-                raise CliError(NO_DAEMON, "cannot use the answer: what listens there is no offgridd") from None
+        with self._talking(), self.open(method, path, body) as response:
+            return self._parsed(response.read())
 
     def events(self, method: str, path: str, body: bytes | None = None) -> Generator[Any, None, None]:
         """The data of each server-sent event; ends with [DONE]. Raises CliError when the stream breaks off."""
-        with self.open(method, path, body) as response:
+        with self._talking(), self.open(method, path, body) as response:
             while line := response.readline():
                 if not line.startswith(b"data: "):
                     continue
                 data = line[6:].strip()
                 if data == b"[DONE]":
                     return
-                yield json.loads(data)
-        raise CliError(REFUSED, "cannot go on: the answer broke off")
+                yield self._parsed(data)
+        raise CliError(NO_DAEMON, "cannot go on: the answer broke off")
 
     def changes(self) -> Iterator[None]:
         """Yields at once, and after each condition that changed, until the daemon ends."""
@@ -122,6 +138,13 @@ class Client:
             except (OSError, http.client.HTTPException):
                 pass
         raise CliError(NO_DAEMON, "cannot watch any longer: the daemon has ended")
+
+    @staticmethod
+    def _parsed(data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise CliError(NO_DAEMON, NO_OFFGRIDD) from None
 
     @staticmethod
     def _why(response: http.client.HTTPResponse) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from offgridd.cli import chat, state
 from offgridd.cli.client import Client, CliError
+from offgridd.cli.terminal import complain
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code: int = args.run(Client(args.host), args)
     except CliError as error:
-        print(f"offgrid: {error}", file=sys.stderr)
+        complain(error)
         return error.code
     except BrokenPipeError:
         return 0

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.terminal import say
 from offgridd.effects import source
 
 CHANGES = 6
@@ -27,7 +28,7 @@ def status(client: Client, args: argparse.Namespace) -> int:
     if args.watch:
         return _watch(client)
     found = client.json("GET", "/v1/status")
-    print(json.dumps(found, indent=2) if args.json else "\n".join(_table(found)))
+    say(*([json.dumps(found, indent=2)] if args.json else _table(found)))
     return 0
 
 
@@ -39,7 +40,8 @@ def _watch(client: Client) -> int:
         for _ in client.changes():
             table = _table(client.json("GET", "/v1/status"))
             if table != shown:
-                print(clear + "\n".join(table) + ("" if clear else "\n"), flush=True)
+                print(clear, end="")
+                say(*table, *([] if clear else [""]))
                 shown = table
     except KeyboardInterrupt:
         pass
@@ -84,10 +86,10 @@ def plan(client: Client, args: argparse.Namespace) -> int:
     files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in _files(args.file)]
     made = client.json("POST", "/v1/plan", json.dumps({"files": files}).encode())
     if not made["valid"]:
-        print(*made["errors"], sep="\n", file=sys.stderr)
+        say(*made["errors"], file=sys.stderr)
         return REFUSED
     for action in made["actions"]:
-        print(f"{action['action']:<8} {action['model'] or ''}".rstrip())
+        say(f"{action['action']:<8} {action['model'] or ''}".rstrip())
     if not made["changes"] and not made["actions"]:
         print("no changes")
         return 0
@@ -102,9 +104,9 @@ def check(_: Client, args: argparse.Namespace) -> int:
     try:
         found = accept(main, fragments)
     except ManifestError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
+        say(*error.problems, file=sys.stderr)
         return REFUSED
-    print(f"{args.file}: {len(found.desired.models)} models, valid")
+    say(f"{args.file}: {len(found.desired.models)} models, valid")
     return 0
 
 
@@ -118,7 +120,7 @@ def schema(_: Client, __: argparse.Namespace) -> int:
 def reload(client: Client, _: argparse.Namespace) -> int:
     seen = client.json("POST", "/v1/reload?wait=1")
     if not seen["accepted"]:
-        print(*seen["errors"], sep="\n", file=sys.stderr)
+        say(*seen["errors"], file=sys.stderr)
         return REFUSED
     print(f"generation {seen['generation']}" + ("" if seen["changed"] else " (no change)"))
     return 0
@@ -132,5 +134,5 @@ def reconcile(client: Client, args: argparse.Namespace) -> int:
 def logs(client: Client, args: argparse.Namespace) -> int:
     text = client.json("GET", f"/v1/logs?model={quote(args.model)}")["text"]
     if text:
-        print(text)
+        say(text)
     return 0

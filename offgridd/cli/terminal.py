@@ -1,0 +1,22 @@
+"""Prints what came from outside: no character of it may be a command to the terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TextIO
+
+
+def clean(text: str) -> str:
+    """`text` with a ? for each character that is neither shown nor a space of some kind."""
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "?" for c in text)
+
+
+def say(*texts: object, end: str = "\n", file: TextIO | None = None) -> None:
+    """Prints each on a line of its own."""
+    print(*(clean(str(text)) for text in texts), sep="\n", end=end, file=file or sys.stdout, flush=True)
+
+
+def complain(text: object) -> None:
+    """One line on stderr."""
+    say("offgrid: " + " ".join(str(text).split()), file=sys.stderr)
