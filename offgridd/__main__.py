@@ -8,6 +8,8 @@ from pathlib import Path
 
 from offgridd import __version__
 
+EXIT_CONFIG = 78
+
 
 def offgridd(argv: list[str] | None = None) -> None:
     """`offgridd serve`."""
@@ -23,12 +25,23 @@ def offgridd(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     serve.add_argument("--state-dir", type=Path)
     serve.add_argument("--admin-socket", type=Path)
+    serve.add_argument("--admin-group", help="may use the admin socket besides its owner")
+    serve.add_argument(
+        "--store-root", dest="store_roots", action="append", type=Path, metavar="PATH",
+        help="a folder that models may lie in; more than once for more",
+    )  # fmt: skip
+    serve.add_argument("--log-level", help="debug, info, warning or error")
     args = parser.parse_args(argv)
-    from offgridd import daemon
-    from offgridd.settings import Settings
+    from offgridd.settings import SettingsRefused, load
 
-    flags = {k: v for k, v in vars(args).items() if k != "command" and v is not None}
-    sys.exit(daemon.run(Settings(**flags)))
+    try:
+        settings = load({k: v for k, v in vars(args).items() if k != "command" and v is not None})
+    except SettingsRefused as refused:
+        print(f"offgridd: {refused}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    from offgridd import daemon
+
+    sys.exit(daemon.run(settings))
 
 
 def offgrid(argv: list[str] | None = None) -> None:
