@@ -24,9 +24,10 @@ _RANGES = {
     "dry_multiplier": (0.0, 100.0),
     "dry_base": (1.0, 100.0),
 }
+MAX_SEED = 2**32 - 2  # the next one is llama.cpp's word for "random"
 _INTEGERS = {
     "top_k": (0, 1_000_000),
-    "seed": (0, 2**32 - 1),
+    "seed": (0, MAX_SEED),
     "dry_allowed_length": (1, 4096),
     "dry_penalty_last_n": (-1, 2**31 - 1),
 }
@@ -36,10 +37,9 @@ _ONLY: dict[str, tuple[object, ...]] = {
     "tools": ([],),
     "tool_choice": ("none",),
     "modalities": (["text"],),
-    "stream": (True, False),
 }
-_OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream_options", "n", "logprobs",
-        "top_logprobs", "logit_bias", "response_format", *NAMES)  # fmt: skip
+_OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream", "stream_options", "n",
+        "logprobs", "top_logprobs", "logit_bias", "response_format", *NAMES)  # fmt: skip
 _IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 
@@ -81,7 +81,7 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
             raise _bad(name[:64], "there is no such parameter", "unknown_parameter")
     given = {n: _float(n, body[n]) for n in _RANGES if body.get(n) is not None}
     given |= {n: _integer(n, body[n], *_INTEGERS[n]) for n in _INTEGERS if body.get(n) is not None}
-    stream = body.get("stream") is True
+    stream = _flag("stream", body.get("stream"))
     messages, stop = _messages(body.get("messages")), _stop(body.get("stop"))
     choices = _integer("n", 1 if body.get("n") is None else body["n"], 1, MAX_CHOICES)
     usage, logprobs, bias = _usage(body, stream), _logprobs(body), _logit_bias(body.get("logit_bias"))
@@ -92,9 +92,7 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
 
 
 def _logprobs(body: dict[str, Any]) -> int | None:
-    wanted, top = body.get("logprobs"), body.get("top_logprobs")
-    if wanted is not None and not isinstance(wanted, bool):
-        raise _bad("logprobs", "it must be true or false")
+    wanted, top = _flag("logprobs", body.get("logprobs")), body.get("top_logprobs")
     if top is None:
         return 0 if wanted else None
     count = _integer("top_logprobs", top, 0, MAX_TOP_LOGPROBS)
@@ -114,6 +112,13 @@ def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
         if not (token.isascii() and token.isdigit() and len(token) < 8) or not number or not -100 <= bias <= 100:
             raise _bad("logit_bias", "each key must be a token id and each value a number from -100 to 100")
     return tuple((int(token), float(bias)) for token, bias in value.items())
+
+
+def _flag(name: str, value: object) -> bool:
+    """Not by comparison: 1 == True."""
+    if value is not None and not isinstance(value, bool):
+        raise _bad(name, "it must be true or false")
+    return value is True
 
 
 def _float(name: str, value: object) -> float:
@@ -159,7 +164,7 @@ def _usage(body: dict[str, Any], stream: bool) -> bool:
         return False
     if not stream or not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
         raise _bad("stream_options", "it goes with stream and has include_usage only")
-    return options.get("include_usage") is True
+    return _flag("stream_options.include_usage", options.get("include_usage"))
 
 
 def _messages(value: object) -> tuple[Message, ...]:

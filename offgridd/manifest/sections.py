@@ -156,7 +156,7 @@ class Sampling(Section):
     repeat_penalty: float | None = live(None, "Above 1 makes tokens that occurred less likely.", gt=0, le=2)
     presence_penalty: float | None = live(None, "Taken once from each token that occurred.", ge=-2, le=2)
     frequency_penalty: float | None = live(None, "Taken from a token for each time it occurred.", ge=-2, le=2)
-    seed: int | None = live(None, "Seed of the random choice.", ge=0, le=2**32 - 1)
+    seed: int | None = live(None, "Seed of the random choice.", ge=0, le=2**32 - 2)
     max_tokens: int | None = live(None, "The longest answer, in tokens.", ge=1, le=MAX_INT32)
     stop: list[Stop] = live([], "Texts that end an answer.", max_length=MAX_STOPS)
 

@@ -67,6 +67,17 @@ def test_any_bytes_are_an_object_or_refused(data: bytes) -> None:
         ({"top_p": 0}, "top_p"),
         ({"top_k": 2**40}, "top_k"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**32 - 1}, "seed"),
+        ({"stream": 1}, "stream"),
+        ({"stream": 0}, "stream"),
+        ({"stream": 1.0}, "stream"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": []}, "stream"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"tools": 0}, "tools"),
+        ({"tools": {}}, "tools"),
+        ({"tool_choice": ["none"]}, "tool_choice"),
         ({"stop": [""]}, "stop"),
         ({"stop": [5]}, "stop"),
         ({"n": 0}, "n"),
@@ -104,6 +115,13 @@ def test_the_request_wins_over_the_manifest_over_the_default() -> None:
     made = parse_chat({**GOOD, "temperature": 0, "top_p": None, "n": 1, "user": "u"})
     sampling = made.sampling(Sampling(temperature=0.7, top_p=0.5))
     assert (sampling.temperature, sampling.top_p, sampling.min_p) == (0, 0.5, 0.0)
+
+
+def test_flags_and_the_last_seed_are_taken() -> None:
+    made = parse_chat({**GOOD, "stream": True, "stream_options": {"include_usage": True}, "seed": 2**32 - 2})
+    assert (made.stream, made.include_usage, made.given["seed"]) == (True, True, 2**32 - 2)
+    made = parse_chat({**GOOD, "stream": False, "tools": [], "tool_choice": "none", "logprobs": None})
+    assert (made.stream, made.logprobs) == (False, None)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:11611", "127.0.0.1:80", "[::1]:11611", "127.9.9.9"])
