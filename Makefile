@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench run schema
+.PHONY: setup check test bench bench-serving run schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -18,6 +18,9 @@ test: check
 
 bench: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/daemon.py
+
+bench-serving: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving
 
 run: setup
 	@$(BIN)/python scripts/run.py

@@ -84,14 +84,20 @@ class Daemon:
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
         settings, status = self.settings, StatusView()
         files = Files(settings.store_roots, state.inventory)
-        loop = Reconciler(files, group, engine_build(settings.engine), status.update)
+        loop = Reconciler(files, group, engine_build(settings.engine))
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine])
         loop.workers = workers
+
+        def changed(snapshot: Snapshot) -> None:
+            status.update(snapshot)
+            workers.forget(snapshot.desired.models)
+
+        loop.changed = changed
         intake = Intake(self._read, state, loop.emit)
         service = Service(loop, intake, group, self.notifier, settings.admin_socket)
 
         def app(*, admin: bool) -> Quart:
-            return create_app(Context(loop, workers, intake, status, service.reload, admin, self.stopping.is_set))
+            return create_app(Context(loop, workers, status, service.reload, admin, self.stopping.is_set))
 
         async with anyio.create_task_group() as servers:
             listeners = Listeners(servers, lambda: app(admin=False))

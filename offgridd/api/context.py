@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired
 from offgridd.engine import wire
-from offgridd.reconcile.intake import Intake, Seen
+from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
 
 
@@ -27,7 +27,6 @@ class WorkersPort(Protocol):
 class Context:
     loop: Reconciler
     workers: WorkersPort
-    intake: Intake
     status: StatusView
     reload: Callable[[], Awaitable[Seen]]
     admin: bool  # this app stands on the admin socket

@@ -1,4 +1,4 @@
-"""The snapshot as JSON: /v1/status and /v1/models. Remembers when each condition last changed."""
+"""The snapshot as JSON: /v1/status. Remembers when each condition last changed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from offgridd.core.observed import VerifiedFile
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Find the file of a source, check its header, hash it. Ends with `Verified` or `Failed`."""
+    """Find the file of a source, check its header, hash it. Ends with `Verified` or `VerifyFailed`."""
 
     model: str
     source: Source
@@ -20,7 +20,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Spawn a worker and load the file. Ends with `WorkerReady`, `WorkerExited` or `Failed`."""
+    """Spawn a worker and load the file. Ends with `WorkerReady`, `WorkerExited` or `StartFailed`."""
 
     model: str
     file: VerifiedFile

@@ -1,6 +1,6 @@
 """Conditions, computed from desired and observed and never stored (the Kubernetes convention).
 
-Every condition is there from the first look on. `Status` adds when it last changed; only the loop keeps that.
+Every condition is there from the first look on. `Status` adds when it last changed; that is kept where it is shown.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Failure:
     """Why an action on a model did not work.
 
     `condition` is the condition that it makes False; a `terminal` failure is not tried again until what was asked
-    changes or somebody says `retry`, any other is, with growing pauses.
+    changes or somebody says `reconcile`, any other is, with growing pauses.
     """
 
     condition: str

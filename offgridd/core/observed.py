@@ -53,7 +53,7 @@ class Retry:
     key: str
     failure: Failure
     count: int
-    at: float | None  # monotonic seconds; None = not until the key changes or `retry`
+    at: float | None  # monotonic seconds; None = not until the key changes or `reconcile`
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,12 @@ def read(path: Path) -> tuple[tuple[str, bytes], ...]:
     folder = path.parent / "conf.d"
     listed = os.listdir(folder) if folder.is_dir() else []
     names = sorted((n for n in listed if n.endswith(".yaml") and n[0] != "."), key=os.fsencode)
-    return tuple((str(one), _bytes(one)) for one in (path, *(folder / n for n in names)))
+    return tuple((_shown(one), _bytes(one)) for one in (path, *(folder / n for n in names)))
+
+
+def _shown(path: Path) -> str:
+    """The name as text that can be sent anywhere, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _bytes(path: Path) -> bytes:

@@ -71,7 +71,8 @@ class Workers:
 
     def forget(self, models: Container[str]) -> None:
         """Drops what the workers of other models have printed."""
-        self._newest = {name: worker for name, worker in self._newest.items() if name in models}
+        for name in [name for name in self._newest if name not in models]:
+            del self._newest[name]
 
     def printed(self, model: str) -> str:
         """The end of what the model's newest worker wrote to stderr; empty when there was none."""

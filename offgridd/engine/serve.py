@@ -24,7 +24,18 @@ from offgridd.engine.prefix import Piece, Tree
 from offgridd.engine.prepare import Prepared, Preparer
 from offgridd.engine.sampling import Row, Sampler, logprob_of
 from offgridd.engine.text import StreamText
-from offgridd.engine.wire import Abort, Admitted, Chat, Finish, Item, Refused, TokenLogprob, Tokens, to_worker
+from offgridd.engine.wire import (
+    Abort,
+    Admitted,
+    Chat,
+    Finish,
+    Item,
+    Refused,
+    TokenLogprob,
+    Tokens,
+    WireError,
+    to_worker,
+)
 
 CACHE = 512 << 20  # bytes of finished prefixes that are kept
 FULL = Refused(0, 429, "queue_full", "cannot queue the request: too many wait for this model; try again", retry_after=2)
@@ -76,8 +87,10 @@ class Engine:
                     with self._flag_lock:
                         if self._decoding == frame.id:
                             self._model.abort()
-        finally:
-            self._closed()
+        except WireError:
+            traceback.print_exc()
+            os._exit(70)
+        self._closed()
 
     def _prepare(self) -> None:
         try:
