@@ -17,7 +17,8 @@ from quart import Quart
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
 from offgridd.api.context import Context
-from offgridd.api.listen import LAST_BYTES, BindError, Listener, Listeners, bind_admin, start
+from offgridd.api.listen import LAST_BYTES, Listeners, start
+from offgridd.api.sockets import AdminSocket, BindError, bind_admin
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
@@ -104,7 +105,8 @@ class Daemon:
             intake.prepare = lambda desired: self._listen(listeners, desired)
             await self._first_reading(intake)
             admin_app = app(admin=True)
-            admin = self._admin(servers, admin_app)
+            admin_socket = self._bind_admin()
+            admin = start(servers, admin_app, admin_socket)
             group.start_soon(loop.run)
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
@@ -121,7 +123,7 @@ class Daemon:
             listeners.close()
             admin.close(LAST_BYTES)
             servers.cancel_scope.deadline = anyio.current_time() + LAST_BYTES + 1
-        settings.admin_socket.unlink(missing_ok=True)
+        admin_socket.remove()
         group.cancel_scope.cancel()
 
     def _read(self) -> Sequence[tuple[str, bytes]]:
@@ -139,9 +141,10 @@ class Daemon:
         except BindError as error:
             raise ManifestError((Problem("BindFailed", str(error), str(self.settings.manifest)),)) from error
 
-    def _admin(self, servers: anyio.abc.TaskGroup, app: Quart) -> Listener:
+    def _bind_admin(self) -> AdminSocket:
+        mode = 0o600 if self.settings.private else 0o660
         try:
-            return start(servers, app, bind_admin(self.settings.admin_socket, self.settings.admin_group))
+            return bind_admin(self.settings.admin_socket, self.settings.admin_group, mode)
         except BindError as error:
             raise StartError(str(error)) from error
 

@@ -13,7 +13,7 @@ from offgridd.api.inference import add_inference
 
 def create_app(ctx: Context) -> Quart:
     app = Quart("offgridd")
-    app.config.update(MAX_CONTENT_LENGTH=body.LIMIT, RESPONSE_TIMEOUT=None, BODY_TIMEOUT=60)
+    app.config.update(MAX_CONTENT_LENGTH=body.LIMIT, RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None)
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     add_guard(app, ctx)
     add_errors(app)

@@ -8,12 +8,14 @@ from array import array
 from itertools import accumulate
 from typing import Any, NoReturn
 
+import anyio
 import anyio.to_thread
 from quart import request
 
 from offgridd.core.errors import RequestRefused
 
 LIMIT = 4 << 20  # bytes
+PATIENCE = 60.0  # seconds for a body
 MAX_DEPTH = 64
 _IN_THREAD = 64 << 10  # bytes from which parsing leaves the event loop
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one deeper, one less deep
@@ -70,6 +72,19 @@ def parse(data: bytes) -> dict[str, Any]:
     return value
 
 
+async def read_body() -> bytes:
+    """The present request's body. Raises RequestRefused (408, 413).
+
+    The time limit is ours: the framework's own loses the cancellation of a client that has left, and then its answer
+    is made to the end for nobody.
+    """
+    with anyio.move_on_after(PATIENCE):
+        data = await request.get_data(cache=False)
+        assert isinstance(data, bytes)  # as_text is False
+        return data
+    raise RequestRefused(408, "timeout", f"cannot read the request: it took longer than {PATIENCE:g} s")
+
+
 async def read_json() -> dict[str, Any]:
     """The present request's body. Raises RequestRefused (400, 413, 415)."""
     kind = (request.content_type or "application/json").split(";")
@@ -77,6 +92,5 @@ async def read_json() -> dict[str, Any]:
         raise RequestRefused(415, "unsupported_media_type", "cannot read the request: send application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RequestRefused(415, "unsupported_media_type", "cannot read the request: send it without Content-Encoding")
-    data = await request.get_data(cache=False)
-    assert isinstance(data, bytes)  # as_text is False
+    data = await read_body()
     return parse(data) if len(data) < _IN_THREAD else await anyio.to_thread.run_sync(parse, data)

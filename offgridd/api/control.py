@@ -70,9 +70,7 @@ def _seen(seen: Seen) -> Response:
 async def _plan_files() -> list[tuple[str, bytes]]:
     """JSON {"files": [{"name", "text"}, ...]}, the manifest first, then its conf.d; else the manifest's own text."""
     if request.mimetype != "application/json":
-        text = await request.get_data()
-        assert isinstance(text, bytes)  # as_text is False
-        return [("manifest", text)]
+        return [("manifest", await body.read_body())]
     files = (await body.read_json()).get("files")
     if not isinstance(files, list) or not files:
         raise RequestRefused(400, "invalid_value", "cannot plan: files must be a list that is not empty", param="files")
@@ -104,6 +102,8 @@ async def _events(ctx: Context) -> AsyncIterator[bytes]:
     yield b": connected\n\n"
     seen = ctx.status.count
     while True:
+        if ctx.draining():
+            return
         news, seen = ctx.status.since(seen), ctx.status.count
         for one in news:
             yield event(one)

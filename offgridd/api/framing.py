@@ -11,9 +11,14 @@ from typing import Any
 
 import h11
 import hypercorn.protocol
-from hypercorn.events import Closed, Event
+import msgspec
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
+from offgridd.api.answers import error_body
+from offgridd.core.errors import RequestRefused
+
+MAX_HELD = 64 << 10  # bytes that may wait behind a request
 _BARE_FEED = re.compile(rb"(?<!\r)\n")
 
 
@@ -37,18 +42,47 @@ class StrictConnection(h11.Connection):
 
 
 class StrictH11(H11Protocol):
-    """One connection."""
+    """One connection.
+
+    What a client sends on while its request is answered is held here. Hypercorn would wait with it in its hands, read
+    nothing more, and so never learn that the client has left.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self._held = b""
 
     async def handle(self, event: Event) -> None:
+        if isinstance(event, RawData) and event.data and self.connection.their_state is h11.DONE:
+            self._held += event.data
+            if len(self._held) > MAX_HELD:
+                await super().handle(Closed())
+                await self.send(Closed())
+            return
         try:
             await super().handle(event)
         except _Refused as refused:
             await self._send_error_response(refused.status)
             await self.send(Closed())
+
+    async def _maybe_recycle(self) -> None:
+        await super()._maybe_recycle()
+        if self._held and self.connection.their_state is h11.IDLE:
+            data, self._held = self._held, b""
+            await self.handle(RawData(data))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """With a body like that of every other error."""
+        text = {431: "its head is too long"}.get(status_code, "its head or framing is not valid")
+        body = msgspec.json.encode(
+            {"error": error_body(RequestRefused(status_code, "bad_request", f"cannot read the request: {text}"))}
+        )
+        length = str(len(body)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """In place of Hypercorn's, which looks for HTTP/2."""

@@ -51,7 +51,7 @@ def add_guard(app: Quart, ctx: Context) -> None:
             raise RequestRefused(403, "origin_not_allowed", "cannot serve requests from web pages of other origins")
         # The rule that matched, not the path: there are many ways to write a path.
         if request.url_rule is not None and request.url_rule.rule in LOCAL_ONLY:
-            text = "cannot act over TCP: this route is for the admin socket; use the offgrid command"
+            text = "cannot act over TCP: this route is for the admin socket; give offgrid its path with --host"
             raise RequestRefused(403, "admin_only", text)
 
 

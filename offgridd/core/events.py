@@ -82,6 +82,14 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """A model is declared no more; its workers have `drain` seconds, as was declared last."""
+
+    model: str
+    drain: float
+
+
+@dataclass(frozen=True, slots=True)
 class Demanded:
     """Somebody asked for a model that is loaded on demand."""
 
@@ -123,6 +131,7 @@ Event = (
     | WorkerStopping
     | WorkerExited
     | StartFailed
+    | Removed
     | Demanded
     | Reconsidered
     | ManifestSeen

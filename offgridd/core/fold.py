@@ -82,6 +82,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return _exited(facts, worker, failure, now)
         case ev.StartFailed(_, key, failure):
             return _start_failed(facts, key, failure, now)
+        case ev.Removed(_, drain):
+            return replace(facts, drain=drain)
         case ev.Demanded():
             return facts if facts.demanded else replace(facts, demanded=True)
         case _:

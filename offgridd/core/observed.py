@@ -89,6 +89,7 @@ class ModelFacts:
     start_retry: Retry | None = None
     crashes: tuple[float, ...] = ()  # monotonic times of the present load key's crashes, newest last
     crash_key: str = ""  # the load key that they belong to
+    drain: float = 30.0  # seconds for the workers of a model that was removed
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
 
     def serving(self) -> Worker | None:

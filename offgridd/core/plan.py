@@ -23,7 +23,7 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     for name in sorted({*desired.models, *observed.models, *observed.running}):
         facts, running, spec = observed.of(name), observed.running.get(name), desired.models.get(name)
         if spec is None:
-            start += _stops(name, facts, keep=None, drain=30.0)
+            start += _stops(name, facts, keep=None, drain=facts.drain)
             cancel += [name] if running else []
             continue
         wanted = _next_actions(spec, facts, observed.engine)

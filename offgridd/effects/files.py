@@ -87,7 +87,8 @@ class Files:
                     text = f"cannot read {Path(path).name}: it leads to a device, a pipe or a socket; name a file"
                     raise ActionFailed(Failure("Verified", "NotARegularFile", text))
                 if not any(real.is_relative_to(root) for root in self._roots):
-                    text = f"cannot use {path}: it is not under a store root; name its folder in OFFGRIDD_STORE_ROOTS"
+                    hint = "name its folder with --store-root or in OFFGRIDD_STORE_ROOTS"
+                    text = f"cannot use {path}: it is not under a store root; {hint}"
                     raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
                 return real
             case _:

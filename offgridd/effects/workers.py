@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Container, Sequence
 
 import anyio
@@ -10,10 +11,11 @@ import anyio.abc
 
 from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker, StopWorker
-from offgridd.core.errors import ActionFailed
+from offgridd.core.errors import ActionFailed, Failure
 from offgridd.effects.worker import WorkerProcess
 from offgridd.failpoints import failpoint
 
+log = logging.getLogger("offgridd")
 Emit = Callable[[ev.Event], None]
 
 
@@ -56,7 +58,7 @@ class Workers:
             if not worker.ready:
                 with anyio.CancelScope(shield=True):
                     await self._remove(worker)
-                self._emit(ev.WorkerExited(action.model, worker.id, failure))
+                self._exited(worker, failure)
 
     def stop(self, action: StopWorker) -> None:
         """Takes effect at once: new requests go elsewhere; the process ends within the drain time."""
@@ -96,7 +98,12 @@ class Workers:
         worker.kill()
         failure = await worker.death()
         await self._remove(worker)
-        self._emit(ev.WorkerExited(worker.model, worker.id, None if asked else failure))
+        self._exited(worker, None if asked else failure)
+
+    def _exited(self, worker: WorkerProcess, failure: Failure | None) -> None:
+        if failure is not None:
+            log.warning("model %s: %s: %s", worker.model, failure.reason, failure.message)
+        self._emit(ev.WorkerExited(worker.model, worker.id, failure))
 
     async def _remove(self, worker: WorkerProcess) -> None:
         await worker.close()

@@ -28,7 +28,7 @@ _LETTERS = b"etaoin shrdlu cmfwyp vbgkjqxz"
 class FakeVocab:
     """A token a byte, and one that ends."""
 
-    size = END + 1
+    size, longest = END + 1, 1
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode("utf-8", "replace"))

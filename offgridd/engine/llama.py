@@ -46,6 +46,7 @@ class Vocab:
     def __init__(self, model: object) -> None:
         self.pointer = lib.llama_model_get_vocab(model)
         self.size: int = lib.llama_vocab_n_tokens(self.pointer)
+        self.longest = max((len(self.piece(token, special=True)) for token in range(self.size)), default=1) or 1
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""

@@ -24,6 +24,7 @@ class Aborted(Exception):
 
 class Vocabulary(Protocol):
     size: int  # tokens
+    longest: int  # bytes of the longest token
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""

@@ -15,6 +15,7 @@ from offgridd.engine.wire import Chat, Refused
 
 class Tokenizer(Protocol):
     size: int
+    longest: int  # characters that one token can stand for
 
     def tokenize(self, text: str) -> list[int]: ...
 
@@ -68,6 +69,10 @@ class Preparer:
         if unknown is not None:
             text = f"cannot use logit_bias: there is no token {unknown}, the vocabulary has {self._tokenizer.size}"
             return Refused(chat.id, 400, "invalid_value", text, "logit_bias")
+        least = sum(len(m.content) for m in chat.messages) // self._tokenizer.longest
+        if least >= self._context:  # told without reading it: a text of megabytes takes seconds
+            text = f"cannot answer: the prompt has at least {least} tokens and the context {self._context}; shorten it"
+            return Refused(chat.id, 400, "context_length_exceeded", text, "messages")
         strings = [s for m in chat.messages for s in (m.role, m.content, m.name or "")]
         try:
             stand_ins = self._masker.stand_ins(strings)

@@ -22,6 +22,7 @@ Ids = NDArray[np.intp]
 PENALTY_WINDOW = 64  # tokens that the penalties look back on
 _FIRST_CUT, _WIDER = 4.0, 3.0  # logits below the best one
 _BLOCK = 256
+COLDEST = 1e-4  # temperatures below it are greedy: dividing by them leaves the range of single precision
 
 
 class Chain(Protocol):
@@ -44,6 +45,8 @@ class Sampler:
     """One request's. `chain` makes the library's, with or without top_p."""
 
     def __init__(self, params: SamplingParams, chain: Callable[[SamplingParams], Chain]) -> None:
+        if params.temperature < COLDEST:
+            params = msgspec.structs.replace(params, temperature=0.0)
         self._params = params
         self._greedy, self._draws = is_greedy(params), is_temperature_alone(params)
         self._nucleus = params.top_p < 1 and cuts_alone(params)

@@ -96,6 +96,9 @@ class Engine:
         try:
             while True:
                 chat = self._chats.get()
+                if chat.id in self._gone:  # nobody waits for it
+                    self._inbox.put((chat, Prepared([])))
+                    continue
                 made = self._preparer.prepare(chat)
                 if isinstance(made, Refused):
                     self._link.send(made)

@@ -117,7 +117,9 @@ class Reconciler:
         items, self._inbox = self._inbox, []
         newest = next((item for item in reversed(items) if isinstance(item, Desired)), None)
         if newest is not None:
-            self.snapshot = replace(self.snapshot, desired=hold_back(self.snapshot.desired, newest))
+            before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
+            self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
+            self.snapshot = replace(self.snapshot, desired=after)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
 

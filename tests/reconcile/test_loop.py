@@ -212,3 +212,12 @@ async def test_a_look_at_a_file_that_was_replaced_meanwhile_says_nothing() -> No
         await anyio.sleep(20)
         assert [path for _, path in desk.files.verified] == ["/m/a.gguf", "/m/b.gguf"]
         assert desk.ready()
+
+
+async def test_a_removed_model_drains_for_as_long_as_it_said() -> None:
+    async with running() as desk:
+        desk.want(replace(A, drain=1.5))
+        await desk.until(desk.ready)
+        desk.want()
+        await desk.until(lambda: desk.workers.ended == [1])
+        assert desk.workers.drains == [1.5]

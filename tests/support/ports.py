@@ -55,6 +55,7 @@ class Workers:
         self.emit, self.takes = emit, 1.0
         self.started: list[tuple[float, str, int | None]] = []
         self.ended: list[int] = []
+        self.drains: list[float] = []
 
     async def start(self, action: StartWorker) -> None:
         self.started.append((now(), action.model, action.load.context))
@@ -71,4 +72,5 @@ class Workers:
 
     def stop(self, action: StopWorker) -> None:
         self.ended.append(action.worker)
+        self.drains.append(action.drain)
         self.emit(ev.WorkerExited(action.model, action.worker, None))
