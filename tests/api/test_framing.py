@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
@@ -83,5 +84,7 @@ async def test_the_end_of_a_head_may_come_with_the_body() -> None:
 @pytest.mark.parametrize("before", [b"", POST, CHUNKED], ids=["alone", "after a body", "after chunks"])
 async def test_a_bare_line_feed_is_refused_however_it_is_cut(before: bytes, size: int) -> None:
     answers = await said(cut(before + BARE, size))
-    assert answers[-1] == (b"400", b"")
+    status, body = answers[-1]
+    assert status == b"400"
+    assert json.loads(body)["error"]["code"] == "bad_request"
     assert [status for status, _ in answers[:-1]] == [b"200"] * bool(before)
