@@ -29,9 +29,9 @@ def fragment(path: Path, name: bytes, text: str = "") -> None:
 def test_the_manifest_comes_first_then_the_fragments_in_byte_order(path: Path) -> None:
     for name in (b"b.yaml", b"a.yaml", b"B.yaml", b"\xff.yaml", "\u00e9.yaml".encode(), b"10.yaml", b"9.yaml"):
         fragment(path, name, repr(name))
-    names = [os.fsencode(os.path.basename(name)) for name, _ in read(path)]
+    names = [os.path.basename(name) for name, _ in read(path)]
     expected = [b"10.yaml", b"9.yaml", b"B.yaml", b"a.yaml", b"b.yaml", "\u00e9.yaml".encode(), b"\xff.yaml"]
-    assert names == [b"m.yaml", *expected]
+    assert names == ["m.yaml", *(name.decode("utf-8", "replace") for name in expected)], "text, to be sent anywhere"
     assert [text.decode() for _, text in read(path)] == ["main", *map(repr, expected)]
 
 
