@@ -70,7 +70,9 @@ def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str:
                 parts.append(text)
                 say(text, end="")
     except KeyboardInterrupt:
-        pass
+        if not sys.stdin.isatty():
+            raise  # a script must not take half an answer for a whole one
     finally:
-        print()
+        if parts:
+            print()
     return "".join(parts)

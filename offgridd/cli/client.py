@@ -62,10 +62,13 @@ class Client:
 
     def _connect(self, path: str) -> http.client.HTTPConnection:
         tries: list[http.client.HTTPConnection] = []
-        if self._host and "/" in self._host.removeprefix("http://"):
+        if self._host and self._host.startswith("http://"):  # also the base address that clients are given
+            address = self._host.removeprefix("http://").partition("/")[0]
+            tries = [http.client.HTTPConnection(address, timeout=self._timeout)]
+        elif self._host and ("/" in self._host or os.path.exists(self._host)):
             tries = [UnixConnection(self._host, self._timeout)]
         elif self._host:
-            tries = [http.client.HTTPConnection(self._host.removeprefix("http://"), timeout=self._timeout)]
+            tries = [http.client.HTTPConnection(self._host, timeout=self._timeout)]
         else:
             tries = [UnixConnection(str(p), self._timeout) for p in socket_paths()]
             tries.append(http.client.HTTPConnection(DEFAULT_LISTEN, timeout=self._timeout))

@@ -52,4 +52,6 @@ def main(argv: list[str] | None = None) -> int:
         return error.code
     except BrokenPipeError:
         return 0
+    except KeyboardInterrupt:
+        return 130
     return code

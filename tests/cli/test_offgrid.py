@@ -173,3 +173,33 @@ def test_end_of_input_ends_with_0(terminal: pexpect.spawn) -> None:
 
 def idle(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.parametrize(
+    "form", ["http://127.0.0.1:{}", "http://127.0.0.1:{}/", "http://127.0.0.1:{}/v1", "127.0.0.1:{}"]
+)
+def test_an_address_is_understood_as_it_is_shown(rig: Rig, form: str) -> None:
+    argv = [OFFGRID, "--host", form.format(rig.port), "status"]
+    assert subprocess.run(argv, capture_output=True, timeout=30).returncode == 0
+
+
+def test_a_socket_in_its_own_folder_needs_no_slash(rig: Rig) -> None:
+    argv = [OFFGRID, "--host", rig.socket.name, "status"]
+    assert subprocess.run(argv, capture_output=True, timeout=30, cwd=rig.socket.parent).returncode == 0
+
+
+def test_a_piped_answer_that_is_stopped_is_no_success(rig: Rig) -> None:
+    os.kill(rig.pids()[0], signal.SIGSTOP)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([OFFGRID, "--host", str(rig.socket), "run", "smol"], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"hello")
+        process.stdin.close()
+        until(lambda: b"socket:" in b"".join(os.readlink(p).encode() for p in descriptors(process.pid)))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    os.kill(rig.pids()[0], signal.SIGCONT)
+
+
+def descriptors(pid: int) -> list[Path]:
+    return [p for p in Path(f"/proc/{pid}/fd").iterdir() if p.is_symlink()]
