@@ -1,4 +1,4 @@
-"""Listening sockets and the servers on them. The only door to Hypercorn."""
+"""Listening sockets and the servers on them. The door to Hypercorn, with `framing`."""
 
 from __future__ import annotations
 
