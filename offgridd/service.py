@@ -42,7 +42,7 @@ class Service:
         self._send("READY=1", f"STATUS={self._state()}")
 
     async def watchdog(self) -> None:
-        """Pings as long as the reconcile loop passes and the API answers; what a worker does is no reason to end all."""
+        """Pings as long as the reconcile loop passes and the API answers; what a worker does is no reason to end."""
         while self._notifier.watchdog:
             alive = False
             with anyio.move_on_after(ALIVE):
