@@ -18,6 +18,7 @@ from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
 from offgridd.api.context import Context
 from offgridd.api.listen import LAST_BYTES, Listeners, start
+from offgridd.api.metrics import Metrics
 from offgridd.api.sockets import AdminSocket, BindError, bind_admin
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
@@ -83,10 +84,11 @@ class Daemon:
             state.close()
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
-        settings, status = self.settings, StatusView()
+        settings, metrics = self.settings, Metrics()
+        status = StatusView(metrics)
         files = Files(settings.store_roots, state.inventory)
         loop = Reconciler(files, group, engine_build(settings.engine))
-        workers = Workers(group, loop.emit, PROGRAMS[settings.engine])
+        workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
         loop.workers = workers
 
         def changed(snapshot: Snapshot) -> None:
@@ -98,7 +100,7 @@ class Daemon:
         service = Service(loop, intake, group, self.notifier, settings.admin_socket)
 
         def app(*, admin: bool) -> Quart:
-            return create_app(Context(loop, workers, status, service.reload, admin, self.stopping.is_set))
+            return create_app(Context(loop, workers, status, metrics, service.reload, admin, self.stopping.is_set))
 
         async with anyio.create_task_group() as servers:
             listeners = Listeners(servers, lambda: app(admin=False))

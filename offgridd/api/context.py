@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired
 from offgridd.engine import wire
@@ -28,6 +29,7 @@ class Context:
     loop: Reconciler
     workers: WorkersPort
     status: StatusView
+    metrics: Metrics
     reload: Callable[[], Awaitable[Seen]]
     admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]

@@ -34,6 +34,11 @@ def add_control(app: Quart, ctx: Context) -> None:
     async def status() -> Response:
         return raw(ctx.status.encoded)
 
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        text = await anyio.to_thread.run_sync(_exposition, ctx)
+        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
     @app.get("/v1/events")
     async def events() -> Response:
         return sse(_events(ctx))
@@ -59,6 +64,12 @@ def add_control(app: Quart, ctx: Context) -> None:
         ctx.loop.emit(ev.Reconsidered(spec.name if spec else None))
         ctx.loop.look_again()
         return answer({"generation": ctx.desired.generation}, 202)
+
+
+def _exposition(ctx: Context) -> bytes:
+    from offgridd.api.prometheus import exposition  # only where somebody asks: it takes a while to import
+
+    return exposition(dict(ctx.metrics.models), ctx.status.ready)
 
 
 def _seen(seen: Seen) -> Response:

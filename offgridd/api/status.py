@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
 
+from offgridd.api.metrics import Metrics
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
+from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
 Json = dict[str, Any]
@@ -34,11 +37,13 @@ class StatusView:
     A model's part is kept as JSON text: at 1,000 models encoding it all at each request would hold up every stream.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+        self._metrics, self._snapshot = metrics, Snapshot()
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
         self._models: dict[str, _Card] = {}
         self._whole: Json = {}
         self._encoded: bytes | None = None
+        self._stale = False  # a worker has reported since
         self._now = ""
         self._transitions: deque[tuple[int, Json]] = deque(maxlen=KEPT)
         self.count = 0  # transitions so far; each has the number that this was before it
@@ -46,16 +51,32 @@ class StatusView:
     @property
     def encoded(self) -> bytes:
         """The body of /v1/status."""
+        if self._stale:
+            self.update(self._snapshot)
         if self._encoded is None:
             self._encoded = msgspec.json.encode(self._whole)
         return self._encoded
+
+    @property
+    def ready(self) -> dict[str, bool]:
+        """By model, its Ready condition."""
+        return {name: card.ready for name, card in self._models.items()}
 
     def since(self, number: int) -> list[Json]:
         """The transitions from `number` on, as far as they are kept."""
         return [one for at, one in self._transitions if at >= number]
 
+    def took(self, model: str, stats: wire.Stats | None) -> None:
+        """A worker has reported, or the model's last one is gone."""
+        if stats is None:
+            self._metrics.rests(model)
+        else:
+            self._metrics.took(model, stats)
+        self._stale = True
+
     def update(self, snapshot: Snapshot) -> None:
-        self._encoded = None
+        self._encoded, self._snapshot, self._stale = None, snapshot, False
+        self._metrics.forget(snapshot.desired.models)
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
         gone = self._models.keys() - desired.models.keys()
@@ -74,12 +95,14 @@ class StatusView:
 
     def _card(self, spec: ModelSpec, observed: Observed, generation: int) -> _Card:
         facts = observed.of(spec.name)
-        parts = (spec, facts, generation, observed.engine)
+        serving = self._metrics.models.get(spec.name)
+        parts = (spec, facts, generation, observed.engine, serving and serving.now)
         before = self._models.get(spec.name)
         if before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         conditions = model_conditions(spec, facts, observed)
         shown = _model(spec, facts, self._dress(spec.name, conditions, generation))
+        shown["serving"] = self._metrics.shown(spec.name)
         return _Card(parts, conditions[-1].status == "True", msgspec.Raw(msgspec.json.encode(shown)))
 
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
@@ -99,6 +122,11 @@ class StatusView:
         return dressed
 
 
+def _camel(fields: Json) -> Json:
+    """Names as JSON has them."""
+    return {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in fields.items()}
+
+
 def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
@@ -115,6 +143,9 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
             "parallel": spec.load.parallel,
             "kvCells": spec.load.kv_cells,
             "threads": spec.load.threads,
+            "deterministic": spec.load.deterministic,
+            "cacheRam": spec.cache_ram,
+            **_camel(asdict(spec.load.placement)),
         },
         "effective": effective
         and {
@@ -122,6 +153,11 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
             "parallel": effective.parallel,
             "kvCells": effective.cells,
             "threads": effective.threads,
+            "threadsAdapt": effective.adaptive,
+            "deterministic": effective.deterministic,
+            "cacheTypeK": effective.cache_types[0],
+            "cacheTypeV": effective.cache_types[1],
+            "prefixSharing": effective.sharing,
         },
         "file": facts.file and {"sha256": facts.file.sha256, "size": facts.file.identity.size},
         "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],

@@ -25,6 +25,7 @@ class StartWorker:
     model: str
     file: VerifiedFile
     load: LoadSpec
+    cache_ram: int  # bytes
     key: str
 
 
@@ -37,7 +38,16 @@ class StopWorker:
     drain: float
 
 
-Action = Verify | StartWorker | StopWorker
+@dataclass(frozen=True, slots=True)
+class LimitCache:
+    """Let a worker keep so many bytes of finished prefixes. Takes effect at once."""
+
+    model: str
+    worker: int
+    bytes: int
+
+
+Action = Verify | StartWorker | StopWorker | LimitCache
 
 
 @dataclass(frozen=True, slots=True)

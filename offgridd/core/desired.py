@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Literal
 
 DEFAULT_LISTEN = "127.0.0.1:11611"
+DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
 DEFAULT_CONTEXT = 8192  # what `context` is where the manifest is silent, or the trained length where that is less
 
 
@@ -47,13 +48,29 @@ Source = PackageSource | FileSource | HubSource
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """How a model and its cache lie in memory. None = the engine's choice, shown as `effective` in status."""
+
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    flash_attention: bool = True
+    gpu_layers: int | None = None
+    main_gpu: int | None = None
+    tensor_split: tuple[float, ...] = ()
+    mmap: bool = True
+    mlock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSpec:
     """What needs a new worker when it changes. None = the engine's default, shown as `effective` in status."""
 
     context: int | None = None  # tokens one request may use
     parallel: int = 4  # sequences at once
     kv_cells: int | None = None  # tokens that all sequences may hold together; None = context x parallel
-    threads: int | None = None
+    threads: int | None = None  # None = adapted to how busy the machine is
+    deterministic: bool = False  # the same bits in any batch
+    placement: Placement = Placement()
     chat_template: str | None = None  # Jinja text; None = the one in the file
 
 
@@ -83,6 +100,7 @@ class ModelSpec:
     preload: bool = True
     load: LoadSpec = LoadSpec()
     sampling: Sampling = Sampling()
+    cache_ram: int = DEFAULT_CACHE  # bytes of finished prefixes that are kept in host memory
     aliases: tuple[str, ...] = ()
     description: str = ""
     drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests

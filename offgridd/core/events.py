@@ -48,6 +48,7 @@ class WorkerStarted:
     worker: int
     pid: int
     key: str
+    cache_ram: int  # bytes of finished prefixes that it was told to keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ class WorkerReady:
 class WorkerStopping:
     model: str
     worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimited:
+    """A worker was told how many bytes of finished prefixes to keep."""
+
+    model: str
+    worker: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ Event = (
     | WorkerStarted
     | WorkerReady
     | WorkerStopping
+    | CacheLimited
     | WorkerExited
     | StartFailed
     | Removed

@@ -72,12 +72,14 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.FileSeen(_, identity):
             drifted = facts.file is not None and facts.file.identity != identity
             return replace(facts, file=None) if drifted else facts
-        case ev.WorkerStarted(_, worker, pid, key):
-            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid)))
+        case ev.WorkerStarted(_, worker, pid, key, cache):
+            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache)))
         case ev.WorkerReady(_, worker, effective):
             return replace(_with_worker(facts, worker, ready=True, effective=effective), start_retry=None)
         case ev.WorkerStopping(_, worker):
             return _with_worker(facts, worker, stopping=True)
+        case ev.CacheLimited(_, worker, size):
+            return _with_worker(facts, worker, cache_ram=size)
         case ev.WorkerExited(_, worker, failure):
             return _exited(facts, worker, failure, now)
         case ev.StartFailed(_, key, failure):

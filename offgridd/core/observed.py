@@ -65,6 +65,10 @@ class Effective:
     cells: int  # tokens that all sequences may hold together
     threads: int
     template: str | None  # why chat templates can not be used, None = they can
+    cache_types: tuple[str, str] = ("f16", "f16")  # of keys and values
+    adaptive: bool = False  # the number of threads follows the load of the machine, up to `threads`
+    deterministic: bool = False
+    sharing: str = "tokens"  # prefixes are reused by tokens, by states, or by whole states of finished requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Worker:
     pid: int
     ready: bool = False
     stopping: bool = False
+    cache_ram: int = 0  # bytes of finished prefixes that it was told to keep
     effective: Effective | None = None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offgridd.core.actions import Action, Plan, StartWorker, StopWorker, Verify
+from offgridd.core.actions import Action, LimitCache, Plan, StartWorker, StopWorker, Verify
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, HubSource, ModelSpec, load_key, source_key
 from offgridd.core.errors import Failure
 from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
@@ -27,8 +27,8 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
             cancel += [name] if running else []
             continue
         wanted = _next_actions(spec, facts, observed.engine)
-        main = next((a for a in wanted if not isinstance(a, StopWorker)), None)
-        start += [a for a in wanted if isinstance(a, StopWorker)]
+        main = next((a for a in wanted if isinstance(a, Verify | StartWorker)), None)
+        start += [a for a in wanted if isinstance(a, StopWorker | LimitCache)]
         if running is not None:
             cancel += [] if _still_wanted(running, spec, facts, observed.engine) else [name]
         elif main is not None:
@@ -53,10 +53,11 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
         trained = file.header.context_length
         text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"
         return Failure("Loaded", "ContextTooLong", text, terminal=True)
-    if file and spec.load.kv_cells is not None:
+    if file and spec.load.kv_cells is not None:  # deterministic: a buffer a sequence, which has all its context
         context = spec.load.context or min(file.header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-        if spec.load.kv_cells < context:
-            text = f"cannot serve {context} tokens of context in {spec.load.kv_cells} kv_cells; raise kv_cells"
+        least = context * spec.load.parallel if spec.load.deterministic else context
+        if spec.load.kv_cells < least:
+            text = f"cannot serve {least} tokens of context in {spec.load.kv_cells} kv_cells; raise kv_cells"
             return Failure("Loaded", "TooFewCells", text, terminal=True)
     return None
 
@@ -91,12 +92,14 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
     key = load_key(spec, file.sha256, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
-        return _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
+        told = mine.cache_ram == spec.cache_ram
+        limits: list[Action] = [] if told else [LimitCache(spec.name, mine.id, spec.cache_ram)]
+        return limits + _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
     if not (spec.preload or facts.demanded):
         return _stops(spec.name, facts, keep=None, drain=spec.drain)
     if mine is not None:
         return []
-    return [StartWorker(spec.name, file, spec.load, key)]
+    return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key)]
 
 
 def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float) -> list[Action]:

@@ -9,7 +9,8 @@ import contextlib
 import math
 import os
 import signal
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict
 
 import anyio
 import anyio.abc
@@ -31,8 +32,18 @@ Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
 
 
 class WorkerProcess:
-    def __init__(self, worker: int, model: str, process: anyio.abc.Process, sock: anyio.abc.SocketStream) -> None:
+    """`report` takes what the worker says of itself."""
+
+    def __init__(
+        self,
+        worker: int,
+        model: str,
+        process: anyio.abc.Process,
+        sock: anyio.abc.SocketStream,
+        report: Callable[[str, wire.Stats], None],
+    ) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
+        self._report = report
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process, self._sock = process, sock
@@ -41,14 +52,16 @@ class WorkerProcess:
         self._tail = bytearray()
 
     @classmethod
-    async def spawn(cls, worker: int, model: str, program: Sequence[str]) -> WorkerProcess:
+    async def spawn(
+        cls, worker: int, model: str, program: Sequence[str], report: Callable[[str, wire.Stats], None]
+    ) -> WorkerProcess:
         """Starts `program` with its socket's descriptor and our pid as arguments. Raises ActionFailed."""
         try:
             process, sock = await spawn(program)
         except OSError as error:
             text = f"cannot start a worker: {error.strerror}"
             raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
-        return cls(worker, model, process, sock)
+        return cls(worker, model, process, sock, report)
 
     @property
     def pid(self) -> int:
@@ -67,6 +80,9 @@ class WorkerProcess:
             threads=spec.threads,
             chat_template=spec.chat_template,
             file_template=action.file.header.has_chat_template,
+            deterministic=spec.deterministic,
+            cache=action.cache_ram,
+            placement=wire.Placement(**asdict(spec.placement)),
         )
         self._send(load)
         splitter, deadline = wire.Splitter(), LOAD_DEADLINE + who.size / LEAST_SPEED
@@ -87,7 +103,7 @@ class WorkerProcess:
             raise ActionFailed(Failure("Loaded", "WorkerCrashed", text)) from None
         if isinstance(frame, wire.Loaded):
             self.ready = True
-            return Effective(frame.context, frame.parallel, frame.cells, frame.threads, frame.template)
+            return Effective(**msgspec.structs.asdict(frame))
         raise ActionFailed(Failure("Loaded", frame.reason, self._with_tail(printable(frame.message))))
 
     async def pump(self) -> None:
@@ -153,6 +169,10 @@ class WorkerProcess:
                 with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
                     self._send(wire.Abort(request))
 
+    def limit_cache(self, size: int) -> None:
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+            self._send(wire.CacheLimit(size))
+
     async def stop(self, drain: float) -> None:
         """Lets the open requests end within `drain` seconds, refuses what is left, ends the process."""
         self.stopping = True
@@ -201,6 +221,8 @@ class WorkerProcess:
             case wire.Tokens(items):
                 for item in items:
                     self._give(item.request, wire.Tokens((item,)))
+            case wire.Stats():
+                self._report(self.model, frame)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
             case wire.Admitted(request) | wire.Finish(request):

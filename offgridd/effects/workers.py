@@ -10,20 +10,31 @@ import anyio
 import anyio.abc
 
 from offgridd.core import events as ev
-from offgridd.core.actions import StartWorker, StopWorker
+from offgridd.core.actions import LimitCache, StartWorker, StopWorker
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.effects.worker import WorkerProcess
+from offgridd.engine import wire
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 Emit = Callable[[ev.Event], None]
+Report = Callable[[str, wire.Stats | None], None]
 
 
 class Workers:
-    """Processes live in `group`; `emit` hands events to the loop; `program` is what a worker runs."""
+    """Processes live in `group`; `emit` hands events to the loop; `program` is what a worker runs.
 
-    def __init__(self, group: anyio.abc.TaskGroup, emit: Emit, program: Sequence[str]) -> None:
-        self._group, self._emit, self._program = group, emit, program
+    `report` takes what a model's worker says of itself; None when its last one is gone.
+    """
+
+    def __init__(
+        self,
+        group: anyio.abc.TaskGroup,
+        emit: Emit,
+        program: Sequence[str],
+        report: Report = lambda _model, _stats: None,
+    ) -> None:
+        self._group, self._emit, self._program, self._report = group, emit, program, report
         self._all: dict[int, WorkerProcess] = {}
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
         self._draining = False
@@ -34,13 +45,13 @@ class Workers:
         if self._draining:
             return
         try:
-            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program)
+            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program, self._report)
         except ActionFailed as failed:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return
         failpoint("worker.after-spawn")
         self._all[worker.id] = self._newest[action.model] = worker
-        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key))
+        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram))
         self._group.start_soon(worker.drain_stderr)
         self._group.start_soon(worker.write)
         failure = None
@@ -66,6 +77,11 @@ class Workers:
         if worker is not None and not worker.stopping:
             worker.stopping = True
             self._group.start_soon(worker.stop, action.drain)
+
+    def limit_cache(self, action: LimitCache) -> None:
+        worker = self._all.get(action.worker)
+        if worker is not None:
+            worker.limit_cache(action.bytes)
 
     def serving(self, model: str) -> WorkerProcess | None:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
@@ -108,3 +124,5 @@ class Workers:
     async def _remove(self, worker: WorkerProcess) -> None:
         await worker.close()
         self._all.pop(worker.id, None)
+        if all(w.model != worker.model for w in self._all.values()):
+            self._report(worker.model, None)

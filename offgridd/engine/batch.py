@@ -76,11 +76,15 @@ class Decode:
 
 @dataclass(slots=True)
 class Batch:
-    """`slots` sequences at once in `cells` cells; `chunk` is the most rows of one decode (n_ubatch)."""
+    """`slots` sequences at once in `cells` cells; `chunk` is the most rows of one decode (n_ubatch).
+
+    `follows`: a sequence can take its beginning from a running one.
+    """
 
     slots: int = 1
     cells: int = 1 << 30
     chunk: int = 512
+    follows: bool = True
     waiting: FairQueue[Sequence] = field(default_factory=lambda: FairQueue(QUEUE_LIMIT))
     running: list[Sequence] = field(default_factory=list)  # oldest first
     parked: deque[Sequence] = field(default_factory=deque)  # out of the context for want of cells, oldest first
@@ -158,6 +162,15 @@ class Batch:
                 s.leader, s.share = None, 0
         return ready, lost
 
+    def moves(self) -> list[tuple[Sequence, int]]:
+        """Who moves to a lower slot, and its old one, so that the slots in use are the lowest ones."""
+        moved: list[tuple[Sequence, int]] = []
+        free = sorted({*range(len(self.running))} - {s.slot for s in self.running})
+        for s in [s for s in self.running if s.slot >= len(self.running)]:
+            moved.append((s, s.slot))
+            s.slot = free.pop(0)
+        return moved
+
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do. The same again until `decoded`."""
         tokens = [Rows(s, s.done, 1, sample=True) for s in self.running if s.left == 1 and s.leader is None]
@@ -214,7 +227,7 @@ class Batch:
     def _leader_of(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """The running sequence whose tokens begin alike for longest, and for how long."""
         best, most = None, 0
-        for s in self.running:
+        for s in self.running if self.follows else ():
             alike = min(common(s.tokens, sequence.tokens), sequence.prompt - 1)
             if alike > most and not s.waits_for(sequence):
                 best, most = s, alike

@@ -13,11 +13,14 @@ from offgridd.engine.grammar import Grammars
 from offgridd.engine.link import Link
 from offgridd.engine.port import LoadError, Model
 from offgridd.engine.prepare import Preparer
+from offgridd.engine.pressure import Pressure
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.serve import Engine
 from offgridd.engine.special import Masker
+from offgridd.engine.threads import Threads
 from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
 
+MOST_SPINS = 1000  # of libgomp, up to which the number of threads is adapted
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -45,20 +48,39 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     load = to_worker(body) if body is not None else None
     if not isinstance(load, Load):
         return
-    threads = load.threads or len(os.sched_getaffinity(0))
+    threads = load.threads or _cores()
     try:
         if not _unchanged(load):
             link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
             return
         model = open_model(load, threads)
     except (LoadError, OSError) as error:
-        link.send(LoadFailed("LoadFailed", f"cannot load the model: {error}"))
+        reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
+        link.send(LoadFailed(reason, f"cannot load the model: {error}"))
         return
     renderer, why = _renderer(load, model)
     controls, strips = model.vocab.controls()
     preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context, lambda: _grammars(model))
-    link.send(Loaded(model.context, model.slots, model.cells, threads, why or None))
-    Engine(model, preparer, link, lambda: os._exit(0)).run()
+    adapted = Threads(threads, adaptive=load.threads is None and threads > 1 and _may_adapt())
+    link.send(
+        Loaded(
+            model.context, model.slots, model.cells, threads, why or None,
+            model.cache_types, adapted.adaptive, load.deterministic,
+            model.memory.value,
+        )
+    )  # fmt: skip
+    Engine(model, preparer, link, load.cache, adapted).run(lambda: os._exit(0))
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _may_adapt() -> bool:
+    """Only where threads give up a core soon when they wait: otherwise one step of a trial can take seconds."""
+    spins = os.environ.get("GOMP_SPINCOUNT", "")
+    return spins.isdigit() and int(spins) <= MOST_SPINS and Pressure().available
 
 
 def _renderer(load: Load, model: Model) -> tuple[Renderer | None, str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from offgridd.engine.boot import confine, serve
-from offgridd.engine.port import Aborted, OutOfCells, Part
+from offgridd.engine.port import Aborted, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Ids, Row
 from offgridd.engine.wire import Load, SamplingParams
@@ -59,10 +59,10 @@ class _Cell:
 class Fake:
     """Counts cells as the library does: those that sequences share count once."""
 
-    chunk, cuttable = 512, True
+    chunk, cache_types = 512, ("f16", "f16")
 
-    def __init__(self, context: int, slots: int = 1, cells: int | None = None) -> None:
-        self.context, self.slots, self.cells = context, slots, cells or context * slots
+    def __init__(self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED) -> None:
+        self.context, self.slots, self.cells, self.memory = context, slots, cells or context * slots, memory
         self.vocab = FakeVocab()
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
@@ -70,6 +70,8 @@ class Fake:
 
     def template(self) -> str:
         return "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+
+    def use_threads(self, count: int) -> None: ...
 
     def abort(self) -> None:
         self._flag.set()
@@ -102,14 +104,18 @@ class Fake:
         return cache[-1].checksum if part.logits else None
 
     def cut(self, slot: int, length: int) -> None:
+        if self.memory is Memory.WHOLE and 0 < length < len(self._cache[slot]):
+            raise ValueError(f"cannot cut sequence {slot} to {length}")
         del self._cache[slot][length:]
 
     def share(self, giver: int, taker: int, length: int) -> None:
-        if self._cache[taker] or length > len(self._cache[giver]):
+        if self.memory is Memory.WHOLE or self._cache[taker] or length > len(self._cache[giver]):
             raise ValueError(f"cannot share {length} cells of sequence {giver} with {taker}")
         self._cache[taker] = self._cache[giver][:length]
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
+        if self.memory is not Memory.SHARED:
+            start, stop = 0, len(self._cache[slot])
         return array("Q", [start, *(cell.checksum for cell in self._cache[slot][start:stop])]).tobytes()
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
@@ -117,6 +123,8 @@ class Fake:
             first, *checksums = array("Q", state)
             if start != len(self._cache[slot]) or stop - first > len(checksums):
                 raise ValueError(f"cannot put {start} to {stop} behind {len(self._cache[slot])} tokens")
+            if self.memory is Memory.WHOLE and stop - first != len(checksums):
+                raise ValueError("cannot put a part of a state back")
             self._need(len(checksums))
             self._cache[slot] += map(_Cell, checksums[start - first : stop - first])
 
@@ -139,7 +147,8 @@ class FakeChain:
 
 
 def open_model(load: Load, _threads: int) -> Fake:
-    return Fake(load.context or 8192, load.parallel, load.cells)
+    memory = Memory.APART if load.deterministic else Memory.SHARED
+    return Fake(load.context or 8192, load.parallel, load.cells, memory)
 
 
 if __name__ == "__main__":

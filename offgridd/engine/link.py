@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections import deque
@@ -17,13 +18,17 @@ class Link:
         self._bodies: deque[bytes] = deque()
 
     def send(self, frame: Frame) -> None:
-        with self._lock:
+        """To nobody, where the daemon is gone: whoever receives learns of that."""
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(encode(frame))
 
     def receive(self) -> bytes | None:
         """The next frame's body; None is the end of the connection."""
         while not self._bodies:
-            data = self._sock.recv(1 << 16)
+            try:
+                data = self._sock.recv(1 << 16)
+            except ConnectionResetError:  # it went without reading all that we sent
+                return None
             if not data:
                 return None
             self._bodies += self._splitter.feed(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
@@ -11,7 +12,19 @@ from offgridd.engine.wire import SamplingParams
 
 
 class LoadError(Exception):
-    """No model or context came of the file."""
+    """No model or context came of the file. `reason` is the condition's."""
+
+    def __init__(self, text: str, reason: str = "LoadFailed") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Memory(Enum):
+    """What can be done with the state of a sequence."""
+
+    SHARED = "tokens"  # one buffer for all: a beginning is shared by reference, any part is saved alone
+    APART = "states"  # a buffer a sequence: saved whole, and cut after it was restored
+    WHOLE = "whole states"  # saved and restored whole, never cut: recurrent and hybrid models
 
 
 class OutOfCells(Exception):
@@ -56,13 +69,17 @@ class Model(Protocol):
     context: int  # tokens that one request may use
     cells: int  # tokens that all sequences may hold together
     slots: int  # sequences at once
-    cuttable: bool  # a sequence can be cut, and its beginning copied
+    memory: Memory
     chunk: int  # most rows of one decode
+    cache_types: tuple[str, str]  # of keys and values
 
     @property
     def vocab(self) -> Vocabulary: ...
     def template(self) -> str | None:
         """The chat template in the file."""
+
+    def use_threads(self, count: int) -> None:
+        """From the next decode on."""
 
     def abort(self) -> None:
         """Stops the present decode at its next graph node."""
@@ -74,13 +91,13 @@ class Model(Protocol):
         """Computes the parts, at most `chunk` rows. Raises OutOfCells (nothing was applied) or Aborted (`cut` them)."""
 
     def cut(self, slot: int, length: int) -> None:
-        """Cuts a sequence to its first `length` tokens; 0 empties it."""
+        """Cuts a sequence to its first `length` tokens; 0 empties it. Only that where the memory is WHOLE."""
 
     def share(self, giver: int, taker: int, length: int) -> None:
-        """The taker, which is empty, has the giver's first `length` tokens too, in the same cells."""
+        """The taker, which is empty, has the giver's first `length` tokens too. Not where the memory is WHOLE."""
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
-        """The state of a sequence's positions from `start` to `stop`. All of them, where it is not `cuttable`."""
+        """The state of a sequence's positions from `start` to `stop`; of all of them unless the memory is SHARED."""
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
         """Puts saved states, one behind the other, into an empty sequence. Raises OutOfCells: it may hold some then."""

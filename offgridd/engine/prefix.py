@@ -43,10 +43,10 @@ class Node:
 
 
 class Tree:
-    """`budget` is in bytes, of states alone; 0 keeps nothing."""
+    """`budget` and `held` are in bytes, of states alone; a budget of 0 keeps nothing."""
 
     def __init__(self, budget: int) -> None:
-        self.budget, self.bytes = budget, 0
+        self.budget, self.held = budget, 0
         self._root, self._uses = Node(0, [], None, None), 0
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Tree:
         self._uses += 1
         made = Node(start, list(tokens[start:]), Blob(state, 1), node, used=self._uses)
         node.children[made.tokens[0]] = made
-        self.bytes += len(state)
+        self.held += len(state)
         self._evict()
 
     def resize(self, budget: int) -> None:
@@ -116,14 +116,14 @@ class Tree:
         return upper
 
     def _evict(self) -> None:
-        while self.bytes > self.budget:
+        while self.held > self.budget:
             leaf = min((n for n in self._nodes() if not n.children), key=lambda n: n.used)
             assert leaf.parent is not None
             assert leaf.blob is not None
             del leaf.parent.children[leaf.tokens[0]]
             leaf.blob.nodes -= 1
             if leaf.blob.nodes == 0:
-                self.bytes -= len(leaf.blob.state)
+                self.held -= len(leaf.blob.state)
 
     def _nodes(self) -> Iterator[Node]:
         stack = list(self._root.children.values())

@@ -18,6 +18,19 @@ class Frame(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     pass
 
 
+class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model and its cache lie in memory; the manifest's fields of these names. None = the engine's choice."""
+
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    flash_attention: bool = True
+    gpu_layers: int | None = None
+    main_gpu: int | None = None
+    tensor_split: tuple[float, ...] = ()
+    mmap: bool = True
+    mlock: bool = False
+
+
 class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker, once. The file must still be the one that was verified: (dev, inode, size, mtime_ns)."""
 
@@ -26,9 +39,18 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     context: int | None
     parallel: int
     cells: int | None
-    threads: int | None
+    threads: int | None  # None = adapted to how busy the machine is
     chat_template: str | None
     file_template: bool  # the header has a template of the right type; the library makes text of any
+    deterministic: bool = False
+    cache: int = 512 << 20  # bytes of finished prefixes that are kept
+    placement: Placement = Placement()
+
+
+class CacheLimit(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Daemon -> worker: finished prefixes may take so many bytes from now on."""
+
+    bytes: int
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,11 +104,17 @@ class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
 
 
 class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
+    """What the worker really runs with."""
+
     context: int
     parallel: int
     cells: int
-    threads: int
+    threads: int  # the most, where they adapt
     template: str | None  # why chat templates can not be used
+    cache_types: tuple[str, str] = ("f16", "f16")  # of keys and values
+    adaptive: bool = False  # whether the number of threads follows the load of the machine
+    deterministic: bool = False
+    sharing: str = "tokens"  # what prefixes are reused by: tokens, or whole states of finished requests
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -124,12 +152,57 @@ class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
     items: tuple[Item, ...]
 
 
+class Timings(msgspec.Struct, frozen=True, array_like=True):
+    """Seconds of one request, as the worker saw it."""
+
+    queue: float  # from its arrival until it had a slot
+    prefill: float  # from there to the first token
+    generation: float  # from the first token to the last
+    longest_gap: float  # between two tokens
+
+
 class Finish(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
     reason: str  # stop | length | abort
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0  # of the prompt, that were not computed for this request
+    timings: Timings | None = None  # None where no token was made
+
+
+# Upper bounds of a Spread in seconds; one more count is for what is above the last.
+BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Spread(msgspec.Struct, frozen=True, array_like=True):
+    """A histogram: how many fell at or below each bound of `BOUNDS` and not below the one before; the sum."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+class Gauges(msgspec.Struct, frozen=True):
+    """What is at the moment."""
+
+    running: int = 0
+    waiting: int = 0
+    parked: int = 0
+    cells_used: int = 0
+    cache_bytes: int = 0
+    cache_tokens: int = 0
+    threads: int = 0
+
+
+class Stats(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Worker -> daemon, once a second while it works and before it rests: what is, and what was since the last."""
+
+    now: Gauges
+    steps: int  # decodes with a token for each running sequence
+    step_rows: int  # tokens in them
+    prompt_tokens: int  # computed
+    cached_tokens: int  # not computed, because they were there
+    ends: dict[str, int]  # by reason
+    spreads: dict[str, Spread]  # queue, prefill, first_token, inter_token; seconds
 
 
 class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -141,8 +214,8 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     retry_after: int | None = None
 
 
-ToWorker = Load | Chat | Abort
-FromWorker = Loaded | LoadFailed | Admitted | Tokens | Finish | Refused
+ToWorker = Load | Chat | Abort | CacheLimit
+FromWorker = Loaded | LoadFailed | Admitted | Tokens | Finish | Refused | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -23,6 +23,7 @@ from offgridd.core.desired import (
     LoadSpec,
     ModelSpec,
     PackageSource,
+    Placement,
     Sampling,
     ServerSpec,
     Source,
@@ -132,9 +133,11 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     parts = {
         "name": name,
         "source": _source(model.source, given),
-        "load": _pick(LoadSpec, given),
+        "load": _pick(LoadSpec, {**given, "placement": _pick(Placement, given)}),
         "sampling": _pick(Sampling, given),
     }
+    if "cache" in given:
+        parts["cache_ram"] = given["cache"].ram
     return _pick(ModelSpec, {**given, **parts})
 
 

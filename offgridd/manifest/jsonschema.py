@@ -43,6 +43,7 @@ _PAGES: Final = (
     ("server", "Server"),
     ("store", "Store"),
     ("defaults", "Defaults"),
+    ("defaults.cache", "Cache"),
     ("models.NAME", "Model"),
     ("models.NAME.source", "Source"),
 )

@@ -149,6 +149,8 @@ def _section(path: Path) -> type[sections.Section]:
             return sections.Model
         case ("models", _, "source"):
             return sections.Source
+        case ("models", _, "cache") | ("defaults", "cache"):
+            return sections.Cache
         case (str() as name,):
             return _SECTIONS[name]
         case _:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from offgridd.core.desired import LoadSpec
 from offgridd.manifest import values
 from offgridd.manifest.nodes import Path
 from offgridd.manifest.problems import show
 
 Where = Callable[[Path], str]  # "FILE:LINE" of a path
+_PLAIN_TYPES: Final = ("f16", "bf16", "f32")
 _HUB_ONLY: Final = ("quant", "max_size")
 
 
@@ -30,6 +32,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
     for name in models:
         model = _map(models, name)
         yield from _source(("models", name, "source"), model)
+        yield from _engine(name, model, _map(data, "defaults"))
     yield from _aliases(models, where)
 
 
@@ -89,6 +92,35 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
         yield from map(_hub_only, misplaced)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
+
+
+def _engine(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:
+    """Fields that contradict each other, wherever each was written."""
+    given = {**defaults, **model}
+
+    def finding(key: str, why: str) -> Finding:
+        path: Path = ("models", name, key) if key in model else ("defaults", key)
+        return Finding(path, "ConflictingFields", f"cannot use this {key} for {show(name)}: {why}")
+
+    if given.get("deterministic") is True:
+        yield from (finding(key, f"deterministic needs {kept}; remove it") for key, kept in _against(given))
+    elif given.get("flash_attention") is False and given.get("cache_type_v") not in (None, *_PLAIN_TYPES):
+        yield finding("cache_type_v", f"without flash_attention values are {', '.join(_PLAIN_TYPES)}; choose one")
+
+
+def _against(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What contradicts `deterministic`, and what it needs instead."""
+    if given.get("flash_attention") is False:
+        yield "flash_attention", "flash attention"
+    if given.get("cache_type_k") not in (None, "f16"):
+        yield "cache_type_k", "keys as f16"
+    if given.get("cache_type_v") not in (None, "q8_0"):
+        yield "cache_type_v", "values as q8_0"
+    if given.get("gpu_layers"):
+        yield "gpu_layers", "the CPU"
+    cells, context, parallel = given.get("kv_cells"), given.get("context"), given.get("parallel", LoadSpec().parallel)
+    if all(isinstance(number, int) for number in (cells, context, parallel)) and cells < context * parallel:
+        yield "kv_cells", f"context x parallel, {context * parallel} cells"
 
 
 def _hub_only(path: Path) -> Finding:

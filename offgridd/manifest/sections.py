@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from offgridd.core.desired import DEFAULT_CONTEXT, DEFAULT_LISTEN, LoadSpec
+from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, DEFAULT_LISTEN, LoadSpec
 from offgridd.manifest import values
 
 API_VERSION: Final = "offgridd/v1"
@@ -40,16 +40,20 @@ def _read_duration(value: object) -> float:
 
 
 _SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 1}]}
+_ANY_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 0}]}
 Size = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_SIZE_SCHEMA)]
 Duration = Annotated[
     float,
     BeforeValidator(_read_duration),
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
+CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]
 Address = Annotated[str, AfterValidator(lambda text: str(values.address(text)))]
 Host = Annotated[str, AfterValidator(values.host_name)]
 Name = Annotated[str, Field(pattern=values.NAME)]
 Alias = Annotated[str, Field(pattern=values.ALIAS)]
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+Share = Annotated[float, Field(ge=0, le=1_000_000)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -146,6 +150,14 @@ class Source(Section):
     )
 
 
+class Cache(Section):
+    """What is kept of finished requests, for those that begin alike."""
+
+    not_yet = frozenset({"disk", "persist"})
+
+    ram: CacheSize = live(DEFAULT_CACHE, "Host memory for finished prefixes, least recently used out first.")
+
+
 class Sampling(Section):
     """What a request gets where it is silent."""
 
@@ -182,7 +194,30 @@ class Loading(Section):
         ge=1,
         le=MAX_INT32,
     )
-    threads: int | None = reload(None, "Processor threads. Default: the engine's choice.", ge=1, le=1024)
+    threads: int | None = reload(
+        None,
+        "Processor threads. Default: as many as there are cores, and fewer while other processes want them.",
+        ge=1,
+        le=1024,
+    )
+    deterministic: bool = reload(
+        False,
+        "The same request gives the same bits in any batch, under any load, cached or not, at some cost in speed. "
+        "Needs flash attention, f16 keys, q8_0 values and all of context x parallel; refused where it can not be kept.",
+    )
+    cache: Cache = Field(default_factory=Cache, description="What is kept of finished requests.")
+    cache_type_k: KvType | None = reload(None, "Type of the cache's keys. Default: f16.")
+    cache_type_v: KvType | None = reload(
+        None, "Type of the cache's values; other than f16, bf16 and f32 it needs flash attention. Default: f16."
+    )
+    flash_attention: bool = reload(True, "Compute attention in tiles; off only to compare.")
+    gpu_layers: int | None = reload(
+        None, "Layers on the GPU; 0 is none. Default: as many as there are, where the build has a GPU.", ge=0, le=10_000
+    )
+    main_gpu: int | None = reload(None, "The GPU that holds what is not split.", ge=0, le=255)
+    tensor_split: list[Share] = reload([], "Shares of the model for each GPU, in their order.", max_length=256)
+    mmap: bool = reload(True, "Map the file instead of reading it, so that workers share its pages.")
+    mlock: bool = reload(False, "Lock the model in memory; refused where the limit on locked memory is too low.")
     chat_template: str | None = reload(
         None, "Jinja text that replaces the chat template in the file.", min_length=1, max_length=MAX_TEMPLATE
     )
@@ -194,8 +229,7 @@ class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
 
     not_yet = frozenset(
-        {"deterministic", "cache", "priority", "pin", "idle_unload", "benchmark"}
-        | {"updates", "check_every", "endpoint", "token"}
+        {"priority", "pin", "idle_unload", "benchmark"} | {"updates", "check_every", "endpoint", "token"}
     )
 
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 
 from offgridd.core import events as ev
-from offgridd.core.actions import Action, StartWorker, StopWorker, Verify
+from offgridd.core.actions import Action, LimitCache, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired, hold_back
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
@@ -30,6 +30,7 @@ class FilesPort(Protocol):
 class WorkersPort(Protocol):
     async def start(self, action: StartWorker) -> None: ...
     def stop(self, action: StopWorker) -> None: ...
+    def limit_cache(self, action: LimitCache) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ class Reconciler:
             assert self.workers is not None
             self.workers.stop(action)
             return ev.WorkerStopping(action.model, action.worker)
+        if isinstance(action, LimitCache):
+            assert self.workers is not None
+            self.workers.limit_cache(action)
+            return ev.CacheLimited(action.model, action.worker, action.bytes)
         self._scopes[action.model] = anyio.CancelScope()
         self.group.start_soon(self._act, action, self._scopes[action.model])
         return ev.ActionStarted(action.model, action.key)

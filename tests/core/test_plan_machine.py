@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from offgridd.core import events as ev
-from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.actions import LimitCache, StartWorker, StopWorker, Verify
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
 from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec, hold_back
 from offgridd.core.errors import Failure
@@ -24,8 +24,14 @@ from offgridd.core.plan import current_retry, plan
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
 SPECS = st.builds(
-    lambda name, path, context, preload, alias, suspend: ModelSpec(
-        name, FileSource(path), preload=preload, load=LoadSpec(context=context), aliases=(alias,), suspend=suspend
+    lambda name, path, context, preload, alias, suspend, cache: ModelSpec(
+        name,
+        FileSource(path),
+        preload=preload,
+        load=LoadSpec(context=context),
+        aliases=(alias,),
+        suspend=suspend,
+        cache_ram=cache,
     ),
     NAMES,
     st.sampled_from(["/m/x.gguf", "/m/y.gguf"]),
@@ -33,6 +39,7 @@ SPECS = st.builds(
     st.booleans(),
     st.sampled_from(["p", "q"]),
     st.sampled_from([False, False, True]),
+    st.sampled_from([0, 1 << 20]),
 )
 
 
@@ -60,6 +67,11 @@ class PlanMachine(RuleBasedStateMachine):
                     assert any(w.ready and not w.stopping and w.id != stopped.id for w in facts.workers)
                 self.put(ev.WorkerStopping(action.model, action.worker))
                 continue
+            if isinstance(action, LimitCache):
+                told = next(w for w in self.observed.of(action.model).workers if w.id == action.worker)
+                assert told.cache_ram != action.bytes
+                self.put(ev.CacheLimited(action.model, action.worker, action.bytes))
+                continue
             assert action.model not in self.open, "two actions for one model"
             self.put(ev.ActionStarted(action.model, action.key))
             if isinstance(action, Verify):
@@ -67,7 +79,7 @@ class PlanMachine(RuleBasedStateMachine):
             else:
                 assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
                 self.ids += 1
-                self.put(ev.WorkerStarted(action.model, self.ids, 1000 + self.ids, action.key))
+                self.put(ev.WorkerStarted(action.model, self.ids, 1000 + self.ids, action.key, action.cache_ram))
                 self.open[action.model] = (self.ids, action)
         return not made.empty
 

@@ -58,11 +58,11 @@ def test_the_budget_holds_and_what_was_just_used_stays(all_tokens: list[list[int
         if start < len(tokens):
             state = state_of(tokens, start)
             tree.insert(tokens, start, state)
-            assert tree.bytes <= budget
+            assert tree.held <= budget
             if len(state) + sum(len(p.state) for p in tree.match(tokens[:start])) <= budget:
                 assert tree.length(tokens) == len(tokens), "the newest leaf is the last to go"
     tree.resize(0)
-    assert (tree.bytes, len(tree), tree.tokens) == (0, 0, 0)
+    assert (tree.held, len(tree), tree.tokens) == (0, 0, 0)
 
 
 def test_the_leaf_that_was_used_longest_ago_goes_first() -> None:
@@ -81,7 +81,7 @@ def test_a_shared_half_outlives_the_other() -> None:
     tree.match([1, 2, 9])
     tree.resize(24)
     assert tree.length([1, 2, 3, 4]) == 2
-    assert tree.length([1, 2, 9]) == 3 or tree.bytes <= 24
+    assert tree.length([1, 2, 9]) == 3 or tree.held <= 24
 
 
 @given(TOKENS, TOKENS)

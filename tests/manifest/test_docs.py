@@ -14,7 +14,7 @@ from offgridd.core.desired import PackageSource
 from offgridd.manifest import Accepted, SourceText, accept, schema
 from offgridd.manifest.__main__ import main
 from offgridd.manifest.jsonschema import reference, schema_text
-from offgridd.manifest.sections import CHANGE, Manifest, Model, Server, Source
+from offgridd.manifest.sections import CHANGE, Cache, Manifest, Model, Server, Source
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -79,14 +79,14 @@ def test_schema_is_closed_and_described() -> None:
         for key, field in section["properties"].items():
             target = whole["$defs"][field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else field
             assert field.get("description") or target["description"], f"{name}.{key}"
-            assert not name or field[CHANGE] in {"live", "reload", "verify"}, f"{name}.{key}"
+            assert not name or "$ref" in field or field[CHANGE] in {"live", "reload", "verify"}, f"{name}.{key}"
             assert "default" not in field or valid(field["default"], field), f"{name}.{key}"
     assert whole["properties"]["models"]["additionalProperties"] is False
     assert '"null"' not in schema_text()
 
 
 def test_every_field_is_in_the_reference_and_in_the_default() -> None:
-    for section in (Manifest, Server, Model, Source):
+    for section in (Manifest, Server, Model, Source, Cache):
         for key in section.model_fields:
             assert f"| `{key}` |" in reference()
             assert re.search(rf"^#? *{key}:", DEFAULT.read_text(), re.MULTILINE), key

@@ -11,6 +11,7 @@ from offgridd.core.desired import (
     LoadSpec,
     ModelSpec,
     PackageSource,
+    Placement,
     Sampling,
     ServerSpec,
 )
@@ -62,6 +63,9 @@ def test_the_least_manifest_has_the_defaults() -> None:
     assert spec(PACKAGE) == ModelSpec("m", PackageSource("p", "a.gguf"))
 
 
+PLACEMENT = Placement("q8_0", "q4_0", True, 3, 1, (1.0, 0.5), mmap=False, mlock=True)
+
+
 def test_every_field_of_a_model() -> None:
     found = spec(
         "source: {hf: o/r, revision: refs/pr/1}",
@@ -73,6 +77,16 @@ def test_every_field_of_a_model() -> None:
         "parallel: 2",
         "kv_cells: 6000",
         "threads: 8",
+        "deterministic: false",
+        "cache: {ram: 1GiB}",
+        "cache_type_k: q8_0",
+        "cache_type_v: q4_0",
+        "flash_attention: true",
+        "gpu_layers: 3",
+        "main_gpu: 1",
+        "tensor_split: [1, 0.5]",
+        "mmap: false",
+        "mlock: true",
         "chat_template: '{{ messages }}'",
         "drain: 1m",
         "suspend: true",
@@ -94,8 +108,9 @@ def test_every_field_of_a_model() -> None:
         source=HubSource("o/r", None, "refs/pr/1", "Q4_K_M", 4 * 10**9),
         sha256=HEX,
         preload=False,
-        load=LoadSpec(4096, 2, 6000, 8, "{{ messages }}"),
+        load=LoadSpec(4096, 2, 6000, 8, False, PLACEMENT, "{{ messages }}"),
         sampling=Sampling(0.0, 1.0, 0, 0.1, 1.1, -2.0, 2.0, 4294967294, 1, ("\\n", "x")),
+        cache_ram=1 << 30,
         aliases=("Qwen/Qwen3-0.6B-GGUF:Q4_K_M", "b"),
         description="text",
         drain=60.0,
@@ -271,12 +286,20 @@ def test_no_durations(written: str) -> None:
         ("hf: o/r", "UnknownField", "it belongs in a model's source"),
         ("revision: main", "UnknownField", "it belongs in a model's source"),
         ("zzzzzz: 1", "UnknownField", "remove it; known here are"),
-        (
-            "deterministic: true",
-            "NotSupportedYet",
-            "cannot use 'deterministic': this version does not have it yet; remove",
-        ),
-        *((f"{key}: x", "NotSupportedYet", key) for key in ("cache", "priority", "pin", "idle_unload")),
+        ("pin: true", "NotSupportedYet", "cannot use 'pin': this version does not have it yet; remove"),
+        *((f"{key}: x", "NotSupportedYet", key) for key in ("priority", "idle_unload")),
+        ("cache: {disk: 1GiB}", "NotSupportedYet", "disk"),
+        ("cache: {ram: -1}", "InvalidValue", "ram"),
+        ("cache: x", "WrongType", "cache"),
+        ("cache_type_k: f8", "InvalidValue", "q8_0"),
+        ("tensor_split: [-1]", "InvalidValue", "tensor_split"),
+        ("gpu_layers: -1", "InvalidValue", "gpu_layers"),
+        ("deterministic: true\n    flash_attention: false", "ConflictingFields", "deterministic needs flash attention"),
+        ("deterministic: true\n    cache_type_k: q8_0", "ConflictingFields", "deterministic needs keys as f16"),
+        ("deterministic: true\n    cache_type_v: f16", "ConflictingFields", "deterministic needs values as q8_0"),
+        ("deterministic: true\n    gpu_layers: 1", "ConflictingFields", "deterministic needs the CPU"),
+        ("deterministic: true\n    context: 100\n    kv_cells: 399", "ConflictingFields", "400 cells"),
+        ("flash_attention: false\n    cache_type_v: q8_0", "ConflictingFields", "without flash_attention"),
         *(
             (f"{key}: x", "NotSupportedYet", key)
             for key in ("benchmark", "updates", "check_every", "endpoint", "token")
@@ -473,3 +496,12 @@ def test_aliases_that_collide(first: str, second: str, says: str) -> None:
     assert found.reason == "DuplicateAlias"
     assert says in found.message
     assert f"at m.yaml:{found.line}" in found.message
+
+
+def test_what_contradicts_deterministic_may_stand_in_the_defaults() -> None:
+    text = f"defaults: {{deterministic: true}}\nmodels:\n  a: {{{PACKAGE}, cache_type_k: q4_0}}\n"
+    with pytest.raises(ManifestError) as raised:
+        accept(manifest(text))
+    assert raised.value.reason == "ConflictingFields"
+    good = f"defaults: {{deterministic: true, cache_type_k: f16}}\nmodels:\n  a: {{{PACKAGE}}}\n"
+    assert accept(manifest(good)).desired.models["a"].load.deterministic

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import anyio
 
 from offgridd.core import events as ev
-from offgridd.core.actions import StartWorker, StopWorker, Verify
+from offgridd.core.actions import LimitCache, StartWorker, StopWorker, Verify
 from offgridd.core.desired import FileSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective, Identity, ModelHeader, VerifiedFile
@@ -56,11 +56,12 @@ class Workers:
         self.started: list[tuple[float, str, int | None]] = []
         self.ended: list[int] = []
         self.drains: list[float] = []
+        self.limits: list[tuple[int, int]] = []
 
     async def start(self, action: StartWorker) -> None:
         self.started.append((now(), action.model, action.load.context))
         worker, ready = len(self.started), False
-        self.emit(ev.WorkerStarted(action.model, worker, 1000 + worker, action.key))
+        self.emit(ev.WorkerStarted(action.model, worker, 1000 + worker, action.key, action.cache_ram))
         try:
             await anyio.sleep(self.takes)
             self.emit(ev.WorkerReady(action.model, worker, Effective(4096, 1, 4096, 1, None)))
@@ -69,6 +70,9 @@ class Workers:
             if not ready:
                 self.ended.append(worker)
                 self.emit(ev.WorkerExited(action.model, worker, None))
+
+    def limit_cache(self, action: LimitCache) -> None:
+        self.limits.append((action.worker, action.bytes))
 
     def stop(self, action: StopWorker) -> None:
         self.ended.append(action.worker)

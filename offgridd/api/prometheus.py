@@ -1,0 +1,92 @@
+"""The metrics as Prometheus reads them. One door to its client library, which is imported at the first question.
+
+Labels are bounded: `model` is a declared name, `outcome` and `source` are words of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from offgridd.api.metrics import Totals
+from offgridd.engine.wire import BOUNDS
+
+_GAUGES = {
+    "running": "Requests that have a slot.",
+    "waiting": "Requests that wait for a slot.",
+    "parked": "Requests that are moved to host memory for want of cells.",
+    "cells_used": "Tokens in the cache of the context.",
+    "cache_bytes": "Host memory taken by finished prefixes, in bytes.",
+    "cache_tokens": "Tokens of finished prefixes that are kept.",
+    "threads": "Threads that compute.",
+}
+_SPREADS = {
+    "queue": "Seconds from the arrival of a request at its worker until it had a slot.",
+    "prefill": "Seconds from there to its first token.",
+    "first_token": "Seconds from its arrival to its first token.",
+    "inter_token": "Seconds between two tokens of an answer.",
+}
+
+
+class _Families(Collector):
+    def __init__(self, totals: Mapping[str, Totals], ready: Mapping[str, bool]) -> None:
+        self._totals, self._ready = totals, ready
+
+    def collect(self) -> Iterator[Metric]:
+        ready = GaugeMetricFamily(
+            "offgridd_model_ready", "Whether the model's Ready condition is True.", labels=["model"]
+        )
+        for name, value in self._ready.items():
+            ready.add_metric([name], float(value))
+        yield ready
+        yield from self._counters()
+        for name, text in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"offgridd_{name}", text, labels=["model"])
+            for model, totals in self._totals.items():
+                gauge.add_metric([model], getattr(totals.now, name))
+            yield gauge
+        for name, text in _SPREADS.items():
+            histogram = HistogramMetricFamily(f"offgridd_{name}_seconds", text, labels=["model"])
+            for model, totals in self._totals.items():
+                if name in totals.spreads:
+                    spread = totals.spreads[name]
+                    histogram.add_metric([model], _buckets(spread.counts), spread.total)
+            yield histogram
+
+    def _counters(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "offgridd_requests", "Requests that ended, by outcome.", labels=["model", "outcome"]
+        )
+        prompt = CounterMetricFamily(
+            "offgridd_prompt_tokens", "Tokens of prompts, computed or found in a cache.", labels=["model", "source"]
+        )
+        made = CounterMetricFamily("offgridd_generated_tokens", "Tokens of answers.", labels=["model"])
+        steps = CounterMetricFamily("offgridd_steps", "Decodes of a token for each running request.", labels=["model"])
+        rows = CounterMetricFamily(
+            "offgridd_step_rows", "Tokens in them; divided by the steps it is the batch's fill.", labels=["model"]
+        )
+        for model, totals in self._totals.items():
+            for outcome, count in totals.ends.items():
+                requests.add_metric([model, outcome], count)
+            prompt.add_metric([model, "computed"], totals.prompt_tokens)
+            prompt.add_metric([model, "cached"], totals.cached_tokens)
+            made.add_metric([model], totals.generated)
+            steps.add_metric([model], totals.steps)
+            rows.add_metric([model], totals.step_rows)
+        return iter((requests, prompt, made, steps, rows))
+
+
+def exposition(totals: Mapping[str, Totals], ready: Mapping[str, bool]) -> bytes:
+    """The text format, version 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(totals, ready))
+    return generate_latest(registry)
+
+
+def _buckets(counts: Iterable[int]) -> list[tuple[str, float]]:
+    bounds = [*map(str, BOUNDS), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(counts)), strict=True))

@@ -1,0 +1,168 @@
+"""One model with one context: decode, and move sequences' states."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+
+from offgridd.engine.llama import log
+from offgridd.engine.llama.determinism import check_bits, check_kind
+from offgridd.engine.llama.placement import KV_TYPES, kv_types, model_params
+from offgridd.engine.llama.sampler import NativeChain
+from offgridd.engine.llama.vocab import Vocab
+from offgridd.engine.port import Aborted, LoadError, Memory, OutOfCells, Part
+from offgridd.engine.prefix import Piece
+from offgridd.engine.rows import RowBatch
+from offgridd.engine.sampling import Row
+from offgridd.engine.wire import Load, Placement, SamplingParams
+
+UBATCH = 512
+CELL_STEP = 256  # the library rounds a buffer of cells up to a multiple of it
+_ABORT = ctypes.CDLL(None).strlen
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a context is made with. `context` None = min(trained, 8192); `cells` None = context x parallel."""
+
+    context: int | None
+    threads: int
+    parallel: int = 1
+    cells: int | None = None
+    deterministic: bool = False
+    placement: Placement = Placement()
+
+
+class Llama:
+    """One model with one context of `slots` sequences: in one buffer of cells, or, deterministic, in one each."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        """Loads it. Raises LoadError; the library's own words are on stderr."""
+        log.redirect()
+        lib.llama_backend_init()
+        with model_params(settings.placement) as params:
+            self._model = lib.llama_model_load_from_file(path.encode(), params)
+        if not self._model:
+            raise LoadError("the library could not load the file")
+        self.trained: int = lib.llama_model_n_ctx_train(self._model)
+        self.context = settings.context or min(self.trained, 8192)
+        self.slots, self.cells = settings.parallel, settings.cells or self.context * settings.parallel
+        self.cache_types = kv_types(settings.placement, deterministic=settings.deterministic)
+        if settings.deterministic:
+            check_kind(self._model)
+        self.memory = _memory(self._model, settings)
+        params = self._context_params(settings)
+        self.chunk: int = params.n_ubatch
+        self._ctx = lib.llama_init_from_model(self._model, params)
+        if not self._ctx:
+            raise LoadError("the library could not make a context of this size and these cache types")
+        self.vocab = Vocab(self._model)
+        self._memory = lib.llama_get_memory(self._ctx)
+        self._spare = self.slots
+        self._rows = RowBatch(lib.llama_batch_init(self.chunk, 0, 1), self.chunk, self.slots + 1)
+        self._flag = ctypes.create_string_buffer(2)
+        # libc's strlen on a flag: asked after every graph node, and no Python in it.
+        self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(self._ctx, self._abort_cb, ctypes.addressof(self._flag))
+        if settings.deterministic:
+            check_bits(self, settings.threads)
+
+    def _context_params(self, settings: Settings) -> Any:
+        params = lib.llama_context_default_params()
+        apart = self.memory is Memory.APART
+        params.n_ctx = -(-self.context // CELL_STEP) * CELL_STEP * self.slots if apart else self.cells
+        params.n_batch = params.n_ubatch = min(UBATCH, max(64, params.n_ctx))
+        params.n_seq_max = self.slots if apart else self.slots + 1  # the spare one moves prefixes
+        params.kv_unified = not apart
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = int(settings.placement.flash_attention)
+        params.type_k, params.type_v = (KV_TYPES[name] for name in self.cache_types)
+        return params
+
+    def template(self) -> str | None:
+        found = lib.llama_model_chat_template(self._model, None)
+        return found.decode("utf-8", "replace") if found else None
+
+    def use_threads(self, count: int) -> None:
+        lib.llama_set_n_threads(self._ctx, count, count)
+
+    def abort(self) -> None:
+        self._flag[0] = b"\1"
+
+    def arm(self) -> None:
+        self._flag[0] = b"\0"
+
+    def decode(self, parts: Sequence[Part]) -> None:
+        code = lib.llama_decode(self._ctx, self._rows.fill(parts))
+        if code == 1:
+            raise OutOfCells
+        if code == 2:
+            raise Aborted
+        if code:
+            raise RuntimeError(f"llama_decode answered {code}")
+
+    def cut(self, slot: int, length: int) -> None:
+        if not lib.llama_memory_seq_rm(self._memory, slot, length, -1):
+            raise RuntimeError(f"cannot cut sequence {slot} to {length}: its state can only be removed whole")
+
+    def share(self, giver: int, taker: int, length: int) -> None:
+        if self.memory is Memory.APART:
+            self.restore(taker, [Piece(self._state(giver), 0, length)])
+        else:
+            lib.llama_memory_seq_cp(self._memory, giver, taker, 0, length)
+
+    def save(self, slot: int, start: int, stop: int) -> bytes:
+        if self.memory is not Memory.SHARED:
+            return self._state(slot)
+        lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
+        try:
+            return self._state(self._spare)
+        finally:
+            self.cut(self._spare, 0)
+
+    def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
+        for state, start, stop in pieces:
+            target = self._spare if self.memory is Memory.SHARED else slot
+            if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), target) == 0:
+                raise OutOfCells
+            if self.memory is Memory.SHARED:
+                lib.llama_memory_seq_cp(self._memory, self._spare, slot, start, stop)
+                self.cut(self._spare, 0)
+            elif self.memory is Memory.APART:
+                self.cut(slot, stop)
+
+    def _state(self, slot: int) -> bytes:
+        buffer = bytearray(lib.llama_state_seq_get_size(self._ctx, slot))
+        view = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
+        wrote = lib.llama_state_seq_get_data(self._ctx, view, len(buffer), slot)
+        return bytes(memoryview(buffer)[:wrote])
+
+    def logits(self, part: int) -> Row:
+        pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
+        row: Row = np.ctypeslib.as_array(pointer, (self.vocab.size,))
+        return row
+
+    def chain(self, params: SamplingParams) -> NativeChain:
+        return NativeChain(self.vocab, params)
+
+
+def _memory(model: Any, settings: Settings) -> Memory:
+    if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
+        return Memory.WHOLE
+    return Memory.APART if settings.deterministic else Memory.SHARED
+
+
+def _bytes_at(state: bytes) -> Any:
+    """A pointer to the bytes themselves: states are large, and the library only reads them."""
+    return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+
+
+def open_model(load: Load, threads: int) -> Llama:
+    """Raises LoadError."""
+    settings = Settings(load.context, threads, load.parallel, load.cells, load.deterministic, load.placement)
+    return Llama(load.path, settings)

@@ -1,0 +1,115 @@
+"""Where the states of sequences are: in the context, parked in host memory, or kept there as finished prefixes.
+
+The batch decides who has a slot; here the states follow. Nothing of a state is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from typing import Protocol
+
+from offgridd.engine.batch import LEAST, Batch, Rows, Sequence
+from offgridd.engine.port import Memory, Model, OutOfCells
+from offgridd.engine.prefix import Piece, Tree
+from offgridd.engine.snapshots import Snapshots
+
+
+class Prefixes(Protocol):
+    """Finished prefixes within a budget of bytes."""
+
+    budget: int
+
+    @property
+    def held(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    def length(self, tokens: Items[int]) -> int: ...
+    def match(self, tokens: Items[int]) -> list[Piece]: ...
+    def insert(self, tokens: Items[int], start: int, state: bytes) -> None: ...
+    def resize(self, budget: int) -> None: ...
+
+
+def prefixes_for(memory: Memory, budget: int) -> Prefixes:
+    return Tree(budget) if memory is Memory.SHARED else Snapshots(budget, cut=memory is Memory.APART)
+
+
+class States:
+    """`budget`: bytes of finished prefixes."""
+
+    def __init__(self, model: Model, batch: Batch, budget: int) -> None:
+        self._model, self._batch = model, batch
+        self._parked: dict[int, bytes] = {}  # by request
+        self.prefixes = prefixes_for(model.memory, budget)
+
+    def fill(self) -> list[Sequence]:
+        """Fills the slots: with those that were parked, then with those that wait; hands over shared beginnings.
+
+        Returns those that began now.
+        """
+        began: list[Sequence] = []
+        while (sequence := self._batch.resume()) is not None:
+            state = self._parked.pop(sequence.id)
+            self._model.restore(sequence.slot, [Piece(state, 0, sequence.done)])
+        while (sequence := self._batch.admit()) is not None:
+            self._begin(sequence)
+            began.append(sequence)
+        ready, lost = self._batch.followers()
+        for sequence, leader, length in ready:
+            self._model.share(leader.slot, sequence.slot, length)
+        for sequence in lost:
+            self._begin(sequence)
+        if self._model.memory is Memory.APART:
+            self._close_gaps()
+        return began
+
+    def make_room(self) -> bool:
+        """Moves the youngest out of the context. False: there is only one, and it has all the cells."""
+        sequence = self._batch.park()
+        if sequence is None:
+            return False
+        self._parked[sequence.id] = self._model.save(sequence.slot, 0, sequence.done)
+        self._model.cut(sequence.slot, 0)
+        return True
+
+    def undo(self, rows: Rows) -> None:
+        """A decode of these rows was aborted: what it did of them is taken back."""
+        sequence = rows.sequence
+        if self._model.memory is Memory.WHOLE:
+            sequence.done = 0
+        self._model.cut(sequence.slot, sequence.done)
+
+    def release(self, sequence: Sequence) -> None:
+        """Takes it out wherever it is; its slot and cells are free, what was computed for it is kept."""
+        if sequence in self._batch.running:
+            self._keep(sequence)
+            self._model.cut(sequence.slot, 0)
+        self._batch.remove(sequence.id)
+        self._parked.pop(sequence.id, None)
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
+        kept = self._batch.lead(sequence, self.prefixes.length(sequence.tokens[:-1]))
+        if not kept:
+            return
+        try:
+            self._model.restore(sequence.slot, self.prefixes.match(sequence.tokens[:kept]))
+        except OutOfCells:
+            self._model.cut(sequence.slot, 0)  # then it is computed
+        else:
+            self._batch.took(sequence, kept)
+
+    def _keep(self, sequence: Sequence) -> None:
+        """Only running sequences hold cells: idle ones slow every step, and moving them out costs next to nothing."""
+        tokens = sequence.tokens[: sequence.done]
+        start = self.prefixes.length(tokens)
+        if self.prefixes.budget and len(tokens) - start >= LEAST:
+            self.prefixes.insert(tokens, start, self._model.save(sequence.slot, start, len(tokens)))
+
+    def _close_gaps(self) -> None:
+        """With a buffer a sequence the library is fast only where the slots in use lie side by side."""
+        for sequence, old in self._batch.moves():
+            if not sequence.done:
+                continue
+            state = self._model.save(old, 0, sequence.done)
+            self._model.cut(old, 0)
+            self._model.restore(sequence.slot, [Piece(state, 0, sequence.done)])

@@ -1,0 +1,77 @@
+"""How many threads compute: all while the machine is free, fewer when others take the processor. Pure.
+
+Threads wait for each other after every node of the graph. Where one of them is not running, because another process
+has its core, all wait, and fewer threads are faster. So while our threads have to queue for a core, another count is
+tried for some steps and the faster one kept; when the machine is quiet again, all are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TRIAL = 8  # steps that a count is judged by
+BUSY, QUIET = 0.15, 0.05  # shares of the time that our threads queue for a core, above and below which others are there
+FIRST_REST, LONGEST_REST = 0.5, 3.0  # seconds between two trials
+MARGIN = 0.97  # a count must take less than this share of the other's time to replace it
+
+
+@dataclass(slots=True)
+class Threads:
+    """`most` is the count for a quiet machine, and the only one where they do not adapt; `now` is what to use."""
+
+    most: int
+    adaptive: bool = True
+    now: int = 0
+    _times: list[float] = field(default_factory=list)  # seconds of the newest steps, with one count and number of rows
+    _rows: int = 0
+    _kept: tuple[int, float] | None = None  # while another count is tried: the one before, and its seconds in a trial
+    _rest: float = FIRST_REST
+    _next_trial: float = 0.0
+    _down: bool = False  # which way the last trial went
+
+    def __post_init__(self) -> None:
+        self.now = self.now or self.most
+
+    def stepped(self, rows: int, seconds: float, queued: float, at: float) -> None:
+        """A decode of a token for each of `rows` sequences took so long; what comes of it shows in `now`.
+
+        `queued` is the share of the time that a thread of ours wanted a core and had none, lately; `at` is the time
+        (monotonic seconds).
+        """
+        if not self.adaptive or self.most == 1:
+            return
+        if rows != self._rows:
+            self._begin_anew(rows)
+        self._times = [*self._times[1 - TRIAL :], seconds]
+        if self._kept is not None:
+            self._judge(at)
+        elif queued < QUIET and self.now < self.most:
+            self.now, self._times, self._rest = self.most, [], FIRST_REST
+        elif queued > BUSY and len(self._times) == TRIAL and at >= self._next_trial:
+            self._kept = (self.now, sum(self._times))
+            self.now, self._times = self._other(), []
+
+    def _begin_anew(self, rows: int) -> None:
+        """What was measured with another number of rows says nothing now; a trial is broken off."""
+        self._rows, self._times = rows, []
+        if self._kept is not None:
+            self.now, self._kept = self._kept[0], None
+
+    def _other(self) -> int:
+        """The next count to try: fewer and more in turn, where both are possible."""
+        fewer, more = max(1, self.now - max(1, self.now // 4)), min(self.most, self.now + max(1, self.now // 3))
+        self._down = not self._down if fewer < self.now < more else fewer < self.now
+        return fewer if self._down else more
+
+    def _judge(self, at: float) -> None:
+        """Ends a trial once it is long enough, or hopeless."""
+        assert self._kept is not None
+        count, before = self._kept
+        taken = sum(self._times)
+        if len(self._times) < TRIAL and taken < 2 * before:
+            return
+        better = len(self._times) == TRIAL and taken < MARGIN * before
+        self._rest = FIRST_REST if better else min(2 * self._rest, LONGEST_REST)
+        if not better:
+            self.now = count
+        self._kept, self._times, self._next_trial = None, [], at + self._rest
