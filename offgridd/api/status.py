@@ -157,7 +157,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
             "deterministic": effective.deterministic,
             "cacheTypeK": effective.cache_types[0],
             "cacheTypeV": effective.cache_types[1],
-            "prefixSharing": effective.sharing,
+            "memory": effective.memory,
         },
         "file": facts.file and {"sha256": facts.file.sha256, "size": facts.file.identity.size},
         "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],

@@ -68,7 +68,7 @@ class Effective:
     cache_types: tuple[str, str] = ("f16", "f16")  # of keys and values
     adaptive: bool = False  # the number of threads follows the load of the machine, up to `threads`
     deterministic: bool = False
-    sharing: str = "tokens"  # prefixes are reused by tokens, by states, or by whole states of finished requests
+    memory: str = ""  # of the sequences: one buffer | a buffer each | whole states
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class Fake:
         self._cache[taker] = self._cache[giver][:length]
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
-        if self.memory is not Memory.SHARED:
+        if self.memory is Memory.WHOLE:
             start, stop = 0, len(self._cache[slot])
         return array("Q", [start, *(cell.checksum for cell in self._cache[slot][start:stop])]).tobytes()
 

@@ -22,8 +22,8 @@ class LoadError(Exception):
 class Memory(Enum):
     """What can be done with the state of a sequence."""
 
-    SHARED = "tokens"  # one buffer for all: a beginning is shared by reference, any part is saved alone
-    APART = "states"  # a buffer a sequence: saved whole, and cut after it was restored
+    SHARED = "one buffer"  # cells of all sequences in one: a beginning is shared by reference
+    APART = "a buffer each"  # beginnings are copied
     WHOLE = "whole states"  # saved and restored whole, never cut: recurrent and hybrid models
 
 
@@ -97,7 +97,7 @@ class Model(Protocol):
         """The taker, which is empty, has the giver's first `length` tokens too. Not where the memory is WHOLE."""
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
-        """The state of a sequence's positions from `start` to `stop`; of all of them unless the memory is SHARED."""
+        """The state of a sequence's positions from `start` to `stop`; of all of them where the memory is WHOLE."""
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
         """Puts saved states, one behind the other, into an empty sequence. Raises OutOfCells: it may hold some then."""

@@ -1,22 +1,18 @@
-"""Finished prefixes whose states are kept whole, where a state can not be taken apart. Pure.
-
-With `cut` a state stands for any beginning of its tokens, as it is cut after it was brought back. Without, as with
-recurrent models, it stands for all of its tokens and nothing else.
-"""
+"""Finished prefixes whose states can not be taken apart, as those of recurrent models: all of it or nothing. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from offgridd.engine.prefix import Piece, common
+from offgridd.engine.prefix import Piece
 
 
 class Snapshots:
     """`budget` and `held` are in bytes, of states alone. Past the budget the one not used for longest goes first."""
 
-    def __init__(self, budget: int, *, cut: bool) -> None:
-        self.budget, self.held, self._cut = budget, 0, cut
+    def __init__(self, budget: int) -> None:
+        self.budget, self.held = budget, 0
         self._kept: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
 
     @property
@@ -37,12 +33,10 @@ class Snapshots:
         return [Piece(self._kept[best], 0, length)]
 
     def insert(self, tokens: Sequence[int], _start: int, state: bytes) -> None:
-        """Keeps `state`, of all the tokens; what it stands for as well is not kept twice."""
+        """Keeps `state`, of all the tokens."""
         if len(state) > self.budget:
             return
-        covered = [kept for kept in self._kept if self._cut and self._usable(kept, tokens) == len(kept)]
-        for kept in [*covered, tuple(tokens)]:
-            self._drop(kept)
+        self._drop(tuple(tokens))
         self._kept[tuple(tokens)] = state
         self.held += len(state)
         self.resize(self.budget)
@@ -53,10 +47,7 @@ class Snapshots:
             self._drop(next(iter(self._kept)))
 
     def _usable(self, kept: tuple[int, ...], tokens: Sequence[int]) -> int:
-        if not tokens or kept[0] != tokens[0]:
-            return 0
-        same = common(kept, tuple(tokens))
-        return same if self._cut or same == len(kept) else 0
+        return len(kept) if kept == tuple(tokens[: len(kept)]) else 0
 
     def _drop(self, kept: tuple[int, ...]) -> None:
         state = self._kept.pop(kept, None)

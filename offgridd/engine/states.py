@@ -30,7 +30,7 @@ class Prefixes(Protocol):
 
 
 def prefixes_for(memory: Memory, budget: int) -> Prefixes:
-    return Tree(budget) if memory is Memory.SHARED else Snapshots(budget, cut=memory is Memory.APART)
+    return Snapshots(budget) if memory is Memory.WHOLE else Tree(budget)
 
 
 class States:

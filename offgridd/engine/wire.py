@@ -114,7 +114,7 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     cache_types: tuple[str, str] = ("f16", "f16")  # of keys and values
     adaptive: bool = False  # whether the number of threads follows the load of the machine
     deterministic: bool = False
-    sharing: str = "tokens"  # what prefixes are reused by: tokens, or whole states of finished requests
+    memory: str = ""  # one buffer | a buffer each | whole states
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):

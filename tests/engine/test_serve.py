@@ -71,7 +71,8 @@ class Worker:
 
 
 @contextmanager
-def worker(context: int = 1024, parallel: int = 4, cells: int | None = None) -> Iterator[Worker]:
+def worker(context: int = 1024, parallel: int = 4, cells: int | None = None, apart: bool = False) -> Iterator[Worker]:
+    """`apart`: a buffer a sequence."""
     ours, theirs = socket.socketpair()
     ours.settimeout(20)
     found = FILE_PATH.stat()
@@ -80,9 +81,12 @@ def worker(context: int = 1024, parallel: int = 4, cells: int | None = None) -> 
     with ours, theirs, subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as process:
         theirs.close()
         made = Worker(ours)
-        made.send(wire.Load(str(FILE_PATH), identity, context, parallel, cells, 1, None, True))
-        assert made.receive() == wire.Loaded(context, parallel, cells or context * parallel, 1, None)
         try:
+            made.send(wire.Load(str(FILE_PATH), identity, context, parallel, cells, 1, None, True, deterministic=apart))
+            loaded = made.receive()
+            assert isinstance(loaded, wire.Loaded)
+            assert (loaded.context, loaded.parallel, loaded.threads) == (context, parallel, 1)
+            assert loaded.memory == ("a buffer each" if apart else "one buffer")
             yield made
         finally:
             ours.close()
@@ -90,8 +94,9 @@ def worker(context: int = 1024, parallel: int = 4, cells: int | None = None) -> 
         assert code == 0
 
 
-def test_many_at_once_get_each_its_own_answer() -> None:
-    with worker() as w:
+@pytest.mark.parametrize("apart", [False, True])
+def test_many_at_once_get_each_its_own_answer(apart: bool) -> None:
+    with worker(apart=apart) as w:
         for i in range(1, 41):
             w.ask(i, f"question {i % 7} " * (1 + i % 5), 5 + i)
         w.wait(*range(1, 41))

@@ -11,7 +11,8 @@ import llama_cpp as lib
 import numpy as np
 
 from offgridd.engine.llama import log
-from offgridd.engine.llama.determinism import check_bits, check_kind
+from offgridd.engine.llama.determinism import REASON, check_bits, check_kind
+from offgridd.engine.llama.layout import join, understood
 from offgridd.engine.llama.placement import KV_TYPES, kv_types, model_params
 from offgridd.engine.llama.sampler import NativeChain
 from offgridd.engine.llama.vocab import Vocab
@@ -39,7 +40,10 @@ class Settings:
 
 
 class Llama:
-    """One model with one context of `slots` sequences: in one buffer of cells, or, deterministic, in one each."""
+    """One model with one context of `slots` sequences: in a buffer of cells each, or all in one where that is smaller.
+
+    Each in its own is faster, as attention walks over no other's cells; docs/decisions/0009 has the figures.
+    """
 
     def __init__(self, path: str, settings: Settings) -> None:
         """Loads it. Raises LoadError; the library's own words are on stderr."""
@@ -55,22 +59,44 @@ class Llama:
         self.cache_types = kv_types(settings.placement, deterministic=settings.deterministic)
         if settings.deterministic:
             check_kind(self._model)
-        self.memory = _memory(self._model, settings)
+        self.vocab = Vocab(self._model)
+        self._flag = ctypes.create_string_buffer(2)
+        self._open(self._memory_for(settings), settings)
+        if self.memory is Memory.APART and not self._can_take_apart():
+            if settings.deterministic:
+                raise LoadError("deterministic: the library keeps this model's cache in a way not known", REASON)
+            lib.llama_free(self._ctx)
+            self._open(Memory.SHARED, settings)
+        if settings.deterministic:
+            check_bits(self, settings.threads)
+
+    def _memory_for(self, settings: Settings) -> Memory:
+        if lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model):
+            return Memory.WHOLE
+        return Memory.APART if self.cells >= self.context * self.slots else Memory.SHARED
+
+    def _open(self, memory: Memory, settings: Settings) -> None:
+        """Makes the context. Raises LoadError."""
+        self.memory = memory
         params = self._context_params(settings)
         self.chunk: int = params.n_ubatch
         self._ctx = lib.llama_init_from_model(self._model, params)
         if not self._ctx:
             raise LoadError("the library could not make a context of this size and these cache types")
-        self.vocab = Vocab(self._model)
         self._memory = lib.llama_get_memory(self._ctx)
         self._spare = self.slots
         self._rows = RowBatch(lib.llama_batch_init(self.chunk, 0, 1), self.chunk, self.slots + 1)
-        self._flag = ctypes.create_string_buffer(2)
         # libc's strlen on a flag: asked after every graph node, and no Python in it.
         self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
         lib.llama_set_abort_callback(self._ctx, self._abort_cb, ctypes.addressof(self._flag))
-        if settings.deterministic:
-            check_bits(self, settings.threads)
+
+    def _can_take_apart(self) -> bool:
+        """Tries it on a state of this model."""
+        count = min(3, self.context)
+        self.decode([Part(0, 0, [0] * count, False)])
+        state = self._state(0)
+        self.cut(0, 0)
+        return count > 1 and understood(state)
 
     def _context_params(self, settings: Settings) -> Any:
         params = lib.llama_context_default_params()
@@ -117,8 +143,10 @@ class Llama:
             lib.llama_memory_seq_cp(self._memory, giver, taker, 0, length)
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
-        if self.memory is not Memory.SHARED:
+        if self.memory is Memory.WHOLE:
             return self._state(slot)
+        if self.memory is Memory.APART:
+            return join([Piece(self._state(slot), start, stop)])
         lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
         try:
             return self._state(self._spare)
@@ -126,15 +154,17 @@ class Llama:
             self.cut(self._spare, 0)
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
+        if self.memory is not Memory.SHARED:
+            self._put(slot, join(pieces) if self.memory is Memory.APART else pieces[0].state)
+            return
         for state, start, stop in pieces:
-            target = self._spare if self.memory is Memory.SHARED else slot
-            if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), target) == 0:
-                raise OutOfCells
-            if self.memory is Memory.SHARED:
-                lib.llama_memory_seq_cp(self._memory, self._spare, slot, start, stop)
-                self.cut(self._spare, 0)
-            elif self.memory is Memory.APART:
-                self.cut(slot, stop)
+            self._put(self._spare, state)
+            lib.llama_memory_seq_cp(self._memory, self._spare, slot, start, stop)
+            self.cut(self._spare, 0)
+
+    def _put(self, slot: int, state: bytes) -> None:
+        if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), slot) == 0:
+            raise OutOfCells
 
     def _state(self, slot: int) -> bytes:
         buffer = bytearray(lib.llama_state_seq_get_size(self._ctx, slot))
@@ -149,12 +179,6 @@ class Llama:
 
     def chain(self, params: SamplingParams) -> NativeChain:
         return NativeChain(self.vocab, params)
-
-
-def _memory(model: Any, settings: Settings) -> Memory:
-    if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
-        return Memory.WHOLE
-    return Memory.APART if settings.deterministic else Memory.SHARED
 
 
 def _bytes_at(state: bytes) -> Any:
