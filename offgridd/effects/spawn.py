@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
     return {"GOMP_SPINCOUNT": "500", "GGML_NO_BACKTRACE": "1", **kept}
 
 
-async def spawn(program: Sequence[str]) -> tuple[anyio.abc.Process, anyio.abc.SocketStream]:
+async def spawn(program: Sequence[str]) -> tuple[anyio.abc.Process, socket.socket]:
     """The process, which gets its socket's descriptor and our pid as arguments, and our end. Raises OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -43,7 +43,7 @@ async def spawn(program: Sequence[str]) -> tuple[anyio.abc.Process, anyio.abc.So
             ours.close()
             raise
     ours.setblocking(False)
-    return process, await anyio.abc.UNIXSocketStream.from_socket(ours)
+    return process, ours
 
 
 def ending(code: int) -> str:

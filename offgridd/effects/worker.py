@@ -5,8 +5,8 @@ Spawned from the main thread only: the kernel's parent-death signal fires when t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import math
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,17 +15,16 @@ from dataclasses import asdict
 import anyio
 import anyio.abc
 import msgspec
-from anyio.streams.memory import MemoryObjectSendStream
 
 from offgridd.core.actions import StartWorker
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
+from offgridd.effects.channel import Channel, ChannelClosed, Mailbox
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
 
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
-UNSENT = 1024  # frames that may wait for a worker which does not read
 STDERR_TAIL = 8192  # bytes kept for the condition's message
 
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
@@ -39,16 +38,19 @@ class WorkerProcess:
         worker: int,
         model: str,
         process: anyio.abc.Process,
-        sock: anyio.abc.SocketStream,
         report: Callable[[str, wire.Stats], None],
     ) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
         self._report = report
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
-        self._process, self._sock = process, sock
-        self._requests: dict[int, MemoryObjectSendStream[Answer]] = {}
-        self._outbox, self._unsent = anyio.create_memory_object_stream[bytes](UNSENT)
+        self._process = process
+        self._requests: dict[int, Mailbox[Answer]] = {}
+        self._first: asyncio.Future[wire.FromWorker | wire.WireError | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._gone = anyio.Event()
+        self._channel: Channel
         self._tail = bytearray()
 
     @classmethod
@@ -61,7 +63,9 @@ class WorkerProcess:
         except OSError as error:
             text = f"cannot start a worker: {error.strerror}"
             raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
-        return cls(worker, model, process, sock, report)
+        made = cls(worker, model, process, report)
+        made._channel = await Channel.open(sock, made._took, made._lost)
+        return made
 
     @property
     def pid(self) -> int:
@@ -84,48 +88,31 @@ class WorkerProcess:
             cache=action.cache_ram,
             placement=wire.Placement(**asdict(spec.placement)),
         )
-        self._send(load)
-        splitter, deadline = wire.Splitter(), LOAD_DEADLINE + who.size / LEAST_SPEED
+        with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
+            self._send(load)
+        deadline = LOAD_DEADLINE + who.size / LEAST_SPEED
         try:
             with anyio.fail_after(deadline):
-                while not (bodies := splitter.feed(await self._sock.receive())):
-                    pass
-            frame = wire.from_worker(bodies[0])
-            if not isinstance(frame, wire.Loaded | wire.LoadFailed):
-                raise wire.WireError(f"it began with {type(frame).__name__}")
+                frame = await self._first
         except TimeoutError:
             text = f"cannot load the model: it took longer than {deadline:.0f} s"
             raise ActionFailed(Failure("Loaded", "LoadTimeout", text)) from None
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            raise ActionFailed(await self.death()) from None
-        except wire.WireError as error:
-            text = f"cannot load the model: its worker does not keep to the format: {error}"
-            raise ActionFailed(Failure("Loaded", "WorkerCrashed", text)) from None
-        if isinstance(frame, wire.Loaded):
-            self.ready = True
-            return Effective(**msgspec.structs.asdict(frame))
-        raise ActionFailed(Failure("Loaded", frame.reason, self._with_tail(printable(frame.message))))
+        match frame:
+            case None:
+                raise ActionFailed(await self.death())
+            case wire.Loaded():
+                self.ready = True
+                return Effective(**msgspec.structs.asdict(frame))
+            case wire.LoadFailed():
+                raise ActionFailed(Failure("Loaded", frame.reason, self._with_tail(printable(frame.message))))
+            case _:
+                wrong = str(frame) if isinstance(frame, wire.WireError) else f"it began with {type(frame).__name__}"
+                text = f"cannot load the model: its worker does not keep to the format: {wrong}"
+                raise ActionFailed(Failure("Loaded", "WorkerCrashed", text))
 
-    async def pump(self) -> None:
-        """Hands frames to their requests until the worker is gone; then ends each open one with an error."""
-        splitter = wire.Splitter()
-        try:
-            while True:
-                for body in splitter.feed(await self._sock.receive()):
-                    self._dispatch(wire.from_worker(body))
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, wire.WireError):
-            pass
-        finally:
-            self.ready = False
-            lost = "cannot finish the answer: the model's worker process ended; try again"
-            for request in list(self._requests):
-                self._dispatch(wire.Refused(request, 503, "worker_crashed", lost, retry_after=2))
-
-    async def write(self) -> None:
-        """Sends what `_send` was given, for ever. In a task of its own: whoever asks may be cancelled, a frame not."""
-        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-            async for data in self._unsent:
-                await self._sock.send(data)
+    async def until_lost(self) -> None:
+        """Until the worker has closed its socket, or broke the format."""
+        await self._gone.wait()
 
     async def drain_stderr(self) -> None:
         """Reads what it prints for ever, so that no full pipe blocks it; keeps the tail."""
@@ -140,37 +127,34 @@ class WorkerProcess:
 
         The stream ends with the last one's end, or with the first Refused. Closing it early aborts what is left.
         """
-        send, receive = anyio.create_memory_object_stream[Answer](math.inf)
+        mailbox = Mailbox[Answer](quiet)
         left = {chat.id for chat in chats}
-        self._requests.update((request, send) for request in left)
+        self._requests.update((request, mailbox) for request in left)
         try:
             for chat in chats:
                 self._send(chat)
             while left:
-                frame = None
-                with anyio.move_on_after(quiet):
-                    frame = await receive.receive()
+                frame = await mailbox.take()
                 if isinstance(frame, wire.Finish | wire.Refused):
                     left.discard(frame.id)
-                yield frame  # outside of the scope: a generator must not be left inside one
+                yield frame
                 if isinstance(frame, wire.Refused):
                     return
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+        except ChannelClosed:
             lost = "cannot answer: the model's worker process has ended or does not read; try again"
             yield wire.Refused(left.pop(), 503, "worker_crashed", lost, retry_after=2)
         finally:
+            mailbox.close()
             for chat in chats:
                 self._requests.pop(chat.id, None)
-            send.close()
-            receive.close()
             if self.stopping and not self._requests:
                 self.idle.set()
             for request in left:
-                with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+                with contextlib.suppress(ChannelClosed):
                     self._send(wire.Abort(request))
 
     def limit_cache(self, size: int) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.WouldBlock):
+        with contextlib.suppress(ChannelClosed):
             self._send(wire.CacheLimit(size))
 
     async def stop(self, drain: float) -> None:
@@ -202,9 +186,7 @@ class WorkerProcess:
     async def close(self) -> None:
         self.kill()
         await self._process.aclose()
-        await self._sock.aclose()
-        self._outbox.close()
-        self._unsent.close()
+        self._channel.close()
         self.ended.set()
 
     def printed(self) -> str:
@@ -216,29 +198,42 @@ class WorkerProcess:
         lines = [line.strip()[:200] for line in self.printed().splitlines() if line.strip()]
         return f"{text}: {' | '.join(lines[-3:])}" if lines else text
 
+    def _took(self, frame: wire.FromWorker) -> None:
+        if not self._first.done():
+            self._first.set_result(frame)
+        elif isinstance(frame, wire.Stats):
+            self._report(self.model, frame)
+        else:
+            self._dispatch(frame)
+
+    def _lost(self, error: wire.WireError | None) -> None:
+        """The connection has ended: so does each open request, with an error."""
+        self.ready = False
+        if not self._first.done():
+            self._first.set_result(error)
+        lost = "cannot finish the answer: the model's worker process ended; try again"
+        for request in list(self._requests):
+            self._dispatch(wire.Refused(request, 503, "worker_crashed", lost, retry_after=2))
+        self._gone.set()
+
     def _dispatch(self, frame: wire.FromWorker) -> None:
         match frame:
             case wire.Tokens(items):
                 for item in items:
                     self._give(item.request, wire.Tokens((item,)))
-            case wire.Stats():
-                self._report(self.model, frame)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
             case wire.Admitted(request) | wire.Finish(request):
                 self._give(request, frame)
 
     def _give(self, request: int, frame: Answer) -> None:
-        stream = self._requests.get(request)
-        if stream is not None:
-            try:
-                stream.send_nowait(frame)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass  # the client has gone; its Abort is on the way
+        mailbox = self._requests.get(request)
+        if mailbox is not None:  # else the client has gone; its Abort is on the way
+            mailbox.put(frame)
 
     def _send(self, frame: wire.Frame) -> None:
-        """Raises WouldBlock where too many wait, ClosedResourceError where nobody reads any more."""
-        self._outbox.send_nowait(wire.encode(frame))
+        """Raises ChannelClosed."""
+        self._channel.send(frame)
 
 
 def printable(text: str) -> str:

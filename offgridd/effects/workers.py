@@ -53,7 +53,6 @@ class Workers:
         self._all[worker.id] = self._newest[action.model] = worker
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram))
         self._group.start_soon(worker.drain_stderr)
-        self._group.start_soon(worker.write)
         failure = None
         try:
             effective = await worker.load_model(action)
@@ -109,7 +108,7 @@ class Workers:
                 group.start_soon(worker.ended.wait)
 
     async def _supervise(self, worker: WorkerProcess) -> None:
-        await worker.pump()
+        await worker.until_lost()
         asked = worker.stopping
         worker.kill()
         failure = await worker.death()

@@ -61,7 +61,7 @@ async def workers(program: tuple[str, ...] = FAKE) -> AsyncIterator[tuple[Worker
 def action() -> StartWorker:
     source = Verify("m", FileSource(str(FILE_PATH)), None, "key")
     file: VerifiedFile = anyio.run(Files((FILE_PATH.parent,), {}).verify, source)
-    return StartWorker("m", file, LoadSpec(context=1024, threads=1), "key")
+    return StartWorker("m", file, LoadSpec(context=1024, threads=1), 1 << 20, "key")
 
 
 @pytest.fixture

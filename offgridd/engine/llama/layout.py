@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from offgridd.engine.prefix import Piece
-
 _HEAD: Final = struct.Struct("<IiI")  # magic, sequence id, streams
 _COUNT: Final = struct.Struct("<I")
 _CELL: Final = struct.Struct("<iIi")  # position, number of sequence ids, sequence id
 _DATA: Final = struct.Struct("<II")  # whether values are transposed, layers
 _BLOCK: Final = struct.Struct("<iQ")  # type, bytes of a row
+
+Span = tuple[bytes | memoryview, int, int]  # positions of a state, from the first to before the last
 
 
 class LayoutError(ValueError):
@@ -38,42 +38,41 @@ class _Parsed:
     blocks: tuple[tuple[int, int], ...]  # offset of each block's head, bytes of its rows
 
 
-def understood(state: bytes) -> bool:
+def understood(state: bytes | memoryview) -> bool:
     """Whether a state of sequence 0, of at least 2 tokens, comes out the same when it is taken apart and joined."""
     try:
         parsed = _parse(state)
         middle, end = parsed.first + 1, parsed.first + parsed.count
-        whole = join([Piece(state, parsed.first, end)])
-        parts = [join([Piece(state, parsed.first, middle)]), join([Piece(state, middle, end)])]
-        again = join([Piece(parts[0], parsed.first, middle), Piece(parts[1], middle, end)])
+        whole = join([(state, parsed.first, end)])
+        parts = join([(state, parsed.first, middle)]), join([(state, middle, end)])
+        again = join([(parts[0], parsed.first, middle), (parts[1], middle, end)])
     except (LayoutError, struct.error):
         return False
     return whole == again == state
 
 
-def join(pieces: Sequence[Piece]) -> bytes:
-    """One state of the pieces, each following the one before. Raises LayoutError."""
-    pieces = [piece for piece in pieces if piece.start < piece.stop]
-    parsed = [_parse(piece.state) for piece in pieces]
-    first = parsed[0]
-    spans = [(piece.start - one.first, piece.stop - one.first) for piece, one in zip(pieces, parsed, strict=True)]
-    if any(a < 0 or b > one.count for (a, b), one in zip(spans, parsed, strict=True)):
-        raise LayoutError("a piece holds tokens that its state does not")
-    made: list[bytes | memoryview] = [first.state[: _HEAD.size], _COUNT.pack(sum(b - a for a, b in spans))]
-    for one, (a, b) in zip(parsed, spans, strict=True):
+def join(spans: Sequence[Span]) -> bytes:
+    """One state of them all, each following the one before. Raises LayoutError."""
+    parts = [(_parse(state), start, stop) for state, start, stop in spans if start < stop]
+    if any(start < one.first or stop > one.first + one.count for one, start, stop in parts):
+        raise LayoutError("a span has positions that its state does not")
+    rows = [(one, start - one.first, stop - one.first) for one, start, stop in parts]
+    first = rows[0][0]
+    made: list[bytes | memoryview] = [first.state[: _HEAD.size], _COUNT.pack(sum(b - a for _, a, b in rows))]
+    for one, a, b in rows:
         made.append(one.state[one.cells + a * _CELL.size : one.cells + b * _CELL.size])
     after = first.cells + first.count * _CELL.size
     made.append(first.state[after : after + _DATA.size])
     for index, (head, row) in enumerate(first.blocks):
         made.append(first.state[head : head + _BLOCK.size])
-        for one, (a, b) in zip(parsed, spans, strict=True):
+        for one, a, b in rows:
             data = one.blocks[index][0] + _BLOCK.size
             made.append(one.state[data + a * row : data + b * row])
     made.append(bytes(_COUNT.size * (first.streams - 1)))
     return b"".join(made)
 
 
-def _parse(state: bytes) -> _Parsed:
+def _parse(state: bytes | memoryview) -> _Parsed:
     _, _, streams = _HEAD.unpack_from(state)
     at, empty = _HEAD.size, 0
     while (count := _COUNT.unpack_from(state, at)[0]) == 0:

@@ -61,6 +61,7 @@ class Llama:
             check_kind(self._model)
         self.vocab = Vocab(self._model)
         self._flag = ctypes.create_string_buffer(2)
+        self._scratch: Any = (ctypes.c_uint8 * 0)()  # for states on their way, as large as the largest so far
         self._open(self._memory_for(settings), settings)
         if self.memory is Memory.APART and not self._can_take_apart():
             if settings.deterministic:
@@ -138,18 +139,18 @@ class Llama:
 
     def share(self, giver: int, taker: int, length: int) -> None:
         if self.memory is Memory.APART:
-            self.restore(taker, [Piece(self._state(giver), 0, length)])
+            self._put(taker, join([(self._state(giver), 0, length)]))
         else:
             lib.llama_memory_seq_cp(self._memory, giver, taker, 0, length)
 
     def save(self, slot: int, start: int, stop: int) -> bytes:
         if self.memory is Memory.WHOLE:
-            return self._state(slot)
+            return bytes(self._state(slot))
         if self.memory is Memory.APART:
-            return join([Piece(self._state(slot), start, stop)])
+            return join([(self._state(slot), start, stop)])
         lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
         try:
-            return self._state(self._spare)
+            return bytes(self._state(self._spare))
         finally:
             self.cut(self._spare, 0)
 
@@ -166,11 +167,13 @@ class Llama:
         if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), slot) == 0:
             raise OutOfCells
 
-    def _state(self, slot: int) -> bytes:
-        buffer = bytearray(lib.llama_state_seq_get_size(self._ctx, slot))
-        view = (ctypes.c_uint8 * len(buffer)).from_buffer(buffer)
-        wrote = lib.llama_state_seq_get_data(self._ctx, view, len(buffer), slot)
-        return bytes(memoryview(buffer)[:wrote])
+    def _state(self, slot: int) -> memoryview:
+        """Good until the next call: fresh memory for each state would cost more than copying it."""
+        size = lib.llama_state_seq_get_size(self._ctx, slot)
+        if size > len(self._scratch):
+            self._scratch = (ctypes.c_uint8 * size)()
+        wrote = lib.llama_state_seq_get_data(self._ctx, self._scratch, size, slot)
+        return memoryview(self._scratch).cast("B")[:wrote]
 
     def logits(self, part: int) -> Row:
         pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
