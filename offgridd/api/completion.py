@@ -6,11 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
+
 from offgridd.api.answers import PING_EVENT, error_body, event
 from offgridd.core.errors import RequestRefused
 from offgridd.engine import wire
 
 Json = dict[str, Any]
+_TEXT = "\x00text\x00"  # occurs nowhere else in a chunk
 
 
 def refusal(frame: wire.Refused) -> RequestRefused:
@@ -24,6 +27,16 @@ def usage_of(ends: Sequence[wire.Finish]) -> Json:
     cached = {"cached_tokens": ends[0].cached_tokens}
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
             "prompt_tokens_details": cached}  # fmt: skip
+
+
+def _timings(ends: Sequence[wire.Finish]) -> Json | None:
+    """Milliseconds of the first choice, as its worker saw them. Not OpenAI's; its clients pass over it."""
+    first = min(ends, key=lambda end: end.id)
+    seen = first.timings
+    if seen is None:
+        return None
+    names = ("queue", "prefill", "generation", "longest_gap")
+    return {f"{name}_ms": round(getattr(seen, name) * 1e3, 3) for name in names}
 
 
 async def whole(head: Json, ids: Sequence[int], frames: AsyncIterator[Any]) -> Json:
@@ -42,7 +55,9 @@ async def whole(head: Json, ids: Sequence[int], frames: AsyncIterator[Any]) -> J
             case wire.Finish(request):
                 ends[request] = frame
     choices = [_choice(n, "".join(texts[i]), ends[i].reason, logprobs[i]) for n, i in enumerate(ids)]
-    return {**head, "object": "chat.completion", "choices": choices, "usage": usage_of([ends[i] for i in ids])}
+    finished = [ends[i] for i in ids]
+    answer = {"choices": choices, "usage": usage_of(finished), "timings": _timings(finished)}
+    return {**head, "object": "chat.completion", **answer}
 
 
 async def chunks(
@@ -56,6 +71,9 @@ async def chunks(
         choice = {"index": ids.index(request), "delta": delta, "finish_reason": reason, "logprobs": logprob}
         return event({**head, "choices": [choice]} | ({"usage": None} if include_usage else {}))
 
+    # Nearly all chunks differ in their text only, and this runs for each token.
+    around = {request: chunk(request, {"content": _TEXT}).split(msgspec.json.encode(_TEXT)) for request in ids}
+
     async with aclosing(frames):
         async for frame in frames:
             match frame:
@@ -65,9 +83,11 @@ async def chunks(
                     yield chunk(request, {"role": "assistant", "content": ""})
                 case wire.Tokens(items):
                     for item in items:
-                        logprob = {"content": [_logprob(item.logprob)], "refusal": None} if item.logprob else None
-                        if item.text or logprob:
+                        if item.logprob:
+                            logprob = {"content": [_logprob(item.logprob)], "refusal": None}
                             yield chunk(item.request, {"content": item.text}, None, logprob)
+                        elif item.text:
+                            yield msgspec.json.encode(item.text).join(around[item.request])
                 case wire.Refused():
                     yield event({"error": error_body(refusal(frame))})
                     return
@@ -75,7 +95,7 @@ async def chunks(
                     ends.append(frame)
                     yield chunk(request, {}, frame.reason)
     if include_usage:
-        yield event({**head, "choices": [], "usage": usage_of(ends)})
+        yield event({**head, "choices": [], "usage": usage_of(ends), "timings": _timings(ends)})
     yield b"data: [DONE]\n\n"
 
 
