@@ -91,6 +91,8 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
     stop = asked.stop if asked.stop is not None else spec.sampling.stop
     limit = asked.max_tokens if asked.max_tokens is not None else spec.sampling.max_tokens
     sampling = asked.sampling(spec.sampling)
+    if spec.load.deterministic and sampling.seed is None:
+        sampling = msgspec.structs.replace(sampling, seed=0)  # else the same request would not give the same bits
     seeds = [None if sampling.seed is None else (sampling.seed + i) % 2**32 for i in range(asked.choices)]
     return [
         wire.Chat(

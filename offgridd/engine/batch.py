@@ -19,6 +19,7 @@ LEAST = 16  # prompt rows of a decode: fewer cost nearly as much
 QUEUE_LIMIT = 64
 SLACK = 32  # cells that a parked sequence waits for beyond its own, so that it does not leave again at once
 TARGET = 0.2  # seconds that a step with prompt rows may take while others wait for their next token
+FEW, MOST = 96, 0.6  # so many rows may take up to so many seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +191,7 @@ class Batch:
         if decode.prompt and len(decode) >= LEAST:
             row = seconds / len(decode)
             self.row_seconds = row if not self.row_seconds else 0.75 * self.row_seconds + 0.25 * row
-            self._pause = max(0, round(seconds / TARGET) - 1)
+            self._pause = max(0, round(seconds / MOST) - 1)
 
     def park(self) -> Sequence | None:
         """Takes the youngest out of its slot, for want of cells; None when that would leave nobody.
@@ -210,7 +211,7 @@ class Batch:
         made: list[Rows] = []
         for s in prompts:
             count = min(budget, s.left)
-            if count >= GRID and (alone or count < s.left):
+            if count >= GRID and (alone or (count < s.left and not waited)):
                 count -= count % GRID
             made.append(Rows(s, s.done, count, sample=count == s.left))
             budget -= count
@@ -219,12 +220,11 @@ class Batch:
         return tuple(made)
 
     def _budget(self) -> int:
-        """Prompt rows that take TARGET seconds, on the grid where that is possible."""
-        rows = int(TARGET / self.row_seconds) if self.row_seconds else GRID
-        if GRID // 2 <= rows < GRID:
-            rows = GRID  # from there on a row costs a third less, which is worth the longer step
-        rows = min(max(rows, LEAST), self.chunk)
-        return rows - rows % GRID if rows >= GRID else rows
+        """Prompt rows that take TARGET seconds. FEW of them may take up to MOST: each row of fewer costs more."""
+        if not self.row_seconds:
+            return GRID
+        rows = max(TARGET / self.row_seconds, min(FEW, MOST / self.row_seconds))
+        return min(max(int(rows), LEAST), self.chunk)
 
     def _leader_of(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """The running sequence whose tokens begin alike for longest, and for how long."""
