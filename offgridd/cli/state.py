@@ -56,8 +56,8 @@ def _table(found: dict[str, Any]) -> list[str]:
     models = found["models"]
     if not models:
         return [*lines, "no models are declared"]
-    rows = [("MODEL", "READY", "REASON", "CONTEXT", "PID"), *map(_cells, models)]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    rows = [("MODEL", "READY", "REASON", "CONTEXT", "THREADS", "RUNNING", "PID"), *map(_cells, models)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     texts = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", texts[0]]
     for model, text in zip(models, texts[1:], strict=True):
@@ -77,9 +77,18 @@ def _ready(model: dict[str, Any]) -> dict[str, str]:
 
 
 def _cells(model: dict[str, Any]) -> tuple[str, ...]:
-    ready, effective = _ready(model), model["effective"] or {}
+    ready, effective, serving = _ready(model), model["effective"] or {}, model["serving"] or {}
+    threads = serving.get("threads") or effective.get("threads", "-")
+    running = str(serving.get("running", 0)) + (f" of {total}" if (total := _requests(serving)) else "")
     pids = ",".join(str(w["pid"]) for w in model["workers"]) or "-"
-    return model["name"], ready["status"], ready["reason"], str(effective.get("context", "-")), pids
+    context = str(effective.get("context", "-"))
+    return model["name"], ready["status"], ready["reason"], context, str(threads), running, pids
+
+
+def _requests(serving: dict[str, Any]) -> int:
+    """All that are open, where some wait."""
+    open_ones: int = serving.get("waiting", 0) + serving.get("parked", 0)
+    return open_ones + int(serving["running"]) if open_ones else 0
 
 
 def plan(client: Client, args: argparse.Namespace) -> int:
