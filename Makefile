@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving run schema
+.PHONY: setup check test bench bench-serving soak run schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -20,7 +20,10 @@ bench: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/daemon.py
 
 bench-serving: setup
-	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving $(ARGS)
+
+soak: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving --scenes soak $(ARGS)
 
 run: setup
 	@$(BIN)/python scripts/run.py

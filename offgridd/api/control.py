@@ -12,6 +12,7 @@ from quart import Quart, Response, request
 from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
+from offgridd.api.metrics import Totals
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.conditions import is_ready
@@ -36,7 +37,7 @@ def add_control(app: Quart, ctx: Context) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        text = await anyio.to_thread.run_sync(_exposition, ctx)
+        text = await anyio.to_thread.run_sync(_exposition, dict(ctx.metrics.models), ctx.status.ready)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/events")
@@ -66,10 +67,10 @@ def add_control(app: Quart, ctx: Context) -> None:
         return answer({"generation": ctx.desired.generation}, 202)
 
 
-def _exposition(ctx: Context) -> bytes:
+def _exposition(totals: dict[str, Totals], ready: dict[str, bool]) -> bytes:
     from offgridd.api.prometheus import exposition  # only where somebody asks: it takes a while to import
 
-    return exposition(dict(ctx.metrics.models), ctx.status.ready)
+    return exposition(totals, ready)
 
 
 def _seen(seen: Seen) -> Response:

@@ -30,10 +30,9 @@ class Totals:
         self.step_rows += stats.step_rows
         self.prompt_tokens += stats.prompt_tokens
         self.cached_tokens += stats.cached_tokens
-        for reason, count in stats.ends.items():
-            self.ends[reason] = self.ends.get(reason, 0) + count
-        for name, spread in stats.spreads.items():
-            self.spreads[name] = _sum(self.spreads.get(name), spread)
+        # New maps: another thread may be reading the old ones.
+        self.ends = {n: self.ends.get(n, 0) + stats.ends.get(n, 0) for n in {**self.ends, **stats.ends}}
+        self.spreads = {**self.spreads, **{n: _sum(self.spreads.get(n), s) for n, s in stats.spreads.items()}}
 
     @property
     def generated(self) -> int:

@@ -59,13 +59,11 @@ class Meter:
     ends: dict[str, int] = field(default_factory=dict)
     spreads: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in SPREADS})
 
-    def stepped(self, rows: int, *, prompt: bool) -> None:
-        """A decode was done: of prompt rows, or of one token for each of so many sequences."""
-        if prompt:
-            self.prompt_tokens += rows
-        else:
-            self.steps += 1
-            self.step_rows += rows
+    def stepped(self, prompt: int, tokens: int) -> None:
+        """A decode was done, of so many rows of prompts and so many tokens of answers."""
+        self.prompt_tokens += prompt
+        self.steps += tokens > 0
+        self.step_rows += tokens
 
     def token(self, watch: Stopwatch, now: float) -> None:
         gap = watch.token(now)

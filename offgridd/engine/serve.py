@@ -100,7 +100,8 @@ class Engine:
             return False
         now = time.monotonic()
         self._batch.decoded(decode, now - began)
-        self._meter.stepped(len(decode), prompt=decode.prompt)
+        prompt = sum(r.count for r in rows if r.start < r.sequence.prompt)
+        self._meter.stepped(prompt, len(decode) - prompt)
         self._sample(rows, now)
         if self._threads.adaptive and not decode.prompt:
             self._adapt(len(rows), now - began, now)

@@ -2,7 +2,7 @@
 
 Threads wait for each other after every node of the graph. Where one of them is not running, because another process
 has its core, all wait, and fewer threads are faster. So while our threads have to queue for a core, another count is
-tried for some steps and the faster one kept; when the machine is quiet again, all are used.
+tried for some steps and the faster one kept. While fewer than all compute, all are tried again and again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Threads:
     _kept: tuple[int, float] | None = None  # while another count is tried: the one before, and its seconds in a trial
     _rest: float = FIRST_REST
     _next_trial: float = 0.0
-    _down: bool = False  # which way the last trial went
+    _tries: int = -1  # trials so far, but for those of all threads
 
     def __post_init__(self) -> None:
         self.now = self.now or self.most
@@ -45,11 +45,10 @@ class Threads:
         self._times = [*self._times[1 - TRIAL :], seconds]
         if self._kept is not None:
             self._judge(at)
-        elif queued < QUIET and self.now < self.most:
-            self.now, self._times, self._rest = self.most, [], FIRST_REST
-        elif queued > BUSY and len(self._times) == TRIAL and at >= self._next_trial:
+        elif (queued > BUSY or self.now < self.most) and len(self._times) == TRIAL and at >= self._next_trial:
             self._kept = (self.now, sum(self._times))
-            self.now, self._times = self._other(), []
+            # Quiet may be the machine, or what fewer threads have made of it: only a trial tells.
+            self.now, self._times = self.most if queued < QUIET else self._other(), []
 
     def _begin_anew(self, rows: int) -> None:
         """What was measured with another number of rows says nothing now; a trial is broken off."""
@@ -58,10 +57,12 @@ class Threads:
             self.now, self._kept = self._kept[0], None
 
     def _other(self) -> int:
-        """The next count to try: fewer and more in turn, where both are possible."""
-        fewer, more = max(1, self.now - max(1, self.now // 4)), min(self.most, self.now + max(1, self.now // 3))
-        self._down = not self._down if fewer < self.now < more else fewer < self.now
-        return fewer if self._down else more
+        """The next count to try: somewhat fewer, half, and more in turn. One too many can be as bad as all."""
+        now = self.now
+        ways = (now - max(1, now // 4), now // 2, now + max(1, now // 3))
+        counts = [count for count in ways if 1 <= count <= self.most]
+        self._tries += 1
+        return counts[self._tries % len(counts)]
 
     def _judge(self, at: float) -> None:
         """Ends a trial once it is long enough, or hopeless."""

@@ -45,8 +45,8 @@ def test_status_is_a_table_with_reasons(rig: Rig) -> None:
     assert done.returncode == 0
     (pid,) = rig.pids()
     header, row = done.stdout.splitlines()[-2:]
-    assert header.split() == ["MODEL", "READY", "REASON", "CONTEXT", "PID"]
-    assert row.split() == ["smol", "True", "Ready", "8192", str(pid)]
+    assert header.split() == ["MODEL", "READY", "REASON", "CONTEXT", "THREADS", "RUNNING", "PID"]
+    assert row.split() == ["smol", "True", "Ready", "8192", "1", "0", str(pid)]
     assert json.loads(offgrid(rig, "status", "--json").stdout)["models"][0]["name"] == "smol"
 
 

@@ -221,3 +221,14 @@ async def test_a_removed_model_drains_for_as_long_as_it_said() -> None:
         desk.want()
         await desk.until(lambda: desk.workers.ended == [1])
         assert desk.workers.drains == [1.5]
+
+
+async def test_a_new_limit_of_the_cache_is_told_once_to_the_worker_that_serves() -> None:
+    async with running() as desk:
+        desk.want(replace(A, cache_ram=9))
+        await desk.until(desk.ready)
+        desk.want(replace(A, cache_ram=5))
+        await desk.until(lambda: bool(desk.workers.limits))
+        await anyio.sleep(1000)
+        assert (desk.workers.limits, len(desk.workers.started), desk.workers.ended) == ([(1, 5)], 1, [])
+        assert len(desk.files.verified) == 1

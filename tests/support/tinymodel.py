@@ -113,7 +113,8 @@ def vocabulary(spec: Spec) -> tuple[list[str], list[float], list[int]]:
     return [*tokens, *words, *spec.special], scores, kinds
 
 
-def _pairs(spec: Spec) -> dict[str, bytes]:
+def pairs_of(spec: Spec) -> dict[str, bytes]:
+    """The metadata by key."""
     tokens, scores, kinds = vocabulary(spec)
     values: list[tuple[str, int, Scalar]] = [
         ("general.architecture", STR, "llama"),
@@ -163,7 +164,7 @@ def _shapes(spec: Spec) -> dict[str, Shape]:
 
 def model(edit: Edit = NO_EDIT, spec: Spec = CONTROL) -> bytes:
     """The bytes of a model, spoiled by `edit`."""
-    pairs = [edit.pairs.get(key, raw) for key, raw in _pairs(spec).items() if key not in edit.drop]
+    pairs = [edit.pairs.get(key, raw) for key, raw in pairs_of(spec).items() if key not in edit.drop]
     rng = random.Random(spec.seed)
     records, data, size = [], [], 0
     for name, dims in _shapes(spec).items():

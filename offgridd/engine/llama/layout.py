@@ -57,6 +57,8 @@ def join(spans: Sequence[Span]) -> bytes:
     if any(start < one.first or stop > one.first + one.count for one, start, stop in parts):
         raise LayoutError("a span has positions that its state does not")
     rows = [(one, start - one.first, stop - one.first) for one, start, stop in parts]
+    if not rows:
+        raise LayoutError("there is nothing to join")
     first = rows[0][0]
     made: list[bytes | memoryview] = [first.state[: _HEAD.size], _COUNT.pack(sum(b - a for _, a, b in rows))]
     for one, a, b in rows:
@@ -84,6 +86,8 @@ def _parse(state: bytes | memoryview) -> _Parsed:
     transposed, _ = _DATA.unpack_from(state, at)
     if ids != 1 or last != first + count - 1 or transposed:
         raise LayoutError("cells are not in order, or values are transposed")
+    if empty >= streams:
+        raise LayoutError("there are fewer streams than counts")
     at += _DATA.size
     end = len(state) - (streams - empty - 1) * _COUNT.size
     blocks: list[tuple[int, int]] = []

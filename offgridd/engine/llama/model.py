@@ -13,7 +13,7 @@ import numpy as np
 from offgridd.engine.llama import log
 from offgridd.engine.llama.determinism import REASON, check_bits, check_kind
 from offgridd.engine.llama.layout import join, understood
-from offgridd.engine.llama.placement import KV_TYPES, kv_types, model_params
+from offgridd.engine.llama.placement import KV_TYPES, check_locked, kv_types, model_params
 from offgridd.engine.llama.sampler import NativeChain
 from offgridd.engine.llama.vocab import Vocab
 from offgridd.engine.port import Aborted, LoadError, Memory, OutOfCells, Part
@@ -49,10 +49,11 @@ class Llama:
         """Loads it. Raises LoadError; the library's own words are on stderr."""
         log.redirect()
         lib.llama_backend_init()
-        with model_params(settings.placement) as params:
-            self._model = lib.llama_model_load_from_file(path.encode(), params)
+        log.forget()
+        self._model = lib.llama_model_load_from_file(path.encode(), model_params(settings.placement))
         if not self._model:
             raise LoadError("the library could not load the file")
+        check_locked(settings.placement)
         self.trained: int = lib.llama_model_n_ctx_train(self._model)
         self.context = settings.context or min(self.trained, 8192)
         self.slots, self.cells = settings.parallel, settings.cells or self.context * settings.parallel
@@ -74,7 +75,12 @@ class Llama:
     def _memory_for(self, settings: Settings) -> Memory:
         if lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model):
             return Memory.WHOLE
-        return Memory.APART if self.cells >= self.context * self.slots else Memory.SHARED
+        if lib.llama_model_n_swa(self._model) > 0:
+            return Memory.WHOLE  # a saved state holds its last window only: no beginning of it is right
+        fits = self.cells >= self.context * self.slots
+        if settings.deterministic and not fits:
+            raise LoadError("deterministic: it needs context x parallel cells; remove kv_cells", REASON)
+        return Memory.APART if fits else Memory.SHARED
 
     def _open(self, memory: Memory, settings: Settings) -> None:
         """Makes the context. Raises LoadError."""

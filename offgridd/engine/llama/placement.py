@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp as lib
 
+from offgridd.engine.llama import log
 from offgridd.engine.port import LoadError
 from offgridd.engine.wire import Placement
 
 # ggml_type
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
+
+_LOAD_MODES = {  # by whether the file is mapped, and locked
+    (False, False): lib.LLAMA_LOAD_MODE_NONE,
+    (True, False): lib.LLAMA_LOAD_MODE_MMAP,
+    (False, True): lib.LLAMA_LOAD_MODE_MLOCK,
+    (True, True): lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
+}
 
 
 def kv_types(placement: Placement, *, deterministic: bool) -> tuple[str, str]:
@@ -21,15 +27,17 @@ def kv_types(placement: Placement, *, deterministic: bool) -> tuple[str, str]:
     return placement.cache_type_k or "f16", placement.cache_type_v or ("q8_0" if deterministic else "f16")
 
 
-@contextmanager
-def model_params(placement: Placement) -> Iterator[Any]:
-    """llama_model_params, good within the block; afterwards memory that was asked to be locked is. Raises LoadError."""
+def model_params(placement: Placement) -> Any:
+    """llama_model_params. Raises LoadError."""
     params = lib.llama_model_default_params()
-    params.use_mmap, params.use_mlock = placement.mmap, placement.mlock
+    params.load_mode = _LOAD_MODES[placement.mmap, placement.mlock]
     _place(params, placement)
-    before = _locked()
-    yield params
-    if placement.mlock and _locked() == before:
+    return params
+
+
+def check_locked(placement: Placement) -> None:
+    """After a model was loaded. Raises LoadError where it was asked to be locked and is not, or in part."""
+    if placement.mlock and (_locked() == 0 or log.said("failed to mlock")):
         text = "the file could not be locked in memory; raise the limit on locked memory or say mlock: false"
         raise LoadError(text, "MlockFailed")
 
