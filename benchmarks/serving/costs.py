@@ -97,7 +97,7 @@ def _step(model: Llama, batch: Batch, decode: Decode, sampler: Sampler) -> Step:
         if r.sample:
             token = sampler.choose(model.logits(part))
             r.sequence.tokens.append(token)
-            items.append(Item(r.sequence.id, model.vocab.piece(token).decode("utf-8", "replace"), 1))
+            items.append(Item(r.sequence.id, model.vocab.piece(token).decode("utf-8", "replace")))
     t4 = clock()
     encode(Tokens(tuple(items)))
     return Step(t1 - t0 + t3 - t2, t2 - t1, t4 - t3, clock() - t4)

@@ -95,7 +95,9 @@ async def chunks(
                     ends.append(frame)
                     yield chunk(request, {}, frame.reason)
     if include_usage:
-        yield event({**head, "choices": [], "usage": usage_of(ends), "timings": _timings(ends)})
+        yield event(
+            {**head, "choices": [], "usage": usage_of(sorted(ends, key=lambda end: end.id)), "timings": _timings(ends)}
+        )
     yield b"data: [DONE]\n\n"
 
 

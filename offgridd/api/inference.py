@@ -13,7 +13,7 @@ from quart import Quart, Response, request
 
 from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, sse
-from offgridd.api.chat import ChatRequest, parse_chat
+from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, refusal, whole
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.waiting import STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
@@ -48,21 +48,25 @@ def add_inference(app: Quart, ctx: Context) -> None:
 
 
 async def _admitted(worker: WorkerPort, chats: Sequence[wire.Chat]) -> AsyncGenerator[Any, None]:
-    """The answer's frames, once the worker has admitted the first: what it refuses still gets a status of its own."""
-    frames = worker.stream(chats, PING)
+    """The answer's frames, once the worker has admitted all: what it refuses still gets a status of its own."""
+    frames, early, left = worker.stream(chats, PING), list[Any](), {chat.id for chat in chats}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(aclosing(frames))
-        while (first := await anext(frames)) is None:
-            pass  # it waits to be looked at
-        if isinstance(first, wire.Refused):
-            raise refusal(first)
+        while left:
+            frame = await anext(frames)
+            if isinstance(frame, wire.Refused):
+                raise refusal(frame)
+            if isinstance(frame, wire.Admitted | wire.Finish):
+                left.discard(frame.id)
+            early += [] if frame is None else [frame]  # None: it waits to be looked at
         stack.pop_all()
-    return _again(first, frames)
+    return _again(early, frames)
 
 
-async def _again(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+async def _again(early: Sequence[Any], rest: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
     async with aclosing(rest):
-        yield first
+        for frame in early:
+            yield frame
         async for frame in rest:
             yield frame
 
@@ -93,7 +97,7 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
     sampling = asked.sampling(spec.sampling)
     if spec.load.deterministic and sampling.seed is None:
         sampling = msgspec.structs.replace(sampling, seed=0)  # else the same request would not give the same bits
-    seeds = [None if sampling.seed is None else (sampling.seed + i) % 2**32 for i in range(asked.choices)]
+    seeds = [None if sampling.seed is None else (sampling.seed + i) % (MAX_SEED + 1) for i in range(asked.choices)]
     return [
         wire.Chat(
             ctx.workers.next_request(), client, asked.messages, msgspec.structs.replace(sampling, seed=seed),
@@ -107,4 +111,5 @@ def _model_card(ctx: Context, spec: ModelSpec) -> dict[str, Any]:
     serving = ctx.loop.snapshot.observed.of(spec.name).serving()
     context = serving.effective.context if serving and serving.effective else spec.load.context
     return {"id": spec.name, "object": "model", "created": 0, "owned_by": "offgridd", "aliases": list(spec.aliases),
-            "description": spec.description, "context_length": context, "ready": serving is not None}  # fmt: skip
+            "description": spec.description, "context_length": context, "deterministic": spec.load.deterministic,
+            "ready": serving is not None}  # fmt: skip

@@ -9,13 +9,16 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from offgridd.engine import wire
 
 
 @dataclass(slots=True)
 class Totals:
-    """Of one model. `now` is what the worker that reported last said."""
+    """Of one model. `now` is the sum of what its workers said last."""
 
+    workers: dict[int, wire.Gauges] = field(default_factory=dict)
     now: wire.Gauges = field(default_factory=wire.Gauges)
     steps: int = 0
     step_rows: int = 0
@@ -24,8 +27,16 @@ class Totals:
     ends: dict[str, int] = field(default_factory=dict)
     spreads: dict[str, wire.Spread] = field(default_factory=dict)
 
+    def says(self, worker: int, now: wire.Gauges | None) -> None:
+        """None: it is gone."""
+        if now is None:
+            self.workers.pop(worker, None)
+        else:
+            self.workers[worker] = now
+        parts = [msgspec.structs.astuple(one) for one in self.workers.values()]
+        self.now = wire.Gauges(*map(sum, zip(*parts, strict=True)))
+
     def add(self, stats: wire.Stats) -> None:
-        self.now = stats.now
         self.steps += stats.steps
         self.step_rows += stats.step_rows
         self.prompt_tokens += stats.prompt_tokens
@@ -44,14 +55,15 @@ class Metrics:
     def __init__(self) -> None:
         self.models: dict[str, Totals] = {}
 
-    def took(self, model: str, stats: wire.Stats) -> None:
+    def took(self, model: str, worker: int, stats: wire.Stats) -> None:
         """A worker of the model has reported."""
-        self.models.setdefault(model, Totals()).add(stats)
+        totals = self.models.setdefault(model, Totals())
+        totals.says(worker, stats.now)
+        totals.add(stats)
 
-    def rests(self, model: str) -> None:
-        """No worker of it is left: nothing runs and nothing is kept."""
+    def gone(self, model: str, worker: int) -> None:
         if model in self.models:
-            self.models[model].now = wire.Gauges()
+            self.models[model].says(worker, None)
 
     def forget(self, declared: Container[str]) -> None:
         for name in [name for name in self.models if name not in declared]:

@@ -66,12 +66,12 @@ class StatusView:
         """The transitions from `number` on, as far as they are kept."""
         return [one for at, one in self._transitions if at >= number]
 
-    def took(self, model: str, stats: wire.Stats | None) -> None:
-        """A worker has reported, or the model's last one is gone."""
+    def took(self, model: str, worker: int, stats: wire.Stats | None) -> None:
+        """A worker has reported, or is gone."""
         if stats is None:
-            self._metrics.rests(model)
+            self._metrics.gone(model, worker)
         else:
-            self._metrics.took(model, stats)
+            self._metrics.took(model, worker, stats)
         self._stale = True
 
     def update(self, snapshot: Snapshot) -> None:

@@ -41,10 +41,12 @@ class Channel(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         return (await loop.create_unix_connection(lambda: cls(took, lost), sock=sock))[1]
 
-    def send(self, frame: wire.Frame) -> None:
-        """Returns at once; the frame goes whole or not at all. Raises ChannelClosed."""
+    def send(self, frame: wire.Frame, *, always: bool = False) -> None:
+        """Returns at once; the frame goes whole or not at all; `always`: however much waits. Raises ChannelClosed."""
         transport = self._transport
-        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > UNSENT:
+        if transport is None or transport.is_closing():
+            raise ChannelClosed
+        if not always and transport.get_write_buffer_size() > UNSENT:
             raise ChannelClosed
         transport.write(wire.encode(frame))
 

@@ -38,7 +38,7 @@ class WorkerProcess:
         worker: int,
         model: str,
         process: anyio.abc.Process,
-        report: Callable[[str, wire.Stats], None],
+        report: Callable[[str, int, wire.Stats], None],
     ) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
         self._report = report
@@ -55,7 +55,7 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(
-        cls, worker: int, model: str, program: Sequence[str], report: Callable[[str, wire.Stats], None]
+        cls, worker: int, model: str, program: Sequence[str], report: Callable[[str, int, wire.Stats], None]
     ) -> WorkerProcess:
         """Starts `program` with its socket's descriptor and our pid as arguments. Raises ActionFailed."""
         try:
@@ -64,7 +64,12 @@ class WorkerProcess:
             text = f"cannot start a worker: {error.strerror}"
             raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
         made = cls(worker, model, process, report)
-        made._channel = await Channel.open(sock, made._took, made._lost)
+        try:
+            made._channel = await Channel.open(sock, made._took, made._lost)
+        except BaseException:
+            made.kill()
+            sock.close()
+            raise
         return made
 
     @property
@@ -142,7 +147,7 @@ class WorkerProcess:
                     return
         except ChannelClosed:
             lost = "cannot answer: the model's worker process has ended or does not read; try again"
-            yield wire.Refused(left.pop(), 503, "worker_crashed", lost, retry_after=2)
+            yield wire.Refused(min(left), 503, "worker_crashed", lost, retry_after=2)
         finally:
             mailbox.close()
             for chat in chats:
@@ -151,7 +156,7 @@ class WorkerProcess:
                 self.idle.set()
             for request in left:
                 with contextlib.suppress(ChannelClosed):
-                    self._send(wire.Abort(request))
+                    self._channel.send(wire.Abort(request), always=True)
 
     def limit_cache(self, size: int) -> None:
         with contextlib.suppress(ChannelClosed):
@@ -202,7 +207,7 @@ class WorkerProcess:
         if not self._first.done():
             self._first.set_result(frame)
         elif isinstance(frame, wire.Stats):
-            self._report(self.model, frame)
+            self._report(self.model, self.id, frame)
         else:
             self._dispatch(frame)
 

@@ -18,13 +18,13 @@ from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 Emit = Callable[[ev.Event], None]
-Report = Callable[[str, wire.Stats | None], None]
+Report = Callable[[str, int, wire.Stats | None], None]
 
 
 class Workers:
     """Processes live in `group`; `emit` hands events to the loop; `program` is what a worker runs.
 
-    `report` takes what a model's worker says of itself; None when its last one is gone.
+    `report` takes what a model's worker says of itself; None when that one is gone.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Workers:
         group: anyio.abc.TaskGroup,
         emit: Emit,
         program: Sequence[str],
-        report: Report = lambda _model, _stats: None,
+        report: Report = lambda _model, _worker, _stats: None,
     ) -> None:
         self._group, self._emit, self._program, self._report = group, emit, program, report
         self._all: dict[int, WorkerProcess] = {}
@@ -123,5 +123,4 @@ class Workers:
     async def _remove(self, worker: WorkerProcess) -> None:
         await worker.close()
         self._all.pop(worker.id, None)
-        if all(w.model != worker.model for w in self._all.values()):
-            self._report(worker.model, None)
+        self._report(worker.model, worker.id, None)

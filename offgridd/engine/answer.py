@@ -36,7 +36,7 @@ class Answer:
         stopped = self.text.push(b"" if ended else vocab.piece(token), last=over or full)
         reason = "stop" if over or stopped else "length" if full else None
         logprob = _logprob(raw, token, top, vocab) if top is not None and not ended else None
-        return Item(sequence.id, self.text.take(), 0 if ended else 1, logprob), reason
+        return Item(sequence.id, self.text.take(), logprob), reason
 
     def finish(self, reason: str) -> Finish:
         sequence = self.sequence

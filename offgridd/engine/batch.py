@@ -16,9 +16,11 @@ from offgridd.engine.prefix import common
 
 GRID = 64  # rows from which attention takes its tiled path: chunks of multiples of it are bit-identical
 LEAST = 16  # prompt rows of a decode: fewer cost nearly as much
-QUEUE_LIMIT = 64
+QUEUE_LIMIT = 96  # requests that wait, of which one client may have 64
 SLACK = 32  # cells that a parked sequence waits for beyond its own, so that it does not leave again at once
 TARGET = 0.2  # seconds that a step with prompt rows may take while others wait for their next token
+ALONE = 2.0  # seconds that a step may take while nobody waits for a token: somebody may come
+MOVABLE = 1024  # tokens of a sequence that moves to another slot
 FEW, MOST = 96, 0.6  # so many rows may take up to so many seconds
 
 
@@ -79,13 +81,14 @@ class Decode:
 class Batch:
     """`slots` sequences at once in `cells` cells; `chunk` is the most rows of one decode (n_ubatch).
 
-    `follows`: a sequence can take its beginning from a running one.
+    `follows`: a sequence can take its beginning from a running one; `copies`: in cells of its own.
     """
 
     slots: int = 1
     cells: int = 1 << 30
     chunk: int = 512
     follows: bool = True
+    copies: bool = False
     waiting: FairQueue[Sequence] = field(default_factory=lambda: FairQueue(QUEUE_LIMIT))
     running: list[Sequence] = field(default_factory=list)  # oldest first
     parked: deque[Sequence] = field(default_factory=deque)  # out of the context for want of cells, oldest first
@@ -119,12 +122,13 @@ class Batch:
         if self.running and not self._room(max(sequence.done, sequence.prompt) + SLACK):
             return None
         self.parked.popleft()
-        self._cells.grow(sequence.id, sequence.done)
+        if sequence.done:
+            self._cells.grow(sequence.id, sequence.done)
         return self._place(sequence)
 
     def admit(self) -> Sequence | None:
         """The waiting sequence that begins now, in a slot; `lead` it then. Whoever was parked comes first."""
-        first = None if self.parked else self.waiting.first()
+        first = None if self.parked or len(self.running) == self.slots else self.waiting.first()
         if first is None or not self._room(first.prompt - self._leader_of(first)[1] + 1):
             return None
         return self._place(self.waiting.take())
@@ -158,22 +162,28 @@ class Batch:
                 lost.append(s)
             elif s.leader.done >= s.share:
                 ready.append((s, s.leader, s.share))
-                self._cells.share(s.leader.id, s.id, s.share)
+                if self.copies:
+                    self._cells.grow(s.id, s.share)
+                else:
+                    self._cells.share(s.leader.id, s.id, s.share)
                 s.done = s.cached = s.share
                 s.leader, s.share = None, 0
         return ready, lost
 
     def moves(self) -> list[tuple[Sequence, int]]:
-        """Who moves to a lower slot, and its old one, so that the slots in use are the lowest ones."""
+        """Who moves to a lower slot, and its old one, so that the slots in use are the lowest ones.
+
+        Long ones stay where they are: with a large model moving one would hold up all others.
+        """
         moved: list[tuple[Sequence, int]] = []
         free = sorted({*range(len(self.running))} - {s.slot for s in self.running})
-        for s in [s for s in self.running if s.slot >= len(self.running)]:
+        for s in [s for s in self.running if s.slot >= len(self.running) and s.done <= MOVABLE]:
             moved.append((s, s.slot))
             s.slot = free.pop(0)
         return moved
 
     def next(self) -> tuple[Decode, ...]:
-        """The decodes of the next step; empty when there is nothing to do. The same again until `decoded`."""
+        """The decodes of the next step; empty when there is nothing to do."""
         tokens = [Rows(s, s.done, 1, sample=True) for s in self.running if s.left == 1 and s.leader is None]
         prompts = [s for s in self.running if s.left > 1 and s.leader is None]
         decodes = [Decode(tuple(tokens), prompt=False)] if tokens else []
@@ -194,30 +204,44 @@ class Batch:
             self._pause = max(0, round(seconds / MOST) - 1)
 
     def park(self) -> Sequence | None:
-        """Takes the youngest out of its slot, for want of cells; None when that would leave nobody.
+        """Takes the youngest that holds cells out of its slot, for want of them; None when that would leave nobody.
 
         Its slot is unchanged: the caller takes its cells away, and `resume` gives it another.
         """
         if len(self.running) < 2:
             return None
-        sequence = self.running.pop()
+        holding = [s for s in self.running if s.done]
+        sequence = holding[-1] if len(holding) > 1 else next(s for s in reversed(self.running) if not s.done)
+        self.running.remove(sequence)
         sequence.leader, sequence.share = None, 0
         self._cells.drop(sequence.id)
         self.parked.appendleft(sequence)
         return sequence
 
     def _prompt_rows(self, prompts: list[Sequence], *, alone: bool, waited: bool) -> tuple[Rows, ...]:
-        budget = self._budget() if waited else self.chunk
+        """The least that is left first: short prompts do not wait for long ones. LEAST always for the oldest."""
+        budget = self._budget() if waited else self._chunk_alone()
         made: list[Rows] = []
-        for s in prompts:
-            count = min(budget, s.left)
+        kept = LEAST if len(prompts) > 1 and budget >= 2 * LEAST else 0  # for the oldest
+        for s in sorted(prompts, key=lambda s: (s.left, s is not prompts[0])):
+            count = min(budget if s is prompts[0] else budget - kept, s.left)
             if count >= GRID and (alone or (count < s.left and not waited)):
                 count -= count % GRID
+            if count <= 0:
+                continue
             made.append(Rows(s, s.done, count, sample=count == s.left))
             budget -= count
-            if budget < LEAST:
+            kept = 0 if s is prompts[0] else kept
+            if budget < max(LEAST, kept):
                 break
         return tuple(made)
+
+    def _chunk_alone(self) -> int:
+        """On the grid, where pieces of any length give the same bits."""
+        if not self.row_seconds:
+            return self.chunk
+        rows = int(min(self.chunk, ALONE / self.row_seconds))
+        return max(rows - rows % GRID, min(GRID, self.chunk))
 
     def _budget(self) -> int:
         """Prompt rows that take TARGET seconds. FEW of them may take up to MOST: each row of fewer costs more."""

@@ -25,8 +25,9 @@ class FairQueue(Generic[R]):
         return sum(map(len, self._clients.values()))
 
     def put(self, request: R) -> bool:
-        """False when the queue is full."""
-        if len(self) >= self.limit:
+        """False when the queue is full, or this client has two thirds of it: there is always room for another."""
+        mine = len(self._clients.get(request.client, ()))
+        if len(self) >= self.limit or mine * 3 >= self.limit * 2:
             return False
         self._clients.setdefault(request.client, deque()).append(request)
         return True

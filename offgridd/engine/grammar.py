@@ -18,7 +18,9 @@ from offgridd.engine.wire import Constraint
 
 KEPT = 64  # compiled grammars
 # As json.dumps writes it: where any white space is allowed, small models write nothing else to the end of the context.
-_JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# What a schema says of itself in x-guidance does not loosen it: a keyword that is not understood is an error.
+_JSON: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ",
+              "lenient": False, "coerce_one_of": False}  # fmt: skip
 _ANY_OBJECT = '{"type": "object"}'
 
 
@@ -67,8 +69,10 @@ class Matcher:
         return np.unpackbits(self._mask.view(np.uint8), count=self._size, bitorder="little").view(np.bool_)
 
     def take(self, token: int) -> None:
-        """It was chosen."""
-        self._matcher.consume_token(token)
+        """It was chosen. Raises GrammarError."""
+        if not self._matcher.consume_token(token):
+            self._check()
+            raise GrammarError("cannot follow the grammar: it does not allow what was chosen")
 
     def _check(self) -> None:
         if self._matcher.is_error():

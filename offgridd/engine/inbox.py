@@ -14,19 +14,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from offgridd.engine.fair import FairQueue
 from offgridd.engine.link import Link
 from offgridd.engine.prepare import Prepared, Preparer
-from offgridd.engine.wire import Abort, CacheLimit, Chat, Refused, WireError, to_worker
+from offgridd.engine.wire import Abort, CacheLimit, Chat, Refused, ToWorker, to_worker
 
-_BROKEN_PEER = _BUG = 70  # EX_SOFTWARE
+_EX_SOFTWARE = 70  # a peer that breaks the format, or a bug of ours
+UNPREPARED = 96  # requests that may wait to be prepared
+
+
+class Asked(NamedTuple):
+    """A request as it came; `at` is when (monotonic seconds)."""
+
+    chat: Chat
+    at: float
+
+    @property
+    def id(self) -> int:
+        return self.chat.id
+
+    @property
+    def client(self) -> str:
+        return self.chat.client
 
 
 class Arrival(NamedTuple):
-    """A request that is ready for the queue; `at` is when its frame came (monotonic seconds)."""
+    """A request that is ready for the queue; `prepared` is None where it was aborted before."""
 
-    chat: Chat
-    prepared: Prepared
-    at: float
+    asked: Asked
+    prepared: Prepared | None
+
+
+Item = Arrival | Refused | Abort | CacheLimit
+
+
+def queue_full(request: int) -> Refused:
+    text = "cannot queue the request: too many wait for this model; try again"
+    return Refused(request, 429, "queue_full", text, retry_after=2)
 
 
 class Inbox:
@@ -34,9 +58,11 @@ class Inbox:
 
     def __init__(self, link: Link, preparer: Preparer, abort: Callable[[], None], arm: Callable[[], None]) -> None:
         self._link, self._preparer, self._abort, self._arm = link, preparer, abort, arm
-        self._items: queue.SimpleQueue[Arrival | Abort | CacheLimit] = queue.SimpleQueue()
-        self._chats: queue.SimpleQueue[tuple[Chat, float]] = queue.SimpleQueue()
-        self._gone: set[int] = set()  # aborted before they arrived, or long finished: ids are never used again
+        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._unprepared = FairQueue[Asked](UNPREPARED)
+        self._more = threading.Condition()  # guards it
+        self._coming: set[int] = set()  # read, and not handed over yet
+        self._gone: set[int] = set()  # of those, the aborted ones
         self._decoding: int | None = None
         self._flag_lock = threading.Lock()
 
@@ -45,27 +71,29 @@ class Inbox:
         threading.Thread(target=self._read, args=[closed], daemon=True).start()
         threading.Thread(target=self._prepare, daemon=True).start()
 
-    def take(self, *, wait: bool) -> Iterator[Arrival | Abort | CacheLimit]:
+    def take(self, *, wait: bool) -> Iterator[Item]:
         """All that is there; with `wait`, at least one."""
         while True:
             try:
-                yield self._items.get(block=wait)
+                item = self._items.get(block=wait)
             except queue.Empty:
                 return
             wait = False
+            if isinstance(item, Arrival):
+                item = self._hand_over(item)
+            yield item
 
-    def gone(self, request: int) -> bool:
-        """Whether it was aborted before it arrived; asked once."""
-        if request in self._gone:
-            self._gone.discard(request)
-            return True
-        return False
+    def _hand_over(self, arrival: Arrival) -> Arrival:
+        request = arrival.asked.id
+        gone = request in self._gone
+        self._gone.discard(request)
+        self._coming.discard(request)
+        return Arrival(arrival.asked, None) if gone else arrival
 
     def forget(self, request: int) -> None:
-        """It was aborted, and is not here: it is still being prepared, or long finished."""
-        self._gone.add(request)
-        if len(self._gone) > 4096:
-            self._gone.clear()
+        """It was aborted, and has not been handed over: it is still to come, or long finished."""
+        if request in self._coming:
+            self._gone.add(request)
 
     @contextmanager
     def decoding(self, alone: int | None) -> Iterator[None]:
@@ -82,29 +110,40 @@ class Inbox:
     def _read(self, closed: Callable[[], None]) -> None:
         try:
             while (body := self._link.receive()) is not None:
-                frame = to_worker(body)
-                if isinstance(frame, Chat):
-                    self._chats.put((frame, time.monotonic()))
-                elif isinstance(frame, Abort | CacheLimit):
-                    self._items.put(frame)
-                    with self._flag_lock:
-                        if isinstance(frame, Abort) and self._decoding == frame.id:
-                            self._abort()
-        except WireError:
+                self._sort(to_worker(body))
+        except BaseException:
+            # A peer that breaks the format, or a bug. Without this thread every request would wait for ever.
             traceback.print_exc()
-            os._exit(_BROKEN_PEER)
+            os._exit(_EX_SOFTWARE)
         closed()
+
+    def _sort(self, frame: ToWorker) -> None:
+        if isinstance(frame, Chat):
+            self._coming.add(frame.id)
+            with self._more:
+                if self._unprepared.put(Asked(frame, time.monotonic())):
+                    self._more.notify()
+                else:
+                    self._coming.discard(frame.id)
+                    self._items.put(queue_full(frame.id))
+        elif isinstance(frame, Abort | CacheLimit):
+            self._items.put(frame)
+            with self._flag_lock:
+                if isinstance(frame, Abort) and self._decoding == frame.id:
+                    self._abort()
 
     def _prepare(self) -> None:
         try:
             while True:
-                chat, at = self._chats.get()
-                made = Prepared([]) if chat.id in self._gone else self._preparer.prepare(chat)
+                with self._more:
+                    self._more.wait_for(lambda: len(self._unprepared) > 0)
+                    asked = self._unprepared.take()
+                made = None if asked.id in self._gone else self._preparer.prepare(asked.chat)
                 if isinstance(made, Refused):
-                    self._link.send(made)
+                    self._coming.discard(asked.id)
+                    self._items.put(made)
                 else:
-                    self._items.put(Arrival(chat, made, at))
+                    self._items.put(Arrival(asked, made))
         except BaseException:
-            # A bug. Without this thread every later request would wait for ever; the daemon starts another worker.
             traceback.print_exc()
-            os._exit(_BUG)
+            os._exit(_EX_SOFTWARE)

@@ -22,6 +22,7 @@ Ids = NDArray[np.intp]
 PENALTY_WINDOW = 64  # tokens that the penalties look back on
 _FIRST_CUT, _WIDER = 4.0, 3.0  # logits below the best one
 _BLOCK = 256
+_NOTHING = 80.0  # logits below the best one: no token so unlikely is ever drawn
 COLDEST = 1e-4  # temperatures below it are greedy: dividing by them leaves the range of single precision
 
 
@@ -68,6 +69,8 @@ class Sampler:
             return draw(row, self._params.temperature, self._random.random())
         assert self._chain is not None
         ids = nucleus(row, self._params.top_p) if self._nucleus else candidates(row, self._params)
+        if self._params.typical_p < 1:
+            ids = _possible(ids, row)
         return self._chain.pick(ids, row[ids])
 
     def close(self) -> None:
@@ -99,6 +102,12 @@ def candidates(row: Row, params: SamplingParams) -> Ids:
     if params.min_p > 0 and params.top_p >= 1 and params.typical_p >= 1 and not _penalises(params):
         return np.flatnonzero(row >= row.max() + math.log(params.min_p) - 1e-3)
     return np.arange(len(row))
+
+
+def _possible(ids: Ids, row: Row) -> Ids:
+    """Without those whose probability is 0 in single precision: of 0 x log 0 the library makes NaN, and sorts by it."""
+    possible: Ids = ids[row[ids] > row.max() - _NOTHING]
+    return possible
 
 
 def _best(row: Row, count: int) -> Ids:

@@ -8,23 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from offgridd.engine import wire
 from offgridd.engine.answer import Answer
 from offgridd.engine.batch import Batch, Decode, Rows, Sequence
 from offgridd.engine.grammar import GrammarError
-from offgridd.engine.inbox import Arrival, Inbox
+from offgridd.engine.inbox import Arrival, Asked, Inbox, Item, queue_full
 from offgridd.engine.link import Link
 from offgridd.engine.meter import Meter, Stopwatch
 from offgridd.engine.port import Aborted, Memory, Model, OutOfCells, Part
-from offgridd.engine.prepare import Preparer
+from offgridd.engine.prepare import Prepared, Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.sampling import Sampler
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
-from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Item, Refused, Tokens
+from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Refused, Tokens
 
 REPORT = 1.0  # seconds between two reports while there is work
-FULL = Refused(0, 429, "queue_full", "cannot queue the request: too many wait for this model; try again", retry_after=2)
 
 
 class Engine:
@@ -34,7 +34,8 @@ class Engine:
         self._model, self._link, self._threads = model, link, threads
         apart = model.memory is Memory.APART  # then no sequence takes cells from another
         cells = (1 << 30) if apart else model.cells
-        self._batch = Batch(model.slots, cells, model.chunk, follows=model.memory is not Memory.WHOLE)
+        follows = model.memory is not Memory.WHOLE
+        self._batch = Batch(model.slots, cells, model.chunk, follows=follows, copies=apart)
         self._states = States(model, self._batch, cache)
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
         self._answers: dict[int, Answer] = {}
@@ -53,10 +54,16 @@ class Engine:
                 if not self._do(decode):
                     break
 
-    def _handle(self, item: Arrival | Abort | CacheLimit) -> None:
+    def _handle(self, item: Item) -> None:
         match item:
-            case Arrival():
-                self._queue(item)
+            case Arrival(asked, Prepared() as prepared):
+                self._queue(asked, prepared)
+            case Arrival(asked):
+                self._meter.ended("abort")
+                self._link.send(Finish(asked.id, "abort", 0, 0))
+            case Refused():
+                self._meter.ended("refused")
+                self._link.send(item)
             case CacheLimit(size):
                 self._states.prefixes.resize(size)
             case Abort(request):
@@ -65,19 +72,18 @@ class Engine:
                 else:
                     self._inbox.forget(request)
 
-    def _queue(self, arrival: Arrival) -> None:
-        chat, tokens, at = arrival.chat, arrival.prepared.tokens, arrival.at
-        if self._inbox.gone(chat.id):
-            self._link.send(Finish(chat.id, "abort", len(tokens), 0))
-            return
+    def _queue(self, asked: Asked, prepared: Prepared) -> None:
+        chat, tokens = asked.chat, prepared.tokens
         left = self._model.context - len(tokens)
         sequence = Sequence(chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left))
         if not self._batch.waiting.put(sequence):
-            self._meter.ended("refused")
-            self._link.send(Refused(chat.id, FULL.status, FULL.code, FULL.message, retry_after=FULL.retry_after))
-            return
+            self._fill()  # many may have come while slots became free
+            if not self._batch.waiting.put(sequence):
+                self._meter.ended("refused")
+                self._link.send(queue_full(chat.id))
+                return
         sampler, text = Sampler(chat.sampling, self._model.chain), StreamText(chat.stop)
-        self._answers[chat.id] = Answer(chat, sequence, sampler, text, arrival.prepared.matcher, Stopwatch(at))
+        self._answers[chat.id] = Answer(chat, sequence, sampler, text, prepared.matcher, Stopwatch(asked.at))
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _fill(self) -> None:
@@ -120,7 +126,7 @@ class Engine:
         self._refuse(self._batch.running[0].id, 503, "out_of_cells", text)
 
     def _sample(self, rows: tuple[Rows, ...], now: float) -> None:
-        items: list[Item] = []
+        items: list[wire.Item] = []
         ended: list[tuple[Answer, str]] = []
         for part, r in enumerate(rows):
             if r.sample:
@@ -131,7 +137,7 @@ class Engine:
                     self._refuse(r.sequence.id, 400, "invalid_grammar", str(error))
                     continue
                 self._meter.token(answer.watch, now)
-                items += [item] if item.text or item.tokens else []
+                items += [item] if item.text or item.logprob else []
                 ended += [(answer, reason)] if reason else []
         if items:
             self._link.send(Tokens(tuple(items)))

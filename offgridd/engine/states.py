@@ -48,8 +48,10 @@ class States:
         """
         began: list[Sequence] = []
         while (sequence := self._batch.resume()) is not None:
-            state = self._parked.pop(sequence.id)
-            self._model.restore(sequence.slot, [Piece(state, 0, sequence.done)])
+            if sequence.done:
+                self._model.restore(sequence.slot, [Piece(self._parked.pop(sequence.id), 0, sequence.done)])
+            else:
+                self._begin(sequence)
         while (sequence := self._batch.admit()) is not None:
             self._begin(sequence)
             began.append(sequence)
@@ -67,8 +69,9 @@ class States:
         sequence = self._batch.park()
         if sequence is None:
             return False
-        self._parked[sequence.id] = self._model.save(sequence.slot, 0, sequence.done)
-        self._model.cut(sequence.slot, 0)
+        if sequence.done:
+            self._parked[sequence.id] = self._model.save(sequence.slot, 0, sequence.done)
+            self._model.cut(sequence.slot, 0)
         return True
 
     def undo(self, rows: Rows) -> None:

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 TRIAL = 8  # steps that a count is judged by
 BUSY, QUIET = 0.15, 0.05  # shares of the time that our threads queue for a core, above and below which others are there
 FIRST_REST, LONGEST_REST = 0.5, 3.0  # seconds between two trials
+ALIKE = (
+    0.75  # steps are compared where their rows differ by less than this ratio, as they do while requests come and go
+)
+STEP_ROWS = 3  # so many rows' time a step takes besides its rows
 MARGIN = 0.97  # a count must take less than this share of the other's time to replace it
 
 
@@ -22,7 +26,7 @@ class Threads:
     most: int
     adaptive: bool = True
     now: int = 0
-    _times: list[float] = field(default_factory=list)  # seconds of the newest steps, with one count and number of rows
+    _times: list[float] = field(default_factory=list)  # seconds a row of the newest steps, with one count
     _rows: int = 0
     _kept: tuple[int, float] | None = None  # while another count is tried: the one before, and its seconds in a trial
     _rest: float = FIRST_REST
@@ -40,9 +44,9 @@ class Threads:
         """
         if not self.adaptive or self.most == 1:
             return
-        if rows != self._rows:
+        if not ALIKE * self._rows <= rows <= self._rows / ALIKE:
             self._begin_anew(rows)
-        self._times = [*self._times[1 - TRIAL :], seconds]
+        self._times = [*self._times[1 - TRIAL :], seconds / (rows + STEP_ROWS)]
         if self._kept is not None:
             self._judge(at)
         elif (queued > BUSY or self.now < self.most) and len(self._times) == TRIAL and at >= self._next_trial:

@@ -138,11 +138,10 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """What one step made for a request: whole UTF-8 text, which may lag behind, and how many tokens were chosen."""
+    """What one step made for a request: whole UTF-8 text, which may lag behind."""
 
     request: int
     text: str
-    tokens: int
     logprob: TokenLogprob | None = None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from offgridd.manifest import sections, values
+from offgridd.manifest.fields import CHANGE, Section
 
 JsonSchema = dict[str, Any]
 
@@ -97,7 +98,7 @@ def _row(whole: JsonSchema, key: str, field: JsonSchema, required: bool) -> str:
     target = whole["$defs"][field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else {}
     default = "required" if required else f"`{json.dumps(field['default'])}`" if "default" in field else ""
     meaning = field.get("description") or target["description"]
-    cells = (f"`{key}`", _type(field), default, field.get(sections.CHANGE, ""), meaning)
+    cells = (f"`{key}`", _type(field), default, field.get(CHANGE, ""), meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
@@ -133,7 +134,7 @@ def _bounds(field: JsonSchema) -> Iterator[str]:
         yield ", " + " ".join(found)
 
 
-def _not_yet(section: type[sections.Section]) -> str:
+def _not_yet(section: type[Section]) -> str:
     if not section.not_yet or section is sections.Model:
         return ""
     names = ", ".join(f"`{name}`" for name in sorted(section.not_yet))

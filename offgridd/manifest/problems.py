@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from offgridd.core.errors import Problem
 from offgridd.manifest import sections, values
+from offgridd.manifest.fields import Section
 from offgridd.manifest.nodes import ListNode, MapNode, Node, Path, Scalar, key_mark, leaves, locate
 
 MAX_SHOWN: Final = 60
@@ -42,7 +43,7 @@ _INVALID: Final[Mapping[str, str]] = {
     "literal_error": "{expected}",
     "InvalidValue": "{message}",
 }
-_SECTIONS: Final[Mapping[str, type[sections.Section]]] = {
+_SECTIONS: Final[Mapping[str, type[Section]]] = {
     "the top level": sections.Manifest,
     "server": sections.Server,
     "store": sections.Store,
@@ -143,7 +144,7 @@ def _unknown_key(root: MapNode, path: Path) -> Problem:
     return Problem("UnknownField", f"unknown key {show(key)}; {advice}", *mark)
 
 
-def _section(path: Path) -> type[sections.Section]:
+def _section(path: Path) -> type[Section]:
     match path:
         case ("models", _):
             return sections.Model

@@ -33,7 +33,7 @@ GAUGES = ("running", "waiting", "parked", "cells_used", "cache_bytes", "cache_to
 def told(reports: Iterable[tuple[str, Stats]]) -> Metrics:
     metrics = Metrics()
     for model, stats in reports:
-        metrics.took(model, stats)
+        metrics.took(model, 1, stats)
     return metrics
 
 
@@ -101,19 +101,28 @@ def report(**now: int) -> Stats:
 
 def test_where_no_worker_is_left_nothing_runs_and_the_totals_stay() -> None:
     metrics = told([("a", report(running=2, cache_bytes=9)), ("b", report(running=1))])
-    metrics.rests("a")
-    metrics.rests("never seen")
+    metrics.gone("a", 1)
+    metrics.gone("never seen", 1)
     assert metrics.models["a"].now == Gauges()
     assert (metrics.models["a"].steps, metrics.models["a"].ends) == (1, {"stop": 1})
     assert metrics.models["b"].now.running == 1
     assert set(metrics.models) == {"a", "b"}
 
 
+def test_while_one_worker_replaces_another_both_count_until_one_is_gone() -> None:
+    metrics = Metrics()
+    metrics.took("a", 1, report(running=2, threads=1))
+    metrics.took("a", 2, report(running=1, threads=2))
+    assert metrics.models["a"].now == Gauges(running=3, threads=3)
+    metrics.gone("a", 1)
+    assert metrics.models["a"].now == Gauges(running=1, threads=2)
+
+
 def test_a_model_that_is_declared_no_more_is_forgotten() -> None:
     metrics = told([("a", report()), ("b", report())])
     metrics.forget({"b": None})
     assert (set(metrics.models), metrics.shown("a")) == ({"b"}, None)
-    metrics.took("a", report())
+    metrics.took("a", 1, report())
     assert metrics.models["a"].steps == 1, "it begins anew"
 
 

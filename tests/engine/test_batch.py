@@ -160,7 +160,8 @@ def test_no_client_is_served_twice_before_all_that_wait_are_served_once(clients:
 
 def test_the_queue_is_bounded() -> None:
     batch = Batch(1, 4096, waiting=FairQueue(3))
-    assert [batch.waiting.put(Sequence(i, "a", [1], 1, 1)) for i in range(5)] == [True, True, True, False, False]
+    assert [batch.waiting.put(Sequence(i, "a", [1], 1, 1)) for i in range(4)] == [True, True, False, False]
+    assert [batch.waiting.put(Sequence(i, "b", [1], 1, 1)) for i in range(2)] == [True, False], "two thirds for one"
 
 
 @given(st.floats(0.0001, 0.1), st.integers(1, 8))
@@ -189,3 +190,47 @@ def test_beside_running_sequences_prompt_rows_keep_to_the_time_that_they_may_tak
     if settled:
         mean = sum(settled) / len(settled)
         assert mean <= MOST * 1.51, "long decodes are paid for with steps without prompt rows"
+
+
+@given(st.integers(1, 15), st.integers(1000, 4000), st.floats(0.0005, 0.02))
+def test_a_short_prompt_does_not_wait_for_a_long_one_nor_the_long_one_for_ever(
+    short: int, long: int, row: float
+) -> None:
+    batch = Batch(4, 100_000)
+    for i, prompt in enumerate((1, long, short)):
+        batch.waiting.put(Sequence(i, "a", [i * 10_000 + n for n in range(prompt)], prompt, 100_000))
+    running = []
+    while (s := batch.admit()) is not None:
+        running.append(s)
+
+    def step() -> None:
+        for decode in batch.next():
+            batch.decoded(decode, len(decode) * row)
+            for r in decode.rows:
+                if r.sample:
+                    r.sequence.tokens.append(7)
+
+    for _ in range(3):
+        step()
+    assert len(running[2].tokens) > short, "it has its first token"
+    for i in range(10_000):
+        if running[1].left == 1:
+            break
+        if batch.waiting.first() is None:  # always another short one
+            gone = next(s for s in batch.running if s is not running[0] and s is not running[1])
+            batch.remove(gone.id)
+            batch.waiting.put(Sequence(100 + i, "a", [-i - 1] * 5, 5, 1))
+            batch.admit()
+        step()
+    assert running[1].left == 1
+
+
+def test_who_is_parked_without_cells_begins_anew() -> None:
+    batch = Batch(3, 10_000)
+    for i in range(3):
+        batch.waiting.put(Sequence(i, "a", [i * 1000 + n for n in range(100)], 100, 10))
+    first, _, third = [batch.admit() for _ in range(3)]
+    assert first is not None
+    batch.took(first, 50)
+    assert batch.park() is third, "only one holds cells, and it stays"
+    assert batch.resume() is third

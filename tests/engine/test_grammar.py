@@ -123,3 +123,15 @@ def test_a_compiled_grammar_is_begun_anew_each_time(model: Llama, grammars: Gram
     first, second = grammars.compile(asked), grammars.compile(asked)
     assert say(model, first, 1) == ("abc", True)
     assert say(model, second, 2) == ("abc", True)
+
+
+def test_what_a_schema_says_of_itself_does_not_loosen_it(grammars: Grammars) -> None:
+    schema = {"x-guidance": {"lenient": True}, "type": "string", "format": "frob"}
+    with pytest.raises(GrammarError):
+        grammars.compile(Constraint("json_schema", json.dumps(schema)))
+
+
+def test_a_token_that_is_not_allowed_is_an_error_and_no_end(grammars: Grammars, model: Llama) -> None:
+    matcher = grammars.compile(Constraint("regex", "abc"))
+    with pytest.raises(GrammarError):
+        matcher.take(model.vocab.tokenize("zzz")[0])

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.rig import FILE_PATH
@@ -170,3 +171,24 @@ def test_a_state_of_no_streams_is_not_understood(short: bytes) -> None:
     one = put(short[: AFTER + 20 + SHORT * row], 8, "<I", 0)  # one block alone
     cell = put(put(one, 12, "<I", 4)[: CELLS + 48] + one[AFTER : AFTER + 8], CELLS, "<i", 0)
     assert not understood(cell + struct.pack("<iQ", 1, 17) + bytes(64))
+
+
+def test_a_state_whose_cells_lie_in_another_order_is_taken_apart_by_position() -> None:
+    """One buffer for all: cells that others left in the middle are used again."""
+    model = Llama(str(FILE_PATH), Settings(512, 1, parallel=3, cells=512))
+    prompt = [3 + i * 7 for i in range(120)]
+    model.decode([Part(0, 0, [9] * 40, False), Part(1, 0, prompt[:30], False), Part(2, 0, [8] * 40, False)])
+    model.cut(0, 0)
+    model.decode([Part(1, 30, prompt[30:], True)])
+    state = model.save(1, 0, 120)
+    model.cut(1, 0)
+    model.cut(2, 0)
+    for cut in (1, 45, 119):
+        model.restore(0, [Piece(state, 0, cut)])
+        model.decode([Part(0, cut, prompt[cut:], True)])
+        found = model.logits(0).copy()
+        model.cut(0, 0)
+        model.decode([Part(1, 0, prompt[:cut], False)])
+        model.decode([Part(1, cut, prompt[cut:], True)])
+        assert np.abs(found - model.logits(0)).max() <= 1.5
+        model.cut(1, 0)

@@ -152,3 +152,39 @@ def test_a_bias_and_what_is_not_allowed(model: Llama, rows: list) -> None:
     allowed[123] = True
     for params in (SamplingParams(temperature=0.0), SamplingParams(), CHAINS[0], SamplingParams(top_p=0.5)):
         assert Sampler(params, model.chain).choose(row.copy(), allowed) == 123
+
+
+def likelier_again(model: Llama, params: SamplingParams) -> bool:
+    """Whether the token that would go on a repetition is still chosen after the text that repeats."""
+    chain, pattern = model.chain(params), [11, 12, 13, 14]
+    every = np.arange(model.vocab.size)
+    for token in [*pattern, *pattern, 11, 12]:
+        row = np.full(model.vocab.size, -50, np.float32)
+        row[token] = 50
+        assert chain.pick(every, row) == token
+    row = np.zeros(model.vocab.size, np.float32)
+    row[13], row[500] = 3, 2
+    found = chain.pick(every, row)
+    chain.close()
+    return found == 13
+
+
+@pytest.mark.parametrize("window", [-1, 1024, 2**31 - 1])
+def test_dry_looks_back_on_the_context_where_nothing_or_more_is_said(window: int, model: Llama) -> None:
+    """With the largest window the library alone would take 17 GB."""
+    params = SamplingParams(temperature=0.0, dry_multiplier=2.0, dry_allowed_length=1, dry_penalty_last_n=window)
+    assert not likelier_again(model, params)
+    assert likelier_again(model, SamplingParams(temperature=0.0))
+
+
+def test_typical_sampling_is_the_same_where_all_else_is_forbidden(model: Llama, rows: list) -> None:
+    """A row in which the others are -inf, against one that has only those that are allowed."""
+    params = SamplingParams(temperature=1.0, typical_p=0.5, seed=3)
+    few = np.sort(np.argsort(rows[0])[-40:])
+    for row in rows[:30]:
+        masked = np.full_like(row, -np.inf)
+        masked[few] = row[few]
+        ours, plain = Sampler(params, model.chain), model.chain(params)
+        assert ours.choose(masked) == plain.pick(few, row[few])
+        ours.close()
+        plain.close()

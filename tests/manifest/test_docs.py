@@ -13,8 +13,9 @@ import yaml
 from offgridd.core.desired import PackageSource
 from offgridd.manifest import Accepted, SourceText, accept, schema
 from offgridd.manifest.__main__ import main
+from offgridd.manifest.fields import CHANGE
 from offgridd.manifest.jsonschema import reference, schema_text
-from offgridd.manifest.sections import CHANGE, Cache, Manifest, Model, Server, Source
+from offgridd.manifest.sections import Cache, Manifest, Model, Server, Source
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -49,21 +49,25 @@ def check_bits(model: Probed, threads: int) -> None:
     count = min(PROBE, model.context)
     tokens = [(i * 7919 + 13) % model.vocab.size for i in range(count)]
     ways = [[count], [count - 1, 1], [1, count // 2, count - count // 2 - 1]]
-    found = {_last_row(model, tokens, sizes, beside=False) for sizes in ways if min(sizes) > 0}
-    model.use_threads(1)
-    found.add(_last_row(model, tokens, [count // 3, count - count // 3 - 1, 1], beside=model.slots > 1))
+    found = {_last_row(model, tokens, sizes, beside=0) for sizes in ways if min(sizes) > 0}
+    for some in {1, max(1, threads - 1), threads}:
+        model.use_threads(some)
+        found.add(_last_row(model, tokens, [count // 3, count - count // 3 - 1, 1], beside=min(model.slots - 1, 3)))
     model.use_threads(threads)
     if len(found) != 1:
         text = "deterministic: with this file's weights the result depends on what is computed together"
         raise LoadError(f"{text} on this processor; choose another quant", REASON)
 
 
-def _last_row(model: Probed, tokens: Sequence[int], sizes: Sequence[int], *, beside: bool) -> bytes:
-    """The logits of the last token, computed in pieces of these sizes, `beside` another sequence or not."""
-    at = 0
-    for step, size in enumerate(size for size in sizes if size > 0):
+def _last_row(model: Probed, tokens: Sequence[int], sizes: Sequence[int], *, beside: int) -> bytes:
+    """The logits of the last token, computed in pieces of these sizes, `beside` so many other sequences."""
+    at, lengths = 0, dict.fromkeys(range(1, beside + 1), 0)
+    for size in (size for size in sizes if size > 0):
         parts = [Part(0, at, tokens[at : at + size], True)]
-        parts += [Part(1, step * 3, tokens[:3], True)] if beside else []
+        # The last piece is one token, and so are the others' parts then: as in a step of running requests.
+        more = 1 if size == 1 else 3
+        parts += [Part(slot, lengths[slot], tokens[:more], True) for slot in lengths]
+        lengths = {slot: length + more for slot, length in lengths.items()}
         model.decode(parts)
         at += size
     row = model.logits(0).tobytes()

@@ -1,11 +1,10 @@
 """The bytes of a saved sequence, taken apart and joined by token.
 
-With a buffer of cells a sequence the library can only save and restore it whole. Its format, as in
-llama_kv_cache::state_write of the pinned version, for a plain cache whose values are not transposed: magic and sequence
-id; the number of streams; for each stream its count of cells and, where that is not 0, position, 1 and sequence id of
-each cell, then two numbers, then for the keys of each layer and for the values of each layer: type, bytes of a row, and
-a row a cell.
-Whoever uses this tries it once on a state of the model at hand: `understood`.
+The library saves and restores a sequence whole, and where cells lie in another order than positions it saves them so.
+Its format, as in llama_kv_cache::state_write of the pinned version, for a plain cache whose values are not transposed:
+magic and sequence id; the number of streams; for each stream its count of cells and, where that is not 0, position, 1
+and sequence id of each cell, then two numbers, then for the keys of each layer and for the values of each layer: type,
+bytes of a row, and a row a cell. Whoever uses this tries it once on a state of the model at hand: `understood`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 _HEAD: Final = struct.Struct("<IiI")  # magic, sequence id, streams
 _COUNT: Final = struct.Struct("<I")
@@ -32,10 +34,19 @@ class LayoutError(ValueError):
 class _Parsed:
     state: memoryview
     streams: int
-    first: int  # position of the first cell
+    first: int  # lowest position
+    order: NDArray[np.intp] | None  # of cells by position; None = as they lie
     count: int
     cells: int  # offset
     blocks: tuple[tuple[int, int], ...]  # offset of each block's head, bytes of its rows
+
+    def rows(self, offset: int, size: int, start: int, stop: int) -> bytes | memoryview:
+        """Of the rows of so many bytes at `offset`, one a cell, those of the positions from `start` to `stop`."""
+        a, b = start - self.first, stop - self.first
+        if self.order is None:
+            return self.state[offset + a * size : offset + b * size]
+        table = np.frombuffer(self.state, np.uint8, self.count * size, offset).reshape(self.count, size)
+        return table[self.order[a:b]].tobytes()
 
 
 def understood(state: bytes | memoryview) -> bool:
@@ -54,22 +65,17 @@ def understood(state: bytes | memoryview) -> bool:
 def join(spans: Sequence[Span]) -> bytes:
     """One state of them all, each following the one before. Raises LayoutError."""
     parts = [(_parse(state), start, stop) for state, start, stop in spans if start < stop]
-    if any(start < one.first or stop > one.first + one.count for one, start, stop in parts):
-        raise LayoutError("a span has positions that its state does not")
-    rows = [(one, start - one.first, stop - one.first) for one, start, stop in parts]
-    if not rows:
-        raise LayoutError("there is nothing to join")
-    first = rows[0][0]
-    made: list[bytes | memoryview] = [first.state[: _HEAD.size], _COUNT.pack(sum(b - a for _, a, b in rows))]
-    for one, a, b in rows:
-        made.append(one.state[one.cells + a * _CELL.size : one.cells + b * _CELL.size])
+    if not parts or any(start < one.first or stop > one.first + one.count for one, start, stop in parts):
+        raise LayoutError("a span has positions that its state does not, or there is none")
+    first = parts[0][0]
+    made: list[bytes | memoryview] = [first.state[: _HEAD.size]]
+    made.append(_COUNT.pack(sum(stop - start for _, start, stop in parts)))
+    made += [one.rows(one.cells, _CELL.size, start, stop) for one, start, stop in parts]
     after = first.cells + first.count * _CELL.size
     made.append(first.state[after : after + _DATA.size])
     for index, (head, row) in enumerate(first.blocks):
         made.append(first.state[head : head + _BLOCK.size])
-        for one, a, b in rows:
-            data = one.blocks[index][0] + _BLOCK.size
-            made.append(one.state[data + a * row : data + b * row])
+        made += [one.rows(one.blocks[index][0] + _BLOCK.size, row, start, stop) for one, start, stop in parts]
     made.append(bytes(_COUNT.size * (first.streams - 1)))
     return b"".join(made)
 
@@ -80,14 +86,11 @@ def _parse(state: bytes | memoryview) -> _Parsed:
     while (count := _COUNT.unpack_from(state, at)[0]) == 0:
         at, empty = at + _COUNT.size, empty + 1
     cells = at + _COUNT.size
-    first, ids, _ = _CELL.unpack_from(state, cells)
-    last = _CELL.unpack_from(state, cells + (count - 1) * _CELL.size)[0]
     at = cells + count * _CELL.size
     transposed, _ = _DATA.unpack_from(state, at)
-    if ids != 1 or last != first + count - 1 or transposed:
-        raise LayoutError("cells are not in order, or values are transposed")
-    if empty >= streams:
-        raise LayoutError("there are fewer streams than counts")
+    if empty >= streams or transposed:
+        raise LayoutError("there are fewer streams than counts, or values are transposed")
+    first, order = _order(state, cells, count)
     at += _DATA.size
     end = len(state) - (streams - empty - 1) * _COUNT.size
     blocks: list[tuple[int, int]] = []
@@ -97,4 +100,14 @@ def _parse(state: bytes | memoryview) -> _Parsed:
         at += _BLOCK.size + count * row
     if at != end or not blocks:
         raise LayoutError("the state is longer or shorter than its parts")
-    return _Parsed(memoryview(state), streams, first, count, cells, tuple(blocks))
+    return _Parsed(memoryview(state), streams, first, order, count, cells, tuple(blocks))
+
+
+def _order(state: bytes | memoryview, cells: int, count: int) -> tuple[int, NDArray[np.intp] | None]:
+    """The lowest position, and the cells by position where they do not lie so. Raises LayoutError."""
+    table = np.frombuffer(state, np.int32, count * 3, cells).reshape(count, 3)
+    positions = table[:, 0]
+    order = None if (np.diff(positions) == 1).all() else np.argsort(positions, kind="stable")
+    if (table[:, 1] != 1).any() or (order is not None and (np.diff(positions[order]) != 1).any()):
+        raise LayoutError("a cell is of several sequences, or a position is missing")
+    return int(positions.min()), order

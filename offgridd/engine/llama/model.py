@@ -64,7 +64,8 @@ class Llama:
         self._flag = ctypes.create_string_buffer(2)
         self._scratch: Any = (ctypes.c_uint8 * 0)()  # for states on their way, as large as the largest so far
         self._open(self._memory_for(settings), settings)
-        if self.memory is Memory.APART and not self._can_take_apart():
+        self._joins = self.memory is not Memory.WHOLE and self._can_take_apart()
+        if self.memory is Memory.APART and not self._joins:
             if settings.deterministic:
                 raise LoadError("deterministic: the library keeps this model's cache in a way not known", REASON)
             lib.llama_free(self._ctx)
@@ -152,7 +153,7 @@ class Llama:
     def save(self, slot: int, start: int, stop: int) -> bytes:
         if self.memory is Memory.WHOLE:
             return bytes(self._state(slot))
-        if self.memory is Memory.APART:
+        if self._joins:
             return join([(self._state(slot), start, stop)])
         lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
         try:
@@ -161,8 +162,8 @@ class Llama:
             self.cut(self._spare, 0)
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
-        if self.memory is not Memory.SHARED:
-            self._put(slot, join(pieces) if self.memory is Memory.APART else pieces[0].state)
+        if self._joins or self.memory is Memory.WHOLE:
+            self._put(slot, join(pieces) if self._joins else pieces[0].state)
             return
         for state, start, stop in pieces:
             self._put(self._spare, state)
@@ -187,7 +188,7 @@ class Llama:
         return row
 
     def chain(self, params: SamplingParams) -> NativeChain:
-        return NativeChain(self.vocab, params)
+        return NativeChain(self.vocab, params, self.context)
 
 
 def _bytes_at(state: bytes) -> Any:

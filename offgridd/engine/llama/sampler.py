@@ -18,7 +18,9 @@ _DRY_BREAKERS = (b"\n", b":", b'"', b"*")
 
 
 class NativeChain:
-    def __init__(self, vocab: Vocab, params: SamplingParams) -> None:
+    def __init__(self, vocab: Vocab, params: SamplingParams, context: int) -> None:
+        """`context`: tokens that DRY looks back on at most, and where it is not said how many."""
+        self._context = context
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         for sampler in self._samplers(vocab, params):
             lib.llama_sampler_chain_add(self._chain, sampler)
@@ -29,7 +31,9 @@ class NativeChain:
             yield lib.llama_sampler_init_penalties(vocab.size, PENALTY_WINDOW, *penalties)
         if params.dry_multiplier > 0:
             breakers = (ctypes.c_char_p * len(_DRY_BREAKERS))(*_DRY_BREAKERS)
-            dry = (params.dry_multiplier, params.dry_base, params.dry_allowed_length, params.dry_penalty_last_n)
+            asked = params.dry_penalty_last_n
+            last = self._context if asked < 0 else min(asked, self._context)  # the library takes -1 for none
+            dry = (params.dry_multiplier, params.dry_base, params.dry_allowed_length, last)
             yield lib.llama_sampler_init_dry(vocab.pointer, *dry, breakers, len(_DRY_BREAKERS))
         if params.temperature == 0:
             yield lib.llama_sampler_init_greedy()

@@ -1,0 +1,79 @@
+"""What the sections of the manifest are made of: types of values, and fields that say what a change of them costs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from offgridd.manifest import values
+
+CHANGE: Final = "x-offgridd-change"  # in the JSON schema: what an edit of the field costs
+MAX_DRAIN_HOURS: Final = 168
+
+
+def _read_size(value: object) -> object:
+    try:
+        return values.size(value) if isinstance(value, str) else value
+    except ValueError:
+        raise PydanticCustomError("WrongType", values.WANTED_SIZE) from None
+
+
+def _read_duration(value: object) -> float:
+    try:
+        seconds = values.duration(value if isinstance(value, str) else "")
+    except ValueError:
+        raise PydanticCustomError("WrongType", values.WANTED_DURATION) from None
+    if seconds > MAX_DRAIN_HOURS * 3600:
+        raise PydanticCustomError("InvalidValue", f"a duration of at most {MAX_DRAIN_HOURS}h")
+    return seconds
+
+
+_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 1}]}
+_ANY_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 0}]}
+Size = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_SIZE_SCHEMA)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_read_duration),
+    WithJsonSchema({"type": "string", "pattern": values.DURATION}),
+]
+CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]
+Address = Annotated[str, AfterValidator(lambda text: str(values.address(text)))]
+Host = Annotated[str, AfterValidator(values.host_name)]
+Name = Annotated[str, Field(pattern=values.NAME)]
+Alias = Annotated[str, Field(pattern=values.ALIAS)]
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+Share = Annotated[float, Field(ge=0, le=1_000_000)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _field(change: str, default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={CHANGE: change}, **limits)
+
+
+def live(default: Any, description: str, **limits: Any) -> Any:
+    """Takes effect at once, on the next request."""
+    return _field("live", default, description, **limits)
+
+
+def reload(default: Any, description: str, **limits: Any) -> Any:
+    """Needs a new worker for the model."""
+    return _field("reload", default, description, **limits)
+
+
+def verify(default: Any, description: str, **limits: Any) -> Any:
+    """Has the file found and hashed again; the worker changes when the bytes do."""
+    return _field("verify", default, description, **limits)
+
+
+class Section(BaseModel):
+    """A map of the manifest. Keys that it does not know are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    not_yet: ClassVar[frozenset[str]] = frozenset()
+
+    def given(self) -> dict[str, Any]:
+        """What the file says, without defaults; lists as tuples."""
+        found = ((name, getattr(self, name)) for name in self.model_fields_set)
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in found}
