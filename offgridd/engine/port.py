@@ -24,7 +24,7 @@ class Memory(Enum):
 
     SHARED = "one buffer"  # cells of all sequences in one: a beginning is shared by reference
     APART = "a buffer each"  # beginnings are copied
-    WHOLE = "whole states"  # saved and restored whole, never cut: recurrent and hybrid models
+    WHOLE = "whole states"  # saved and restored whole, never cut: recurrent, hybrid, sliding window
 
 
 class OutOfCells(Exception):

@@ -1,4 +1,4 @@
-"""Finished prefixes whose states can not be taken apart, as those of recurrent models: all of it or nothing. Pure."""
+"""Finished prefixes whose states can not be taken apart, as those of recurrent and sliding-window models. Pure."""
 
 from __future__ import annotations
 

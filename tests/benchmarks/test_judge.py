@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
 from serving.judge import FINEST, clear, interval, judge, ratios, settled, widest
 
 NEAR = [1.0 + i / 100 for i in (-2, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2)]  # narrow around 1

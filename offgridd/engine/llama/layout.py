@@ -64,6 +64,11 @@ def understood(state: bytes | memoryview) -> bool:
 
 def join(spans: Sequence[Span]) -> bytes:
     """One state of them all, each following the one before. Raises LayoutError."""
+    return b"".join(pieces(spans))
+
+
+def pieces(spans: Sequence[Span]) -> list[bytes | memoryview]:
+    """The bytes of that state one behind the other, good for as long as the spans are. Raises LayoutError."""
     parts = [(_parse(state), start, stop) for state, start, stop in spans if start < stop]
     if not parts or any(start < one.first or stop > one.first + one.count for one, start, stop in parts):
         raise LayoutError("a span has positions that its state does not, or there is none")
@@ -77,7 +82,7 @@ def join(spans: Sequence[Span]) -> bytes:
         made.append(first.state[head : head + _BLOCK.size])
         made += [one.rows(one.blocks[index][0] + _BLOCK.size, row, start, stop) for one, start, stop in parts]
     made.append(bytes(_COUNT.size * (first.streams - 1)))
-    return b"".join(made)
+    return made
 
 
 def _parse(state: bytes | memoryview) -> _Parsed:

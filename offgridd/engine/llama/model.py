@@ -10,9 +10,8 @@ from typing import Any
 import llama_cpp as lib
 import numpy as np
 
-from offgridd.engine.llama import log
+from offgridd.engine.llama import layout, log
 from offgridd.engine.llama.determinism import REASON, check_bits, check_kind
-from offgridd.engine.llama.layout import join, understood
 from offgridd.engine.llama.placement import KV_TYPES, check_locked, kv_types, model_params
 from offgridd.engine.llama.sampler import NativeChain
 from offgridd.engine.llama.vocab import Vocab
@@ -62,7 +61,9 @@ class Llama:
             check_kind(self._model)
         self.vocab = Vocab(self._model)
         self._flag = ctypes.create_string_buffer(2)
-        self._scratch: Any = (ctypes.c_uint8 * 0)()  # for states on their way, as large as the largest so far
+        # For states on their way, as large as the largest so far: fresh memory for each costs more than the copying.
+        self._leaving: Any = (ctypes.c_uint8 * 0)()
+        self._arriving: Any = (ctypes.c_uint8 * 0)()
         self._open(self._memory_for(settings), settings)
         self._joins = self.memory is not Memory.WHOLE and self._can_take_apart()
         if self.memory is Memory.APART and not self._joins:
@@ -104,7 +105,7 @@ class Llama:
         self.decode([Part(0, 0, [0] * count, False)])
         state = self._state(0)
         self.cut(0, 0)
-        return count > 1 and understood(state)
+        return count > 1 and layout.understood(state)
 
     def _context_params(self, settings: Settings) -> Any:
         params = lib.llama_context_default_params()
@@ -146,7 +147,7 @@ class Llama:
 
     def share(self, giver: int, taker: int, length: int) -> None:
         if self.memory is Memory.APART:
-            self._put(taker, join([(self._state(giver), 0, length)]))
+            self._put(taker, layout.pieces([(self._state(giver), 0, length)]))
         else:
             lib.llama_memory_seq_cp(self._memory, giver, taker, 0, length)
 
@@ -154,7 +155,7 @@ class Llama:
         if self.memory is Memory.WHOLE:
             return bytes(self._state(slot))
         if self._joins:
-            return join([(self._state(slot), start, stop)])
+            return layout.join([(self._state(slot), start, stop)])
         lib.llama_memory_seq_cp(self._memory, slot, self._spare, start, stop)
         try:
             return bytes(self._state(self._spare))
@@ -163,24 +164,32 @@ class Llama:
 
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
         if self._joins or self.memory is Memory.WHOLE:
-            self._put(slot, join(pieces) if self._joins else pieces[0].state)
+            self._put(slot, layout.pieces(pieces) if self._joins else [pieces[0].state])
             return
         for state, start, stop in pieces:
-            self._put(self._spare, state)
+            self._put(self._spare, [state])
             lib.llama_memory_seq_cp(self._memory, self._spare, slot, start, stop)
             self.cut(self._spare, 0)
 
-    def _put(self, slot: int, state: bytes) -> None:
-        if lib.llama_state_seq_set_data(self._ctx, _bytes_at(state), len(state), slot) == 0:
+    def _put(self, slot: int, parts: Sequence[bytes | memoryview]) -> None:
+        """A state, in parts. Raises OutOfCells."""
+        size, at = sum(map(len, parts)), 0
+        if size > len(self._arriving):
+            self._arriving = (ctypes.c_uint8 * size)()
+        room = memoryview(self._arriving).cast("B")
+        for part in parts:
+            room[at : at + len(part)] = part
+            at += len(part)
+        if lib.llama_state_seq_set_data(self._ctx, self._arriving, size, slot) == 0:
             raise OutOfCells
 
     def _state(self, slot: int) -> memoryview:
-        """Good until the next call: fresh memory for each state would cost more than copying it."""
+        """Good until the next call."""
         size = lib.llama_state_seq_get_size(self._ctx, slot)
-        if size > len(self._scratch):
-            self._scratch = (ctypes.c_uint8 * size)()
-        wrote = lib.llama_state_seq_get_data(self._ctx, self._scratch, size, slot)
-        return memoryview(self._scratch).cast("B")[:wrote]
+        if size > len(self._leaving):
+            self._leaving = (ctypes.c_uint8 * size)()
+        wrote = lib.llama_state_seq_get_data(self._ctx, self._leaving, size, slot)
+        return memoryview(self._leaving).cast("B")[:wrote]
 
     def logits(self, part: int) -> Row:
         pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
@@ -189,11 +198,6 @@ class Llama:
 
     def chain(self, params: SamplingParams) -> NativeChain:
         return NativeChain(self.vocab, params, self.context)
-
-
-def _bytes_at(state: bytes) -> Any:
-    """A pointer to the bytes themselves: states are large, and the library only reads them."""
-    return ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
 
 
 def open_model(load: Load, threads: int) -> Llama:
