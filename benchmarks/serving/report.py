@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving.pairs import Plan
 from serving.peer import ROOT, tools_python
 from serving.record import RESULTS, load
 
@@ -33,7 +34,7 @@ HEAD = """# Serving, measured
 - Figures are medians over the pairs. The ratio is the median of the pairs' ratios, always so that more is better, with
   its 95 % bootstrap interval. A bound holds when the interval's upper end meets it and the interval is no wider than
   twice the bound's distance from 1 (0.06 at a bound of 1), or when its lower end meets it. Else pairs are added, up to
-  60; what is undecided then is said to be so.
+  60; what is undecided then is said to be so. Of fewer than 15 pairs a verdict is a hint, and says so.
 """
 ORDER = ("streams", "bench", "prefix", "chat", "gap", "long", "beside", "kept", "go-on", "busy", "share", "p99",
          "adapts", "exact", "cells", "step", "sampling", "daemon", "soak")  # fmt: skip
@@ -83,9 +84,15 @@ def _line(row: Mapping[str, Any]) -> str:
         bound = f"{row['bound']:g}{aim}" if row["bound"] is not None else ""
         ratio = f"{_short(row['ratio'])} [{_short(row['low'])}, {_short(row['high'])}]"
         beside = f"{_short(row['b'])} {row['unit']} ({row['beside']})"
-        cells = [row["title"], f"{_short(row['a'])} {row['unit']}", beside, ratio, bound, row["verdict"],
+        cells = [row["title"], f"{_short(row['a'])} {row['unit']}", beside, ratio, bound, _verdict(row),
                  str(row["pairs"]), row["date"]]  # fmt: skip
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """With a word where there are fewer pairs than a verdict wants."""
+    few = row["bound"] is not None and row["pairs"] < Plan().pairs
+    return f"{row['verdict']}, of few pairs" if few else str(row["verdict"])
 
 
 def _short(value: float) -> str:
