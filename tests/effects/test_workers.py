@@ -103,7 +103,8 @@ async def test_it_loads_answers_and_stops(action: StartWorker) -> None:
         assert process is not None
         first, *texts, last = await answer(process, chat(made.next_request()))
         assert isinstance(first, wire.Admitted)
-        assert sum(t.items[0].tokens for t in texts) == 20
+        assert 0 < len(texts) <= 20
+        assert "".join(t.items[0].text for t in texts)
         assert (last.reason, last.completion_tokens) == ("length", 20)
         made.stop(StopWorker("m", ready.worker, drain=5))
         assert made.serving("m") is None, "at once"
