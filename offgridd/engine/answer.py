@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offgridd.engine.batch import Sequence
 from offgridd.engine.grammar import Matcher
 from offgridd.engine.meter import Stopwatch
 from offgridd.engine.port import Vocabulary
 from offgridd.engine.sampling import Row, Sampler, logprob_of
+from offgridd.engine.sequence import Sequence
 from offgridd.engine.text import StreamText
 from offgridd.engine.wire import Chat, Finish, Item, TokenLogprob
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from offgridd.engine import wire
 from offgridd.engine.answer import Answer
-from offgridd.engine.batch import Batch, Decode, Rows, Sequence
+from offgridd.engine.batch import Batch
 from offgridd.engine.grammar import GrammarError
 from offgridd.engine.inbox import Arrival, Asked, Inbox, Item, queue_full
 from offgridd.engine.link import Link
@@ -19,6 +19,7 @@ from offgridd.engine.port import Aborted, Memory, Model, OutOfCells, Part
 from offgridd.engine.prepare import Prepared, Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.sampling import Sampler
+from offgridd.engine.sequence import Decode, Rows, Sequence
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from typing import Protocol
 
-from offgridd.engine.batch import LEAST, Batch, Rows, Sequence
+from offgridd.engine.batch import LEAST, Batch
 from offgridd.engine.port import Memory, Model, OutOfCells
 from offgridd.engine.prefix import Piece, Tree
+from offgridd.engine.sequence import Rows, Sequence
 from offgridd.engine.snapshots import Snapshots
 
 

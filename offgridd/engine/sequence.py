@@ -1,0 +1,58 @@
+"""A request inside the engine, and what is computed of it at once. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request inside the engine. `tokens` is prompt and answer; the first `done` of them are in the cache."""
+
+    id: int
+    client: str
+    tokens: list[int]
+    prompt: int  # how many of `tokens` are the prompt
+    limit: int  # most tokens of answer
+    done: int = 0
+    slot: int = -1  # the library's sequence id, -1 while it waits
+    leader: Sequence | None = None  # whose prompt begins alike: it waits until that one has computed `share` tokens
+    share: int = 0
+    cached: int = 0  # tokens of the prompt that were not computed for it
+
+    @property
+    def left(self) -> int:
+        """Tokens that are not in the cache: 1 while it runs, more while its prompt is computed."""
+        return len(self.tokens) - self.done
+
+    def waits_for(self, other: Sequence) -> bool:
+        """Whether it is `other`, or follows it over however many leaders."""
+        return self is other or (self.leader is not None and self.leader.waits_for(other))
+
+    def __repr__(self) -> str:
+        return f"Sequence({self.id}, slot {self.slot}, {self.done}/{len(self.tokens)} of which prompt {self.prompt})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Part of a decode: the next `count` tokens of a sequence; `sample`: they reach its end, logits are wanted."""
+
+    sequence: Sequence
+    start: int
+    count: int
+    sample: bool
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.sequence.tokens[self.start : self.start + self.count]
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """What the library computes at once. `prompt`: it holds prompt rows, and none of running sequences."""
+
+    rows: tuple[Rows, ...]
+    prompt: bool
+
+    def __len__(self) -> int:
+        return sum(r.count for r in self.rows)
