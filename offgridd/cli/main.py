@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import chat, state
+from offgridd.cli import chat, state, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("logs", help="the end of what a model's worker printed")
     one.add_argument("model")
     one.set_defaults(run=state.logs)
+    variants.add_to(commands)
     return top
 
 
