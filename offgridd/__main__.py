@@ -12,7 +12,7 @@ EXIT_CONFIG = 78
 
 
 def offgridd(argv: list[str] | None = None) -> None:
-    """`offgridd serve`."""
+    """`offgridd serve` and `offgridd dev-hub`."""
     parser = argparse.ArgumentParser(prog="offgridd", description="Keeps this machine's models as a YAML file says.")
     parser.add_argument("--version", action="version", version=f"offgridd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -31,7 +31,20 @@ def offgridd(argv: list[str] | None = None) -> None:
         help="a folder that models may lie in; more than once for more",
     )  # fmt: skip
     serve.add_argument("--log-level", help="debug, info, warning or error")
+    hub = commands.add_parser("dev-hub", help="serve a folder of repositories as a hub, for demos and trials")
+    hub.add_argument(
+        "folder", type=Path, metavar="DIR", help="holds owner/name/FILES, and may hold owner/name/.hub.json"
+    )
+    hub.add_argument("--host", default="127.0.0.1")
+    hub.add_argument(
+        "--port", type=int, default=8611, help="of the hub; large files come from the next one; 0 = any two"
+    )
+    hub.add_argument("--rate", type=float, help="bytes a second that a connection may have of a file")
     args = parser.parse_args(argv)
+    if args.command == "dev-hub":
+        from offgridd.devhub.run import run
+
+        sys.exit(run(args.folder, args.host, args.port, args.rate))
     from offgridd.settings import SettingsRefused, load
 
     try:

@@ -2,7 +2,8 @@
 
 A step is a list of decodes: first one with the next token of every running sequence, then one with prompt rows. Prompt
 rows are as many as fit the step-time target while others wait for tokens, and as many as the library takes at once
-otherwise. A request alone is fed so that it gives the library's own answer: multiples of GRID, the rest by itself.
+otherwise. A request alone is fed so that it gives the library's own answer: multiples of GRID, the rest by itself. What
+comes behind a cached prefix, which ends anywhere, has no such answer to give and goes in as few decodes as it fits.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class Batch:
         kept = LEAST if len(prompts) > 1 and budget >= 2 * LEAST else 0  # for the oldest
         for s in sorted(prompts, key=lambda s: (s.left, s is not prompts[0])):
             count = min(budget if s is prompts[0] else budget - kept, s.left)
-            if count >= GRID and (alone or (count < s.left and not waited)):
+            if count >= GRID and ((alone and not s.cached) or (count < s.left and not waited)):
                 count -= count % GRID
             if count <= 0:
                 continue

@@ -145,6 +145,18 @@ def test_alone_a_prompt_stays_on_the_grid_and_its_rest_is_by_itself(prompt: int)
     assert sizes[-1] < GRID or sizes[-1] % GRID == 0
 
 
+@given(st.integers(LEAST, 500), st.integers(1, 512))
+def test_what_comes_behind_a_cached_prefix_is_one_decode_where_it_fits(cached: int, rest: int) -> None:
+    batch = Batch(4, 4096)
+    batch.waiting.put(Sequence(1, "a", list(range(cached + rest)), cached + rest, 1))
+    sequence = batch.admit()
+    assert sequence is not None
+    assert batch.lead(sequence, cached) == cached
+    batch.took(sequence, cached)
+    (decode,) = batch.next()
+    assert len(decode) == rest
+
+
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30))
 def test_no_client_is_served_twice_before_all_that_wait_are_served_once(clients: list[str]) -> None:
     batch = Batch(1, 4096)
