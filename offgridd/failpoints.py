@@ -1,7 +1,8 @@
-"""Named places where a test may make the daemon fail: OFFGRIDD_FAILPOINTS="name=kill,other=sleep:2".
+"""Named places where a test may make the daemon fail: OFFGRIDD_FAILPOINTS="name=kill,other=sleep:2,third=eio@5".
 
 What can be asked for: `kill` (SIGKILL to ourselves), `eio` and `enospc` (an OSError), `sleep:SECONDS`, `hang` (for
-ever, also against SIGTERM). Without the variable a call costs one lookup in an empty map.
+ever, also against SIGTERM); `@N` behind it means the N-th pass only. Without the variable a call costs one lookup in
+an empty map.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import os
 import signal
 import time
+from collections import Counter
 
 
 def _read(text: str) -> dict[str, str]:
@@ -18,12 +20,17 @@ def _read(text: str) -> dict[str, str]:
 
 
 _ASKED = _read(os.environ.get("OFFGRIDD_FAILPOINTS", ""))
+_passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
     """Does what was asked for at `name`. Raises OSError for `eio` and `enospc`, ValueError for what is unknown."""
     action = _ASKED.get(name)
     if action is None:
+        return
+    action, _, pass_ = action.partition("@")
+    _passed[name] += 1
+    if pass_ and _passed[name] != int(pass_):
         return
     kind, _, seconds = action.partition(":")
     match kind:

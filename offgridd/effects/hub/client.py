@@ -1,0 +1,155 @@
+"""Repositories of one hub: the files at a commit, and where one of them lies. Blocking: call it in a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urljoin
+
+from offgridd.core.hub import HubError, HubFailure, HubFile, RepoTree
+from offgridd.effects.hub.refusals import refusal
+from offgridd.effects.hub.session import Reply, ask, origin
+
+WHOLE = 30.0  # seconds for a question that takes several requests
+DOWN = 30.0  # seconds for which a hub that could not be reached is not asked again
+MOST_PAGES, MOST_HOPS = 100, 5
+_UNREACHABLE = ("HubTimeout", "HubUnreachable", "HubUnavailable")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a file's bytes are now. `url` may be signed and short-lived: never stored, never logged. `sha256` None:
+    the hub has none for it."""
+
+    url: str
+    size: int
+    sha256: str | None
+    commit: str
+    direct: bool  # at the hub itself: the token goes there
+
+
+@dataclass(slots=True)
+class HubClient:
+    """`endpoint` has no slash at its end. `offline` is asked before each request."""
+
+    endpoint: str
+    token: str | None = None
+    offline: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+    _down: HubFailure | None = None
+    _down_until: float = field(default=0.0)
+
+    def tree(self, repo: str, revision: str = "main") -> RepoTree:
+        """All files of a repository at a branch, tag or commit. Raises HubError."""
+        until = self.clock() + WHOLE
+        about = _dict(self._get(f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}", repo, until).json())
+        commit, name = _text(about, "sha"), about.get("id", repo)
+        if not isinstance(name, str) or name.count("/") != 1:
+            name = repo
+        url = f"{self.endpoint}/api/models/{quote(name)}/tree/{commit}?recursive=true&expand=false"
+        files: list[HubFile] = []
+        for _ in range(MOST_PAGES):
+            reply = self._get(url, repo, until)
+            files += [_file(e) for e in _list(reply.json()) if _dict(e).get("type") == "file"]
+            following = _next(reply)
+            if following is None:
+                return RepoTree(name, commit, tuple(files), bool(about.get("gated")))
+            url = following
+        raise HubError(HubFailure("BadAnswer", f"cannot list {repo}: its list of files has no end"))
+
+    def resolve(self, repo: str, commit: str, path: str) -> Target:
+        """Where a file is. Raises HubError."""
+        first = f"{self.endpoint}/{quote(repo)}/resolve/{quote(commit, safe='')}/{quote(path)}"
+        reply = self._ask("HEAD", first, repo, None)
+        headers = dict(reply.headers)
+        for _ in range(MOST_HOPS):
+            if not 300 <= reply.status < 400:
+                break
+            to = urljoin(reply.url, reply.headers.get("location", ""))
+            if "x-linked-size" in headers:  # it said all that we want to know
+                return _target(headers, to, direct=origin(to) == origin(self.endpoint))
+            if origin(to) != origin(self.endpoint):
+                raise HubError(HubFailure("BadAnswer", f"cannot find {path}: the hub sends us on without its size"))
+            reply = self._ask("HEAD", to, repo, None)
+            headers |= reply.headers
+        return _target(headers | {"x-linked-size": reply.headers.get("content-length", "")}, reply.url, direct=True)
+
+    def _get(self, url: str, repo: str, until: float) -> Reply:
+        """Follows redirects within the hub: a renamed repository has one."""
+        url = url if "://" in url else self.endpoint + url
+        for _ in range(MOST_HOPS):
+            reply = self._ask("GET", url, repo, until)
+            if not 300 <= reply.status < 400:
+                return reply
+            url = urljoin(url, reply.headers.get("location", ""))
+        raise HubError(HubFailure("BadAnswer", f"cannot read {repo}: the hub sends us round in a ring"))
+
+    def _ask(self, method: str, url: str, repo: str, until: float | None) -> Reply:
+        if self.offline():
+            raise HubError(HubFailure("Offline", f"cannot ask {self.endpoint}: offline is declared"))
+        if origin(url) != origin(self.endpoint):
+            raise HubError(HubFailure("BadAnswer", f"cannot go on: {self.endpoint} sends us to another server"))
+        if self._down is not None and self.clock() < self._down_until:
+            raise HubError(self._down)
+        try:
+            reply = ask(method, url, self.token, min(until or self.clock() + WHOLE, self.clock() + WHOLE))
+            if reply.status >= 400:
+                raise HubError(refusal(reply.status, reply.headers, repo, anonymous=self.token is None))
+        except HubError as error:
+            if error.failure.reason in _UNREACHABLE:
+                self._down, self._down_until = error.failure, self.clock() + DOWN
+            raise
+        self._down = None
+        return reply
+
+
+def _target(headers: dict[str, str], url: str, *, direct: bool) -> Target:
+    size = headers["x-linked-size"]
+    if not size.isdecimal():
+        raise HubError(HubFailure("BadAnswer", "cannot find the file: the hub does not say how large it is"))
+    tag = (headers.get("x-linked-etag") or headers.get("etag", "")).removeprefix("W/").strip('"').lower()
+    digest = tag if len(tag) == 64 and not set(tag) - set("0123456789abcdef") else None
+    return Target(url, int(size), digest, headers.get("x-repo-commit", ""), direct)
+
+
+def _next(reply: Reply) -> str | None:
+    """The URL of the next page, as the Link header has it."""
+    for part in reply.headers.get("link", "").split(","):
+        url, _, rest = part.strip().partition(">")
+        if url.startswith("<") and 'rel="next"' in rest:
+            return urljoin(reply.url, url[1:])
+    return None
+
+
+def _file(entry: dict[str, Any]) -> HubFile:
+    lfs = entry.get("lfs")
+    digest = lfs.get("oid") if isinstance(lfs, dict) else None
+    size = entry.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise _bad("a file has no size")
+    return HubFile(_text(entry, "path"), size, digest if isinstance(digest, str) else None)
+
+
+def _text(found: dict[str, Any], name: str) -> str:
+    value = found.get(name)
+    if not isinstance(value, str) or not value:
+        raise _bad(f"{name} is missing")
+    return value
+
+
+def _dict(found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise _bad("it has another form")
+    return found
+
+
+def _list(found: Any) -> list[Any]:
+    if not isinstance(found, list):
+        raise _bad("it has another form")
+    return found
+
+
+def _bad(why: str) -> HubError:
+    return HubError(HubFailure("BadAnswer", f"cannot read the hub's answer: {why}", passing=True))
