@@ -26,8 +26,10 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import source, watch
 from offgridd.effects.files import Files
+from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
+from offgridd.effects.store import Store
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.workers import Workers
 from offgridd.reconcile.intake import Intake
@@ -90,6 +92,7 @@ class Daemon:
         loop = Reconciler(files, group, engine_build(settings.engine))
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
         loop.workers = workers
+        loop.hub = HubFiles(Store(settings.state_dir), files, state.pins, lambda: loop.snapshot.desired, status.fetched)
 
         def changed(snapshot: Snapshot) -> None:
             status.update(snapshot)

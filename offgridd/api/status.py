@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from offgridd.api.metrics import Metrics
+from offgridd.api.progress import Progress
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
-from offgridd.core.desired import ModelSpec
+from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource
 from offgridd.core.observed import ModelFacts, Observed
+from offgridd.core.plan import current_pin
 from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
@@ -38,7 +40,7 @@ class StatusView:
     """
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
-        self._metrics, self._snapshot = metrics, Snapshot()
+        self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
         self._models: dict[str, _Card] = {}
         self._whole: Json = {}
@@ -74,6 +76,11 @@ class StatusView:
             self._metrics.took(model, worker, stats)
         self._stale = True
 
+    def fetched(self, model: str, here: int, size: int) -> None:
+        """So many bytes of a model's `size` are here. From any thread."""
+        self._progress.note(model, here, size)
+        self._stale = True
+
     def update(self, snapshot: Snapshot) -> None:
         self._encoded, self._snapshot, self._stale = None, snapshot, False
         self._metrics.forget(snapshot.desired.models)
@@ -97,13 +104,18 @@ class StatusView:
         facts = observed.of(spec.name)
         serving = self._metrics.models.get(spec.name)
         parts = (spec, facts, generation, observed.engine, serving and serving.now)
-        before = self._models.get(spec.name)
-        if before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
+        before, fetching = self._models.get(spec.name), self._progress.shown(spec.name)
+        if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         conditions = model_conditions(spec, facts, observed)
         shown = _model(spec, facts, self._dress(spec.name, conditions, generation))
         shown["serving"] = self._metrics.shown(spec.name)
-        return _Card(parts, conditions[-1].status == "True", msgspec.Raw(msgspec.json.encode(shown)))
+        shown["download"] = fetching
+        return _Card(
+            parts if fetching is None else (None,) * len(parts),
+            conditions[-1].status == "True",
+            msgspec.Raw(msgspec.json.encode(shown)),
+        )
 
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
         dressed = []
@@ -129,6 +141,20 @@ def _camel(fields: Json) -> Json:
 
 def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
+    """Where the file comes from, and for a hub's what it was found to mean."""
+    source, pin = spec.source, current_pin(spec, facts)
+    match source:
+        case PackageSource(package, file):
+            return {"package": package, "file": file}
+        case FileSource(path):
+            return {"file": path}
+        case HubSource():
+            pinned = pin and {"commit": pin.commit, "files": [f.path for f in pin.files], "size": pin.size,
+                              "quant": pin.quant, "why": pin.why}  # fmt: skip
+            return {"hf": source.repo, "endpoint": source.endpoint, "pinned": pinned}
 
 
 def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
@@ -159,6 +185,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
             "cacheTypeV": effective.cache_types[1],
             "memory": effective.memory,
         },
+        "source": _source(spec, facts),
         "file": facts.file and {"sha256": facts.file.sha256, "size": facts.file.identity.size},
         "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],
         "conditions": conditions,

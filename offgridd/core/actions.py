@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offgridd.core.desired import LoadSpec, Source
-from offgridd.core.observed import VerifiedFile
+from offgridd.core.desired import HubSource, LoadSpec, Source
+from offgridd.core.observed import Pin, VerifiedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask a hub what a source means. Ends with `Resolved` or `VerifyFailed`."""
+
+    model: str
+    source: HubSource
+    sha256: str | None
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Find the file of a source, check its header, hash it. Ends with `Verified` or `VerifyFailed`."""
+    """Find the file of a source, check its header, hash it. Ends with `Verified` or `VerifyFailed`.
+
+    With a pin the file is a blob of the store, and fetched first where it is not there.
+    """
 
     model: str
     source: Source
     sha256: str | None
     key: str
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,7 @@ class LimitCache:
     bytes: int
 
 
-Action = Verify | StartWorker | StopWorker | LimitCache
+Action = Resolve | Verify | StartWorker | StopWorker | LimitCache
 
 
 @dataclass(frozen=True, slots=True)

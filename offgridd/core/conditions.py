@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource, load_key
+from offgridd.core.desired import Desired, FileSource, HubSource, ModelSpec, PackageSource, load_key
 from offgridd.core.errors import Failure
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, standing_failure
+from offgridd.core.plan import current_file, current_pin, standing_failure
 
 Value = Literal["True", "False", "Unknown"]
 MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
@@ -80,7 +80,10 @@ def settled(desired: Desired, observed: Observed) -> bool:
 
 
 def is_settled(spec: ModelSpec, observed: Observed) -> bool:
+    """Also where it waits for the network: a first download must not hold up the start of a service."""
     facts = observed.of(spec.name)
+    if isinstance(spec.source, HubSource) and current_file(spec, facts) is None:
+        return True
     return standing_failure(spec, facts, observed.engine) is not None or _is_ready(spec, observed)
 
 
@@ -105,20 +108,33 @@ def _unless(error: str, kind: str, good: str, bad: str) -> Condition:
 def _stages(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> list[Condition]:
     """Resolved, Downloaded, Verified, Loaded: those before the failure hold, those after it wait."""
     if current_file(spec, facts) is not None:
-        done = [Condition("Resolved", "True", "Local"), Condition("Downloaded", "True", "Local")]
-        return [*done, Condition("Verified", "True", "DigestKnown"), _loaded(spec, facts, observed, failure)]
+        done = [_done(kind, spec, facts) for kind in _STAGES[:3]]
+        return [*done, _loaded(spec, facts, observed, failure)]
     serving = facts.serving() is not None
     after = "an earlier worker still serves" if serving else ""
     if failure is None or failure.condition not in _STAGES:
-        stages = [Condition(t, "Unknown", "Progressing") for t in _STAGES[:3]]
+        pinned = [_done("Resolved", spec, facts)] if current_pin(spec, facts) else []
+        stages = pinned + [Condition(t, "Unknown", "Progressing") for t in _STAGES[len(pinned) : 3]]
         return [*stages, Condition("Loaded", "Unknown", "Progressing", after)]
     at = _STAGES.index(failure.condition)
-    stages = [Condition(t, "True", "Local") for t in _STAGES[:at]]
+    stages = [_done(kind, spec, facts) for kind in _STAGES[:at]]
     stages.append(Condition(failure.condition, "False", failure.reason, failure.message))
     stages += [Condition(t, "Unknown", "Waiting", f"waits for {failure.condition}") for t in _STAGES[at + 1 :]]
     if after:
         stages[-1] = Condition("Loaded", "False", "Stale", f"{after}; what is declared now is not what runs")
     return stages
+
+
+def _done(kind: str, spec: ModelSpec, facts: ModelFacts) -> Condition:
+    """A stage that holds."""
+    pin = current_pin(spec, facts)
+    if kind == "Verified":
+        return Condition(kind, "True", "DigestKnown")
+    if pin is None:
+        return Condition(kind, "True", "Local")
+    if kind == "Downloaded":
+        return Condition(kind, "True", "InStore")
+    return Condition(kind, "True", "Pinned", f"{pin.repo} at {pin.commit[:12]}; {pin.why}")
 
 
 def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:

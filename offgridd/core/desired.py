@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
+HUB = "https://huggingface.co"
 DEFAULT_LISTEN = "127.0.0.1:11611"
 DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
 DEFAULT_CONTEXT = 8192  # what `context` is where the manifest is silent, or the trained length where that is less
@@ -34,14 +35,27 @@ class FileSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret is, not what it is: a file of this host, a systemd credential, or an environment variable."""
+
+    kind: Literal["credential", "file", "env"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class HubSource:
-    """A Hugging Face repository and what to choose from it."""
+    """A Hugging Face repository and what to choose from it.
+
+    `endpoint` and `token` say how it is reached: no key holds them, so that a mirror changes nothing.
+    """
 
     repo: str
     file: str | None = None
     revision: str | None = None
-    quant: str | None = None
+    quants: tuple[str, ...] = ()  # in order of preference; empty: offgridd chooses
     max_size: int | None = None  # bytes, all files of the chosen variant
+    endpoint: str = HUB
+    token: Secret | None = None
 
 
 Source = PackageSource | FileSource | HubSource
@@ -119,6 +133,16 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """How files are fetched and kept; all of it is live."""
+
+    max_total: int | None = None  # bytes of all blobs
+    min_free: int = 2 << 30  # bytes of the file system that are left alone
+    rate: int | None = None  # bytes a second, of each file
+    connections: int = 8  # for each file
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """A manifest that was accepted. `digest` is the sha256 of its normalised content; `generation` counts digests."""
 
@@ -127,6 +151,7 @@ class Desired:
     server: ServerSpec = ServerSpec()
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     held: tuple[str, ...] = ()  # models whose declared change is held back, because they are suspended
+    store: StoreSpec = StoreSpec()
 
     def find(self, name: str) -> tuple[ModelSpec, ...]:
         """The declared models that `name` means, in the order of the first way that finds any.
@@ -196,6 +221,21 @@ def changes(before: Desired, after: Desired) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
+    """The models whose files are asked for in another way now, so that what failed before is worth another try."""
+    whole = (before.server.offline, before.store) != (after.server.offline, after.store)
+
+    def way(spec: ModelSpec | None) -> object:
+        source = spec.source if spec else None
+        return (source.endpoint, source.token) if isinstance(source, HubSource) else None
+
+    return tuple(
+        name
+        for name, spec in after.models.items()
+        if isinstance(spec.source, HubSource) and (whole or way(before.models.get(name)) != way(spec))
+    )
+
+
 def file_name(source: Source) -> str | None:
     """The last part of the file that a source names."""
     path = source.path if isinstance(source, FileSource) else source.file
@@ -206,10 +246,8 @@ def repository_names(source: Source) -> tuple[str, ...]:
     """The ways to name a source by its repository."""
     if not isinstance(source, HubSource):
         return ()
-    more = ([f"{source.repo}:{source.quant}"] if source.quant else []) + (
-        [f"{source.repo}/{source.file}"] if source.file else []
-    )
-    return (source.repo, *more)
+    named = [f"{source.repo}/{source.file}"] if source.file else []
+    return (source.repo, *(f"{source.repo}:{quant}" for quant in source.quants), *named)
 
 
 # The keys below are asked for at every pass of the loop, for every model; specs are immutable, so once is enough.
@@ -224,7 +262,10 @@ def stable_key(*parts: object) -> str:
 @lru_cache(maxsize=8192)
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again. Where it comes from and its declared sha256."""
-    return stable_key(type(spec.source).__name__, asdict(spec.source), spec.sha256)
+    source = spec.source
+    if isinstance(source, HubSource):
+        source = replace(source, endpoint=HUB, token=None)
+    return stable_key(type(source).__name__, asdict(source), spec.sha256)
 
 
 @lru_cache(maxsize=8192)

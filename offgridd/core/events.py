@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offgridd.core.errors import Failure
-from offgridd.core.observed import Effective, Identity, ManifestFacts, VerifiedFile
+from offgridd.core.observed import Effective, Identity, ManifestFacts, Pin, VerifiedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,12 @@ class ActionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    model: str
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     model: str
     file: VerifiedFile
@@ -29,6 +35,8 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class VerifyFailed:
+    """No verified file came of a Resolve or a Verify; the failure's condition says how far it went."""
+
     model: str
     key: str
     failure: Failure
@@ -133,6 +141,7 @@ class Stopping:
 Event = (
     ActionStarted
     | ActionEnded
+    | Resolved
     | Verified
     | VerifyFailed
     | FileSeen

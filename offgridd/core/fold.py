@@ -65,6 +65,8 @@ def _next_retry(before: Retry | None, key: str, failure: Failure, now: float) ->
 
 def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
     match event:
+        case ev.Resolved(_, pin):
+            return replace(facts, pin=pin, verify_retry=None)
         case ev.Verified(_, file):
             return replace(facts, file=file, verify_retry=None)
         case ev.VerifyFailed(_, key, failure):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from offgridd.core.errors import Failure, Problem
+from offgridd.core.hub import HubFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,23 @@ class ModelHeader:
     tensor_count: int
     tensor_bytes: int  # sum of the tensors' data
     has_chat_template: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a source of a hub was found to mean. It stands until the question changes, whatever the hub does."""
+
+    key: str  # the source key of the question
+    repo: str
+    commit: str  # 40 hex digits
+    files: tuple[HubFile, ...]  # the chosen variant's, each with its sha256
+    quant: str | None
+    why: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,7 @@ class ModelFacts:
     crash_key: str = ""  # the load key that they belong to
     drain: float = 30.0  # seconds for the workers of a model that was removed
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
+    pin: Pin | None = None  # of a source that is a hub's
 
     def serving(self) -> Worker | None:
         """The worker that new requests go to: the newest one that is ready and not stopping."""

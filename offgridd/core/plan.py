@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offgridd.core.actions import Action, LimitCache, Plan, StartWorker, StopWorker, Verify
+from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, HubSource, ModelSpec, load_key, source_key
 from offgridd.core.errors import Failure
-from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
+from offgridd.core.observed import ModelFacts, Observed, Pin, Retry, VerifiedFile
 
 
 def plan(desired: Desired, observed: Observed, now: float) -> Plan:
@@ -27,12 +27,12 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
             cancel += [name] if running else []
             continue
         wanted = _next_actions(spec, facts, observed.engine)
-        main = next((a for a in wanted if isinstance(a, Verify | StartWorker)), None)
+        main = next((a for a in wanted if isinstance(a, Resolve | Verify | StartWorker)), None)
         start += [a for a in wanted if isinstance(a, StopWorker | LimitCache)]
         if running is not None:
             cancel += [] if _still_wanted(running, spec, facts, observed.engine) else [name]
         elif main is not None:
-            retry = facts.verify_retry if isinstance(main, Verify) else facts.start_retry
+            retry = facts.start_retry if isinstance(main, StartWorker) else facts.verify_retry
             if retry is None or retry.key != main.key:
                 start.append(main)
             elif retry.at is not None:
@@ -45,10 +45,13 @@ def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
     return facts.file if facts.file and facts.file.source_key == source_key(spec) else None
 
 
+def current_pin(spec: ModelSpec, facts: ModelFacts) -> Pin | None:
+    """What the hub's source means, if that was found out for what the spec asks now."""
+    return facts.pin if facts.pin and facts.pin.key == source_key(spec) else None
+
+
 def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
     """Why this model can not be served as declared, known without trying."""
-    if isinstance(spec.source, HubSource):
-        return Failure("Resolved", "NotSupportedYet", _NO_HUB, terminal=True)
     if file and spec.load.context and file.header.context_length and spec.load.context > file.header.context_length:
         trained = file.header.context_length
         text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"
@@ -60,9 +63,6 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
             text = f"cannot serve {least} tokens of context in {spec.load.kv_cells} kv_cells; raise kv_cells"
             return Failure("Loaded", "TooFewCells", text, terminal=True)
     return None
-
-
-_NO_HUB = "cannot fetch hf sources: this version has no hub yet; use source.package or source.file"
 
 
 def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure | None:
@@ -88,7 +88,10 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
     if refusal(spec, file):
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:
-        return [Verify(spec.name, spec.source, spec.sha256, source_key(spec))]
+        pin, asked = current_pin(spec, facts), source_key(spec)
+        if isinstance(spec.source, HubSource) and pin is None:
+            return [Resolve(spec.name, spec.source, spec.sha256, asked)]
+        return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
     key = load_key(spec, file.sha256, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:

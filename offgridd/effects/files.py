@@ -15,7 +15,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import FileSource, PackageSource, Source
+from offgridd.core.desired import FileSource, HubSource, PackageSource, Source
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Identity, VerifiedFile
 from offgridd.effects.gguf import GgufError, open_regular, read_header
@@ -39,6 +39,14 @@ class Files:
         """The file of `action`, checked and hashed. Raises ActionFailed."""
         return await anyio.to_thread.run_sync(self._verify, action, limiter=self._limiter)
 
+    async def verify_at(self, path: Path, action: Verify) -> VerifiedFile:
+        """The file at `path`, of the store, checked and hashed for `action`. Raises ActionFailed."""
+        return await anyio.to_thread.run_sync(self._verify_at, path, action, limiter=self._limiter)
+
+    def learn(self, path: Path, sha256: str) -> None:
+        """It was hashed while it was written."""
+        self._known[identity_of(os.stat(path))] = sha256
+
     async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
         """The present identity of each path; None = gone or no regular file."""
         return await anyio.to_thread.run_sync(
@@ -46,7 +54,9 @@ class Files:
         )
 
     def _verify(self, action: Verify) -> VerifiedFile:
-        path = self._resolve(action.source)
+        return self._verify_at(self._resolve(action.source), action)
+
+    def _verify_at(self, path: Path, action: Verify) -> VerifiedFile:
         try:
             fd = open_regular(path)
         except GgufError as error:
@@ -91,9 +101,8 @@ class Files:
                     text = f"cannot use {path}: it is not under a store root; {hint}"
                     raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
                 return real
-            case _:
-                text = "cannot fetch hf sources: this version has no hub yet"
-                raise ActionFailed(Failure("Resolved", "NotSupportedYet", text, terminal=True))
+            case HubSource():
+                raise AssertionError("what a hub's source means is for the hub to say")
 
 
 def _in_package(package: str, file: str) -> Path:

@@ -17,7 +17,9 @@ import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from offgridd.core.observed import Identity
+import msgspec
+
+from offgridd.core.observed import Identity, Pin
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
@@ -28,6 +30,7 @@ create table if not exists generation (id integer primary key check (id = 1), nu
 create table if not exists inventory (
     dev text, inode text, size text, mtime_ns text, sha256 text,
     primary key (dev, inode, size, mtime_ns));
+create table if not exists pins (model text primary key, pin text);
 """
 
 
@@ -100,6 +103,10 @@ class State:
     def inventory(self) -> Inventory:
         return Inventory(self._db)
 
+    @property
+    def pins(self) -> Pins:
+        return Pins(self._db)
+
 
 class Inventory(MutableMapping[Identity, str]):
     """Which files were hashed, by identity. Where that can not be read or kept, a file is hashed again."""
@@ -136,6 +143,40 @@ class Inventory(MutableMapping[Identity, str]):
 
     def __len__(self) -> int:
         return int(self._db.execute("select count(*) from inventory").fetchone()[0])
+
+
+class Pins(MutableMapping[str, Pin]):
+    """What the hub's sources were found to mean, by model. Where that can not be read or kept, a hub is asked again."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __getitem__(self, key: str) -> Pin:
+        try:
+            row = self._db.execute("select pin from pins where model=?", (key,)).fetchone()
+            if row is None:
+                raise KeyError(key)
+            return msgspec.json.decode(row[0], type=Pin)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            log.warning("cannot read what %s was pinned to: %s; asking again", key, error)
+            raise KeyError(key) from None
+
+    def __setitem__(self, key: str, value: Pin) -> None:
+        failpoint("pins.before-write")
+        try:
+            self._db.execute("insert or replace into pins values (?, ?)", (key, msgspec.json.encode(value).decode()))
+        except sqlite3.Error as error:
+            log.warning("cannot keep what %s is pinned to: %s", key, error)
+
+    def __delitem__(self, key: str) -> None:
+        if self._db.execute("delete from pins where model=?", (key,)).rowcount == 0:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row[0] for row in self._db.execute("select model from pins").fetchall())
+
+    def __len__(self) -> int:
+        return int(self._db.execute("select count(*) from pins").fetchone()[0])
 
 
 def _columns(key: Identity) -> tuple[str, str, str, str]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from offgridd.effects.transfer.part import Part
 from offgridd.failpoints import failpoint
 
+_NAME = re.compile(r"sha256-[0-9a-f]{64}")
 _PARTS, _BLOBS, _QUARANTINE = "partial", "blobs", "quarantine"
 
 
@@ -44,6 +47,30 @@ class Store:
         folder = self._folder / _PARTS
         folder.mkdir(parents=True, exist_ok=True)
         return Part(folder, sha256, size)
+
+    def total(self) -> int:
+        """Bytes of all blobs."""
+        return sum(path.stat().st_size for path in self._blobs())
+
+    def notes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The sha256 of each blob and what was noted of where it came from."""
+        for path in self._blobs():
+            try:
+                found = json.loads(path.with_name(path.name + ".json").read_bytes())
+            except (OSError, ValueError, RecursionError):
+                continue
+            if isinstance(found, dict):
+                yield path.name.removeprefix("sha256-"), found
+
+    def put_away(self, sha256: str) -> None:
+        """A blob whose content is not what its name says. Raises OSError."""
+        folder = self._folder / _QUARANTINE
+        folder.mkdir(parents=True, exist_ok=True)
+        os.replace(self.blob(sha256), folder / f"sha256-{sha256}")
+
+    def _blobs(self) -> list[Path]:
+        folder = self._folder / _BLOBS
+        return [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
 
     def tidy(self, sha256: str) -> None:
         """Takes away what a finished blob left behind among the parts."""

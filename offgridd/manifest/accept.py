@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from offgridd.core.choice import AUTO
 from offgridd.core.desired import (
+    HUB,
     Desired,
     FileSource,
     HubSource,
@@ -25,8 +27,10 @@ from offgridd.core.desired import (
     PackageSource,
     Placement,
     Sampling,
+    Secret,
     ServerSpec,
     Source,
+    StoreSpec,
 )
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import rules, sections, values
@@ -125,11 +129,13 @@ def _where(root: MapNode, path: Path) -> str:
 def _desired(manifest: sections.Manifest) -> Desired:
     defaults = manifest.defaults.given()
     models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
-    return Desired(server=ServerSpec(**manifest.server.given()), models=models)
+    store = StoreSpec(**manifest.store.given())
+    return Desired(server=ServerSpec(**manifest.server.given()), store=store, models=models)
 
 
 def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> ModelSpec:
     given = {**defaults, **model.given()}
+    given["token"] = _token(defaults, model.given())
     parts = {
         "name": name,
         "source": _source(model.source, given),
@@ -150,9 +156,10 @@ def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
     file = source.file
     if source.hf is not None:
         inner = values.inner_path(file) if file is not None else None
-        quant = given.get("quant") if file is None else None  # a default for all does not choose twice
-        asked = None if quant == "auto" else quant
-        return HubSource(source.hf, inner, source.revision, asked, given.get("max_size"))
+        quants = given.get("quant", ()) if file is None else ()  # a default for all does not choose twice
+        asked = () if quants == (AUTO,) else quants
+        endpoint, token = given.get("endpoint", HUB), given.get("token")
+        return HubSource(source.hf, inner, source.revision, asked, given.get("max_size"), endpoint, token)
     if file is None:
         raise AssertionError("rules let a source without a file pass")
     if source.package is not None:
@@ -160,12 +167,22 @@ def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
     return FileSource(values.host_path(file))
 
 
+def _token(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> Secret | None:
+    """The token of a model: it goes to the endpoint that stands beside it, and to no mirror named elsewhere."""
+    place = model if "token" in model else defaults
+    token, endpoint = place.get("token"), {**defaults, **model}.get("endpoint", HUB)
+    if token is None or endpoint != place.get("endpoint", HUB):
+        return None
+    ((kind, name),) = token.given().items()
+    return Secret(kind, name)
+
+
 def _digest(desired: Desired) -> str:
     """The sha256 of the content, defaults included.
 
     Model by model and each template hashed once: a template in `defaults` stands in all of them.
     """
-    digest = hashlib.sha256(_canonical(sections.API_VERSION, desired.server))
+    digest = hashlib.sha256(_canonical(sections.API_VERSION, desired.server, desired.store))
     templates: dict[str, str] = {}
     for spec in desired.models.values():
         template = spec.load.chat_template

@@ -39,6 +39,16 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
 CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]
+_QUANT_SCHEMA: Final = {"type": "string", "pattern": values.QUANT}
+Quants = Annotated[
+    list[Annotated[str, Field(pattern=values.QUANT)]],
+    Field(min_length=1, max_length=16),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    WithJsonSchema(
+        {"anyOf": [_QUANT_SCHEMA, {"type": "array", "items": _QUANT_SCHEMA, "minItems": 1, "maxItems": 16}]}
+    ),
+]
+Endpoint = Annotated[str, AfterValidator(values.endpoint)]
 Address = Annotated[str, AfterValidator(lambda text: str(values.address(text)))]
 Host = Annotated[str, AfterValidator(values.host_name)]
 Name = Annotated[str, Field(pattern=values.NAME)]

@@ -45,6 +45,7 @@ _PAGES: Final = (
     ("store", "Store"),
     ("defaults", "Defaults"),
     ("defaults.cache", "Cache"),
+    ("defaults.token", "Token"),
     ("models.NAME", "Model"),
     ("models.NAME.source", "Source"),
 )
@@ -115,6 +116,8 @@ def _type(field: JsonSchema) -> str:
     if named:
         return named[0]
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    if "anyOf" in field:
+        return " or ".join(_type(choice) for choice in field["anyOf"])
     if field["type"] == "array":
         return f"list of {names[field['items']['type']]}" + "".join(_bounds(field))
     return names[field["type"]] + "".join(_bounds(field))

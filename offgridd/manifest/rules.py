@@ -16,7 +16,7 @@ from offgridd.manifest.problems import show
 
 Where = Callable[[Path], str]  # "FILE:LINE" of a path
 _PLAIN_TYPES: Final = ("f16", "bf16", "f32")
-_HUB_ONLY: Final = ("quant", "max_size")
+_HUB_ONLY: Final = ("quant", "max_size", "endpoint", "token")
 
 
 class Finding(NamedTuple):
@@ -33,6 +33,8 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
         model = _map(models, name)
         yield from _source(("models", name, "source"), model)
         yield from _engine(name, model, _map(data, "defaults"))
+        yield from _token(("models", name, "token"), model)
+    yield from _token(("defaults", "token"), _map(data, "defaults"))
     yield from _aliases(models, where)
 
 
@@ -92,6 +94,13 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
         yield from map(_hub_only, misplaced)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
+
+
+def _token(path: Path, given: dict[str, Any]) -> Iterator[Finding]:
+    token = given.get("token")
+    if isinstance(token, dict) and len(token) != 1:
+        message = "cannot use this token: it is in one place; write one of 'credential', 'file' and 'env'"
+        yield Finding(path, "ConflictingFields" if token else "MissingField", message)
 
 
 def _engine(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:

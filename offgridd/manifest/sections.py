@@ -10,16 +10,19 @@ from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, DEFAULT_LISTEN, LoadSpec
+from offgridd.core.choice import AUTO
+from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, DEFAULT_LISTEN, HUB, LoadSpec, StoreSpec
 from offgridd.manifest import values
 from offgridd.manifest.fields import (
     Address,
     Alias,
     CacheSize,
     Duration,
+    Endpoint,
     Host,
     KvType,
     Name,
+    Quants,
     Section,
     Share,
     Size,
@@ -63,9 +66,22 @@ class Server(Section):
 
 
 class Store(Section):
-    """Where fetched files are kept. Nothing can be set in this version."""
+    """How files are fetched and kept."""
 
-    not_yet = frozenset({"max_total", "min_free", "rate", "connections", "min_rate", "prune", "grace", "allow_empty"})
+    not_yet = frozenset({"min_rate", "prune", "grace", "allow_empty"})
+
+    max_total: Size | None = live(None, "The most that all fetched files may take together.")
+    min_free: CacheSize = live(StoreSpec().min_free, "What the file system keeps free, whatever is fetched.")
+    rate: Size | None = live(None, "Bytes a second that fetching a file may take. Default: as fast as it goes.")
+    connections: int = live(StoreSpec().connections, "Connections for each file.", ge=1, le=32)
+
+
+class Token(Section):
+    """Where a token is; one of the three. It is read when it is needed, and shown nowhere."""
+
+    credential: str | None = live(None, "A systemd credential of the service.", pattern=values.SECRET)
+    file: str | None = live(None, "An absolute path of this host.", min_length=1, max_length=values.MAX_PATH)
+    env: str | None = live(None, "A variable in the daemon's environment.", pattern=values.SECRET)
 
 
 class Source(Section):
@@ -123,10 +139,14 @@ class Sampling(Section):
 class Loading(Section):
     """How a model is chosen, loaded and replaced."""
 
-    quant: str | None = verify(
-        None, "`hf` only: the quantisation to choose, such as Q4_K_M; auto lets offgridd choose.", pattern=values.QUANT
+    quant: Quants = verify(
+        [AUTO],
+        "`hf` only: the quantisation to choose, such as Q4_K_M, or several in order of preference; auto lets "
+        "offgridd choose.",
     )
     max_size: Size | None = verify(None, "`hf` only: the most that all files of the model may take together.")
+    endpoint: Endpoint = live(HUB, "`hf` only: the hub to ask, or a mirror of it.")
+    token: Token | None = Field(default=None, description="`hf` only: a token for what is gated or private.")
     preload: bool = live(True, "Load at once, not at the first request.")
     context: int | None = reload(
         None,
@@ -175,9 +195,7 @@ class Loading(Section):
 class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
 
-    not_yet = frozenset(
-        {"priority", "pin", "idle_unload", "benchmark"} | {"updates", "check_every", "endpoint", "token"}
-    )
+    not_yet = frozenset({"priority", "pin", "idle_unload", "benchmark", "updates", "check_every"})
 
 
 class Model(Defaults):
@@ -198,9 +216,7 @@ class Manifest(Section):
 
     apiVersion: Literal["offgridd/v1"] = Field(description="The version of this format.")  # noqa: N815
     server: Server = Field(default_factory=Server, description="How the daemon serves.")
-    store: Store = Field(
-        default_factory=Store, description="Where fetched files are kept. Nothing can be set in this version."
-    )
+    store: Store = Field(default_factory=Store, description="How files are fetched and kept.")
     defaults: Defaults = Field(
         default_factory=Defaults, description="Fields that each model has unless it says otherwise."
     )

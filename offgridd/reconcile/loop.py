@@ -11,11 +11,11 @@ import anyio
 import anyio.abc
 
 from offgridd.core import events as ev
-from offgridd.core.actions import Action, LimitCache, StartWorker, StopWorker, Verify
-from offgridd.core.desired import Desired, hold_back
+from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
+from offgridd.core.desired import Desired, hold_back, reached_otherwise
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
-from offgridd.core.observed import Identity, Observed, VerifiedFile
+from offgridd.core.observed import Identity, Observed, Pin, VerifiedFile
 from offgridd.core.plan import plan
 
 RESYNC = 30.0  # seconds between looks at the verified files
@@ -25,6 +25,11 @@ SHARE = 0.25  # of the event loop's time that passes may take when one event fol
 class FilesPort(Protocol):
     async def verify(self, action: Verify) -> VerifiedFile: ...
     async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]: ...
+
+
+class HubPort(Protocol):
+    async def resolve(self, action: Resolve) -> Pin: ...
+    async def fetch(self, action: Verify) -> VerifiedFile: ...
 
 
 class WorkersPort(Protocol):
@@ -51,6 +56,7 @@ class Reconciler:
     clock: Callable[[], float] = time.monotonic
     snapshot: Snapshot = field(default_factory=Snapshot)
     workers: WorkersPort | None = None
+    hub: HubPort | None = None
 
     def __post_init__(self) -> None:
         self._inbox: list[ev.Event | Desired] = []
@@ -124,6 +130,7 @@ class Reconciler:
         if newest is not None:
             before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
             self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
+            self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
             self.snapshot = replace(self.snapshot, desired=after)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
@@ -150,15 +157,24 @@ class Reconciler:
             self._looking = False
             self._wake.set()
 
-    async def _act(self, action: Verify | StartWorker, scope: anyio.CancelScope) -> None:
+    async def _act(self, action: Resolve | Verify | StartWorker, scope: anyio.CancelScope) -> None:
         with scope:
             if isinstance(action, StartWorker):
                 assert self.workers is not None
                 await self.workers.start(action)
             else:
                 try:
-                    self.emit(ev.Verified(action.model, await self.files.verify(action)))
+                    self.emit(await self._find(action))
                 except ActionFailed as failed:
                     self.emit(ev.VerifyFailed(action.model, action.key, failed.failure))
         self._scopes.pop(action.model, None)
         self.emit(ev.ActionEnded(action.model))
+
+    async def _find(self, action: Resolve | Verify) -> ev.Event:
+        """Raises ActionFailed."""
+        if isinstance(action, Verify) and action.pin is None:
+            return ev.Verified(action.model, await self.files.verify(action))
+        assert self.hub is not None
+        if isinstance(action, Resolve):
+            return ev.Resolved(action.model, await self.hub.resolve(action))
+        return ev.Verified(action.model, await self.hub.fetch(action))

@@ -15,7 +15,7 @@ import pytest
 from support import tinymodel
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import FileSource, HubSource, Source
+from offgridd.core.desired import FileSource, Source
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Identity
 from offgridd.effects.files import Files, identity_of
@@ -137,12 +137,6 @@ async def test_a_file_that_we_may_not_read_says_so(root: Path) -> None:
     finally:
         os.seteuid(me)
     assert (failure.reason, failure.message) == ("Unreadable", "cannot read m.gguf: Permission denied")
-
-
-async def test_a_hub_source_is_not_supported_yet(root: Path) -> None:
-    failure = await refused(Files((root,), {}), HubSource("a/b"))
-    assert failure.reason == "NotSupportedYet"
-    assert failure.terminal
 
 
 async def test_another_digest_than_the_declared_one_names_both(root: Path) -> None:

@@ -13,6 +13,7 @@ from offgridd.core.desired import (
     PackageSource,
     Placement,
     Sampling,
+    Secret,
     ServerSpec,
 )
 from offgridd.core.errors import ManifestError, Problem
@@ -105,7 +106,7 @@ def test_every_field_of_a_model() -> None:
     )
     assert found == ModelSpec(
         name="m",
-        source=HubSource("o/r", None, "refs/pr/1", "Q4_K_M", 4 * 10**9),
+        source=HubSource("o/r", None, "refs/pr/1", ("Q4_K_M",), 4 * 10**9),
         sha256=HEX,
         preload=False,
         load=LoadSpec(4096, 2, 6000, 8, False, PLACEMENT, "{{ messages }}"),
@@ -145,7 +146,7 @@ def test_a_model_wins_over_the_defaults_and_they_over_ours() -> None:
     models = accept(manifest(text)).desired.models
     assert (models["a"].load.context, models["a"].drain, models["a"].sampling.stop) == (7, 5.0, ())
     assert models["a"].source == PackageSource("p", "a.gguf")
-    assert models["b"].source == HubSource("owner/repo", quant="Q8_0", max_size=10**9)
+    assert models["b"].source == HubSource("owner/repo", quants=("Q8_0",), max_size=10**9)
     assert models["b"].sampling.stop == ("a",)
     assert models["c"].source == HubSource("o/r", "x.gguf", max_size=10**9)
 
@@ -170,7 +171,7 @@ def test_sources(written: str, source: object) -> None:
 
 def test_quant_auto_is_the_default() -> None:
     assert spec(HUB, "quant: auto").source == HubSource("owner/repo")
-    assert spec(HUB, "quant: 010").source == HubSource("owner/repo", quant="010")
+    assert spec(HUB, "quant: 010").source == HubSource("owner/repo", quants=("010",))
 
 
 @pytest.mark.parametrize(
@@ -300,10 +301,9 @@ def test_no_durations(written: str) -> None:
         ("deterministic: true\n    gpu_layers: 1", "ConflictingFields", "deterministic needs the CPU"),
         ("deterministic: true\n    context: 100\n    kv_cells: 399", "ConflictingFields", "400 cells"),
         ("flash_attention: false\n    cache_type_v: q8_0", "ConflictingFields", "without flash_attention"),
-        *(
-            (f"{key}: x", "NotSupportedYet", key)
-            for key in ("benchmark", "updates", "check_every", "endpoint", "token")
-        ),
+        *((f"{key}: x", "NotSupportedYet", key) for key in ("benchmark", "updates", "check_every")),
+        ("endpoint: https://hub.example", "ConflictingFields", "no 'hf'"),
+        ("token: {env: X}", "ConflictingFields", "no 'hf'"),
         ("quant: Q4_K_M", "ConflictingFields", "no 'hf'"),
         ("max_size: 1GB", "ConflictingFields", "no 'hf'"),
     ],
@@ -314,6 +314,43 @@ def test_fields_that_are_refused(line: str, reason: str, says: str) -> None:
     assert says in found.message
     assert found.line >= 5
     assert found.column > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "says"),
+    [
+        ("token: {}", "MissingField", "one of 'credential', 'file' and 'env'"),
+        ("token: {env: X, file: /x}", "ConflictingFields", "it is in one place"),
+        ("token: hf_abc", "WrongType", "write a map"),
+        ("token: {env: 'A B'}", "InvalidValue", "letters, digits"),
+        *(
+            (f"endpoint: '{text}'", "InvalidValue", "the address of a hub")
+            for text in ("hub", "ftp://hub", "https://", "https://a@b", "https://h/?q", "https://h/#f")
+        ),
+        ("endpoint: 'https://h/a b'", "InvalidValue", "the address of a hub"),
+        ("quant: []", "InvalidValue", "quant"),
+        ("quant: [Q4_K_M, 'x y']", "InvalidValue", "a quantisation such as"),
+    ],
+)
+def test_fields_of_a_hub_that_are_refused(line: str, reason: str, says: str) -> None:
+    found = problem(model(HUB, line))
+    assert found.reason == reason
+    assert says in found.message
+
+
+def test_a_token_goes_to_the_endpoint_beside_it_only() -> None:
+    def token(defaults: str, line: str) -> Secret | None:
+        text = f"apiVersion: offgridd/v1\ndefaults: {defaults}\nmodels:\n  m:\n    source: {{hf: o/r}}\n    {line}\n"
+        source = accept(SourceText("m.yaml", text.encode())).desired.models["m"].source
+        assert isinstance(source, HubSource)
+        return source.token
+
+    mirror = "endpoint: 'http://mirror:1'"
+    assert token("{token: {env: T}}", "preload: true") == Secret("env", "T")
+    assert token("{token: {env: T}}", mirror) is None
+    assert token(f"{{token: {{env: T}}, {mirror}}}", "preload: true") == Secret("env", "T")
+    assert token(f"{{{mirror}}}", "token: {env: T}") is None
+    assert token(f"{{{mirror}}}", f"token: {{file: /t}}\n    {mirror}") == Secret("file", "/t")
 
 
 @pytest.mark.parametrize(
@@ -445,8 +482,10 @@ def test_loopback_needs_no_leave() -> None:
         ("modles: {}\nmodels: {}", "UnknownField", 2, "unknown key 'modles'; did you mean 'models'?"),
         ("git: {}\nmodels: {}", "NotSupportedYet", 2, "git"),
         ("server: {memory: 1}\nmodels: {}", "NotSupportedYet", 2, "memory"),
-        ("store: {min_free: 2GiB}\nmodels: {}", "NotSupportedYet", 2, "min_free"),
-        ("store: {x: 1}\nmodels: {}", "UnknownField", 2, "no keys"),
+        ("store: {grace: 24h}\nmodels: {}", "NotSupportedYet", 2, "grace"),
+        ("store: {x: 1}\nmodels: {}", "UnknownField", 2, "x"),
+        ("store: {connections: 0}\nmodels: {}", "InvalidValue", 2, "connections"),
+        ("store: {rate: 0}\nmodels: {}", "InvalidValue", 2, "rate"),
         ("server: {port: 8_080}\nmodels: {}", "UnknownField", 2, "'port'"),
         ("server: {ready: soon}\nmodels: {}", "InvalidValue", 2, "'listening', 'settled' or 'preloaded'"),
         ("server: {ready: 1}\nmodels: {}", "WrongType", 2, "1 is a whole number"),

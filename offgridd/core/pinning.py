@@ -1,0 +1,60 @@
+"""A source and a repository's files -> what the source means, once and for all."""
+
+from __future__ import annotations
+
+from offgridd.core.choice import AUTO, Choice, Wanted, choose
+from offgridd.core.desired import HubSource
+from offgridd.core.errors import Failure
+from offgridd.core.hub import HubFile, RepoTree
+from offgridd.core.observed import Pin
+from offgridd.core.sizes import show_size
+from offgridd.core.variants import Listing, RepoFile, Variant, sort_files
+
+
+def pin(source: HubSource, tree: RepoTree, key: str, sha256: str | None) -> Pin | Failure:
+    """The files that `source` means among those of `tree`; `sha256` is what the manifest wants it to hash to."""
+    listing = sort_files(RepoFile(f.path, f.size) for f in tree.files)
+    found = _named(source, listing, tree) if source.file else choose(listing.variants, _wanted(source))
+    if isinstance(found, Failure):
+        return found
+    by_path = {f.path: f for f in tree.files}
+    files = tuple(by_path[path] for path in found.variant.files)
+    if refused := _unfit(source, files, sha256):
+        return refused
+    quant = found.variant.quant
+    return Pin(key, tree.repo, tree.commit, files, quant.name if quant else None, found.why)
+
+
+def _wanted(source: HubSource) -> Wanted:
+    return Wanted(source.quants or (AUTO,), source.max_size)
+
+
+def _named(source: HubSource, listing: Listing, tree: RepoTree) -> Choice | Failure:
+    """The variant that the named file belongs to; what is named is taken, companion or not."""
+    assert source.file is not None
+    for variant in listing.variants:
+        if source.file in variant.files:
+            return Choice(variant, f"{source.file} was asked for")
+    if all(f.path != source.file for f in tree.files):
+        return _refused("FileNotInRepo", f"cannot find {source.file} in {tree.repo}: it has no such file")
+    return Choice(Variant(None, (source.file,), 1, None), f"{source.file} was asked for")
+
+
+def _unfit(source: HubSource, files: tuple[HubFile, ...], sha256: str | None) -> Failure | None:
+    size = sum(f.size for f in files)
+    if source.max_size is not None and size > source.max_size:
+        most = show_size(source.max_size)
+        return _refused("TooLarge", f"cannot take {files[0].path}: it has {show_size(size)}, max_size is {most}")
+    if len(files) > 1:
+        text = f"cannot serve {files[0].path}: it is in {len(files)} shards, which this version can not load yet"
+        return _refused("NotSupportedYet", text)
+    if any(f.sha256 is None for f in files):
+        return _refused("NoDigest", f"cannot take {files[0].path}: the hub tells no sha256 of it")
+    if sha256 is not None and files[0].sha256 != sha256:
+        text = f"cannot use {files[0].path}: its sha256 is {files[0].sha256}, the manifest wants {sha256}"
+        return Failure("Verified", "DigestMismatch", text, terminal=True)
+    return None
+
+
+def _refused(reason: str, message: str) -> Failure:
+    return Failure("Resolved", reason, message, terminal=True)
