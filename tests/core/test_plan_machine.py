@@ -13,20 +13,31 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from offgridd.core import events as ev
-from offgridd.core.actions import LimitCache, StartWorker, StopWorker, Verify
+from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec, hold_back
+from offgridd.core.desired import (
+    Desired,
+    FileSource,
+    HubSource,
+    LoadSpec,
+    ModelSpec,
+    ServerSpec,
+    hold_back,
+    reached_otherwise,
+    source_key,
+)
 from offgridd.core.errors import Failure
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
-from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
+from offgridd.core.hub import HubFile
+from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, Pin, VerifiedFile
 from offgridd.core.plan import current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
 SPECS = st.builds(
-    lambda name, path, context, preload, alias, suspend, cache: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache: ModelSpec(
         name,
-        FileSource(path),
+        source,
         preload=preload,
         load=LoadSpec(context=context),
         aliases=(alias,),
@@ -34,7 +45,15 @@ SPECS = st.builds(
         cache_ram=cache,
     ),
     NAMES,
-    st.sampled_from(["/m/x.gguf", "/m/y.gguf"]),
+    st.sampled_from(
+        [
+            FileSource("/m/x.gguf"),
+            FileSource("/m/y.gguf"),
+            HubSource("o/x"),
+            HubSource("o/x", quants=("Q8_0",)),
+            HubSource("o/x", endpoint="http://mirror"),
+        ]
+    ),
     st.sampled_from([None, 512, 1024, 8192]),
     st.booleans(),
     st.sampled_from(["p", "q"]),
@@ -47,7 +66,7 @@ class PlanMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desired, self.observed, self.now, self.ids = Desired(), Observed(engine="e"), 0.0, 0
-        self.open: dict[str, Verify | tuple[int, StartWorker]] = {}
+        self.open: dict[str, Resolve | Verify | tuple[int, StartWorker]] = {}
 
     def put(self, event: ev.Event) -> None:
         self.observed = fold(self.observed, (event,), self.now)
@@ -74,7 +93,10 @@ class PlanMachine(RuleBasedStateMachine):
                 continue
             assert action.model not in self.open, "two actions for one model"
             self.put(ev.ActionStarted(action.model, action.key))
-            if isinstance(action, Verify):
+            if isinstance(action, Resolve | Verify):
+                hub = isinstance(action.source, HubSource)
+                asked = isinstance(action, Resolve)
+                assert asked or hub == (action.pin is not None and action.pin.key == action.key)
                 self.open[action.model] = action
             else:
                 assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
@@ -86,8 +108,13 @@ class PlanMachine(RuleBasedStateMachine):
     def end(self, name: str, *, good: bool = False, cancelled: bool = False, terminal: bool = False) -> None:
         action = self.open.pop(name)
         failure = Failure("Verified", "Bad", "cannot", terminal)
-        if isinstance(action, Verify):
-            path = action.source.path if isinstance(action.source, FileSource) else ""
+        if isinstance(action, Resolve):
+            if good:
+                self.put(ev.Resolved(name, Pin(action.key, "o/x", "c", (HubFile("x", 1, "0" * 64),), None, "only")))
+            elif not cancelled:
+                self.put(ev.VerifyFailed(name, action.key, replace(failure, condition="Resolved")))
+        elif isinstance(action, Verify):
+            path = action.source.path if isinstance(action.source, FileSource) else "blob-x.gguf"
             if good:
                 file = VerifiedFile(path, Identity(1, 1, 1, 1), "0" * 63 + path[-6], HEADER, action.key)
                 self.put(ev.Verified(name, file))
@@ -106,7 +133,10 @@ class PlanMachine(RuleBasedStateMachine):
     @rule(specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name), suspend=st.sampled_from([False, False, True]))
     def edit(self, specs: list[ModelSpec], suspend: bool) -> None:
         declared = Desired(self.desired.generation + 1, "", ServerSpec(suspend=suspend), {s.name: s for s in specs})
-        self.desired = hold_back(self.desired, declared)
+        before, self.desired = self.desired, hold_back(self.desired, declared)
+        for name in reached_otherwise(before, self.desired):
+            self.put(ev.Reconsidered(name))
+            assert self.observed.of(name).verify_retry is None
 
     @rule()
     def think(self) -> None:
@@ -142,6 +172,10 @@ class PlanMachine(RuleBasedStateMachine):
             found = model_conditions(spec, self.observed.of(spec.name), self.observed)
             assert tuple(c.type for c in found) == MODEL_TYPES
             assert all(c.reason and " " not in c.reason for c in found)
+            facts = self.observed.of(spec.name)
+            pinned = facts.pin is not None and facts.pin.key == source_key(spec)
+            if isinstance(spec.source, HubSource) and found[0].status == "True":
+                assert pinned or facts.file
         whole_conditions(self.desired, self.observed, ())
 
     def teardown(self) -> None:
