@@ -25,8 +25,11 @@ from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import source, watch
+from offgridd.effects.catalog import Catalog
 from offgridd.effects.files import Files
 from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.memory import total_memory
+from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
 from offgridd.effects.store import Store
@@ -92,7 +95,9 @@ class Daemon:
         loop = Reconciler(files, group, engine_build(settings.engine))
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
         loop.workers = workers
-        loop.hub = HubFiles(Store(settings.state_dir), files, state.pins, lambda: loop.snapshot.desired, status.fetched)
+        store = Store(settings.state_dir)
+        loop.hub = hub = HubFiles(store, files, state.pins, lambda: loop.snapshot.desired, status.fetched)
+        searcher = Searcher(Catalog(settings.state_dir / "cache" / "catalog.db"), hub.searched, total_memory)
 
         def changed(snapshot: Snapshot) -> None:
             status.update(snapshot)
@@ -103,7 +108,8 @@ class Daemon:
         service = Service(loop, intake, group, self.notifier, settings.admin_socket)
 
         def app(*, admin: bool) -> Quart:
-            return create_app(Context(loop, workers, status, metrics, service.reload, admin, self.stopping.is_set))
+            stopping = self.stopping.is_set
+            return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, searcher.search))
 
         async with anyio.create_task_group() as servers:
             listeners = Listeners(servers, lambda: app(admin=False))

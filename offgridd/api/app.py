@@ -9,6 +9,7 @@ from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
+from offgridd.api.search import add_search
 
 
 def create_app(ctx: Context) -> Quart:
@@ -19,4 +20,5 @@ def create_app(ctx: Context) -> Quart:
     add_errors(app)
     add_inference(app, ctx)
     add_control(app, ctx)
+    add_search(app, ctx)
     return app

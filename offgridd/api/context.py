@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired
+from offgridd.core.search import Found, Query
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
@@ -33,6 +34,7 @@ class Context:
     reload: Callable[[], Awaitable[Seen]]
     admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]
+    search: Callable[[Query], Found]  # blocking
 
     @property
     def desired(self) -> Desired:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import chat, state, variants
+from offgridd.cli import chat, search, state, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     one.set_defaults(run=state.logs)
     variants.add_to(commands)
+    search.add_to(commands)
     return top
 
 

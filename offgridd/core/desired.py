@@ -152,6 +152,8 @@ class Desired:
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     held: tuple[str, ...] = ()  # models whose declared change is held back, because they are suspended
     store: StoreSpec = StoreSpec()
+    endpoint: str = HUB  # where searches ask
+    token: Secret | None = None
 
     def find(self, name: str) -> tuple[ModelSpec, ...]:
         """The declared models that `name` means, in the order of the first way that finds any.

@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import Desired, HubSource
+from offgridd.core.desired import Desired, HubSource, Secret
 from offgridd.core.errors import ActionFailed, Failure
-from offgridd.core.hub import HubError, HubFile
+from offgridd.core.hub import HubError, HubFailure, HubFile
 from offgridd.core.observed import Pin, VerifiedFile
 from offgridd.core.pinning import pin
 from offgridd.core.sizes import show_size
@@ -125,15 +125,28 @@ class HubFiles:
         options = Options(store.connections, float(store.rate) if store.rate else None)
         return Download(self._store, wanted, options, lambda here, size: self._report(action.model, here, size))
 
-    def _client(self, source: HubSource, condition: str = "Resolved") -> HubClient:
-        """One for each endpoint and token: it remembers when a hub was down. Raises ActionFailed."""
-        from offgridd.effects.hub import HubClient
-
+    def searched(self) -> HubClient | None:
+        """The hub that searches ask; None where none is to be asked. Raises HubError."""
+        desired = self._desired()
+        if desired.server.offline:
+            return None
         try:
-            token = read_secret(source.token) if source.token else None
+            return self._of(desired.endpoint, desired.token)
+        except SecretUnavailable as error:
+            raise HubError(HubFailure("TokenUnavailable", str(error))) from None
+
+    def _client(self, source: HubSource, condition: str = "Resolved") -> HubClient:
+        """Raises ActionFailed."""
+        try:
+            return self._of(source.endpoint, source.token)
         except SecretUnavailable as error:
             raise _failed(condition, "TokenUnavailable", str(error)) from None
-        key = source.endpoint, token
+
+    def _of(self, endpoint: str, secret: Secret | None) -> HubClient:
+        """One for each endpoint and token: it remembers when a hub was down. Raises SecretUnavailable."""
+        from offgridd.effects.hub import HubClient
+
+        key = endpoint, read_secret(secret) if secret else None
         if key not in self._clients:
             self._clients[key] = HubClient(*key, offline=lambda: self._desired().server.offline)
         return self._clients[key]

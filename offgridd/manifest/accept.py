@@ -130,7 +130,8 @@ def _desired(manifest: sections.Manifest) -> Desired:
     defaults = manifest.defaults.given()
     models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
     store = StoreSpec(**manifest.store.given())
-    return Desired(server=ServerSpec(**manifest.server.given()), store=store, models=models)
+    server, endpoint = ServerSpec(**manifest.server.given()), defaults.get("endpoint", HUB)
+    return Desired(server=server, store=store, models=models, endpoint=endpoint, token=_token(defaults, {}))
 
 
 def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> ModelSpec:
@@ -182,7 +183,9 @@ def _digest(desired: Desired) -> str:
 
     Model by model and each template hashed once: a template in `defaults` stands in all of them.
     """
-    digest = hashlib.sha256(_canonical(sections.API_VERSION, desired.server, desired.store))
+    digest = hashlib.sha256(
+        _canonical(sections.API_VERSION, desired.server, desired.store, desired.endpoint, desired.token)
+    )
     templates: dict[str, str] = {}
     for spec in desired.models.values():
         template = spec.load.chat_template

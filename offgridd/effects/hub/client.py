@@ -44,18 +44,23 @@ class HubClient:
     def tree(self, repo: str, revision: str = "main") -> RepoTree:
         """All files of a repository at a branch, tag or commit. Raises HubError."""
         until = self.clock() + WHOLE
-        about = _dict(self._get(f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}", repo, until).json())
+        about = _dict(self.get(f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}", repo, until).json())
         commit, name = _text(about, "sha"), about.get("id", repo)
         if not isinstance(name, str) or name.count("/") != 1:
             name = repo
-        url = f"{self.endpoint}/api/models/{quote(name)}/tree/{commit}?recursive=true&expand=false"
+        return RepoTree(name, commit, self.files(name, commit, until), bool(about.get("gated")))
+
+    def files(self, repo: str, revision: str, until: float) -> tuple[HubFile, ...]:
+        """All files at a branch, tag or commit; `until`: monotonic seconds. Raises HubError."""
+        tree = f"{quote(repo)}/tree/{quote(revision, safe='')}"
+        url = f"{self.endpoint}/api/models/{tree}?recursive=true&expand=false"
         files: list[HubFile] = []
         for _ in range(MOST_PAGES):
-            reply = self._get(url, repo, until)
+            reply = self.get(url, repo, until)
             files += [_file(e) for e in _list(reply.json()) if _dict(e).get("type") == "file"]
-            following = _next(reply)
+            following = next_page(reply)
             if following is None:
-                return RepoTree(name, commit, tuple(files), bool(about.get("gated")))
+                return tuple(files)
             url = following
         raise HubError(HubFailure("BadAnswer", f"cannot list {repo}: its list of files has no end"))
 
@@ -76,8 +81,11 @@ class HubClient:
             headers |= reply.headers
         return _target(headers | {"x-linked-size": reply.headers.get("content-length", "")}, reply.url, direct=True)
 
-    def _get(self, url: str, repo: str, until: float) -> Reply:
-        """Follows redirects within the hub: a renamed repository has one."""
+    def get(self, url: str, repo: str, until: float) -> Reply:
+        """The answer at an address or path of the hub, its redirects followed: a renamed repository has one.
+
+        `repo` is what is asked about, for people. Raises HubError.
+        """
         url = url if "://" in url else self.endpoint + url
         for _ in range(MOST_HOPS):
             reply = self._ask("GET", url, repo, until)
@@ -114,7 +122,7 @@ def _target(headers: dict[str, str], url: str, *, direct: bool) -> Target:
     return Target(url, int(size), digest, headers.get("x-repo-commit", ""), direct)
 
 
-def _next(reply: Reply) -> str | None:
+def next_page(reply: Reply) -> str | None:
     """The URL of the next page, as the Link header has it."""
     for part in reply.headers.get("link", "").split(","):
         url, _, rest = part.strip().partition(">")

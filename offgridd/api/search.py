@@ -1,0 +1,174 @@
+"""GET and POST /v1/search: what is asked -> a query, what was found -> JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+from quart import Quart, Response, request
+
+from offgridd.api import body
+from offgridd.api.answers import answer
+from offgridd.api.context import Context
+from offgridd.core.errors import RequestRefused
+from offgridd.core.hub import HubError
+from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
+from offgridd.core.variants import Variant
+from offgridd.manifest import values
+
+ALIASES = {"q": "query", "sort_by": "sort", "best_fit": "fits"}
+FIELDS = ("query", "author", "quant", "min_size", "max_size", "sort", "limit", "exclude_gated", "kind", "fits")
+_STATUS = {"HubTimeout": 504, "RateLimited": 429}
+
+
+def add_search(app: Quart, ctx: Context) -> None:
+    @app.get("/v1/search")
+    async def search() -> Response:
+        given = {key: found if len(found) > 1 else found[0] for key, found in request.args.lists()}
+        return await _search(ctx, given)
+
+    @app.post("/v1/search")
+    async def search_by_body() -> Response:
+        return await _search(ctx, await body.read_json())
+
+
+async def _search(ctx: Context, given: Mapping[str, Any]) -> Response:
+    query = parse_query(given)
+    try:
+        found = await anyio.to_thread.run_sync(ctx.search, query, abandon_on_cancel=True)
+    except HubError as error:
+        status = _STATUS.get(error.failure.reason, 502)
+        wait = error.failure.retry_after
+        retry = None if wait is None else round(wait)
+        raise RequestRefused(status, "hub_failed", error.failure.message, retry_after=retry) from error
+    failed = found.hub_error
+    return answer(
+        {
+            "results": [shown(one) for one in found.results],
+            "source": found.source,
+            "age": round(found.age, 1),
+            "partial": found.partial,
+            "hub_error": failed and {"code": failed.reason, "message": failed.message},
+        }
+    )
+
+
+def parse_query(given: Mapping[str, Any]) -> Query:
+    """Numbers and flags may be text, as in a URL. Raises RequestRefused (400)."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = ALIASES.get(key, key)
+        if name not in FIELDS:
+            raise _bad(key, "there is no such parameter; there are " + ", ".join(FIELDS))
+        if name in found:
+            raise _bad(key, "it is given twice")
+        found[name] = value
+    return Query(
+        _text(found, "query") or "",
+        _text(found, "author"),
+        _quants(found.get("quant")),
+        _size(found, "min_size"),
+        _size(found, "max_size"),
+        _one_of(found, "sort", SORTS) or "trending",
+        _limit(found.get("limit")),
+        not _flag(found, "exclude_gated"),
+        _one_of(found, "kind", KINDS),
+        _flag(found, "fits"),
+    )
+
+
+def shown(found: Result) -> dict[str, Any]:
+    hit, best = found.hit, found.best
+    model = {
+        "id": hit.id, "author": hit.author, "downloads": hit.downloads, "likes": hit.likes,
+        "created_at": hit.created_at, "last_modified": hit.last_modified,
+        "gated": False if hit.gated == "false" else hit.gated, "license": hit.license, "kind": hit.kind,
+    }  # fmt: skip
+    chosen = best and {**_variant(best), "why": found.why, "fits": found.fits}
+    return {"model": model, "variants": [_variant(v) for v in found.variants], "best_variant": chosen,
+            "why": found.why, **(_ready_to_use(hit.id, best) if best else {})}  # fmt: skip
+
+
+def _ready_to_use(model: str, best: Variant) -> dict[str, str]:
+    """The command that fetches it, and what declares it."""
+    chosen = f"quant: {best.quant.name}" if best.quant else ""
+    source = f"{{hf: {model}}}" if best.quant else f"{{hf: {model}, file: {best.filename!r}}}"
+    name = model.partition("/")[2].lower().removesuffix("-gguf").strip("._-")[:64] or "model"
+    how = f"--quant {best.quant.name}" if best.quant else f"--file '{best.filename}'"
+    lines = ["models:", f"  {name}:", f"    source: {source}", *([f"    {chosen}"] if chosen else [])]
+    return {"command": f"offgrid download-hf {model} {how}", "manifest": "\n".join(lines) + "\n"}
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    quant = variant.quant
+    return {
+        "quant": quant and quant.name, "token": quant and quant.token, "files": variant.files,
+        "filename": variant.filename, "size": variant.total_bytes, "size_estimated": False, "shards": variant.shards,
+        "complete": variant.complete, "loadable": variant.loadable,
+    }  # fmt: skip
+
+
+def _bad(name: str, why: str) -> RequestRefused:
+    return RequestRefused(400, "invalid_value", f"cannot search: {name}: {why}", param=name)
+
+
+def _text(found: Mapping[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > 256:
+        raise _bad(name, "it must be text of at most 256 characters")
+    return value.strip() or None
+
+
+def _quants(value: object) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if given is None:
+        return ()
+    if (
+        not isinstance(given, list)
+        or not all(isinstance(q, str) and 0 < len(q) <= 32 for q in given)
+        or len(given) > 16
+    ):
+        raise _bad("quant", "it must be a quant such as Q4_K_M, or up to 16 of them in order of preference")
+    return tuple(given)
+
+
+def _size(found: Mapping[str, Any], name: str) -> int | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value = int(value) if value.isdecimal() and len(value) < 20 else values.size(value)
+    except ValueError as error:
+        raise _bad(name, f"write {error}") from None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise _bad(name, f"write {values.WANTED_SIZE}")
+    return value
+
+
+def _limit(value: object) -> int:
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+    if number is None:
+        return Query().limit
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+        raise _bad("limit", f"it must be a whole number from 1 to {MOST}")
+    return number
+
+
+def _flag(found: Mapping[str, Any], name: str) -> bool:
+    value = found.get(name, False)
+    known = {"true": True, "1": True, "": True, "false": False, "0": False}
+    value = known.get(value.lower(), value) if isinstance(value, str) else value
+    if not isinstance(value, bool):
+        raise _bad(name, "it must be true or false")
+    return value
+
+
+def _one_of(found: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> Any:
+    value = found.get(name)
+    if value is not None and value not in allowed:
+        raise _bad(name, "it must be one of " + ", ".join(allowed))
+    return value
