@@ -17,6 +17,7 @@ from quart import Quart
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
 from offgridd.api.context import Context
+from offgridd.api.jobs import Jobs
 from offgridd.api.listen import LAST_BYTES, Listeners, start
 from offgridd.api.metrics import Metrics
 from offgridd.api.sockets import AdminSocket, BindError, bind_admin
@@ -28,6 +29,7 @@ from offgridd.effects import source, watch
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.files import Files
 from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.keeper import Keeper
 from offgridd.effects.memory import total_memory
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
@@ -97,6 +99,7 @@ class Daemon:
         loop.workers = workers
         store = Store(settings.state_dir)
         loop.hub = hub = HubFiles(store, files, state.pins, lambda: loop.snapshot.desired, status.fetched)
+        keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
         searcher = Searcher(Catalog(settings.state_dir / "cache" / "catalog.db"), hub.searched, total_memory)
 
         def changed(snapshot: Snapshot) -> None:
@@ -109,7 +112,8 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, searcher.search))
+            parts = (searcher.search, keeper, jobs)
+            return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:
             listeners = Listeners(servers, lambda: app(admin=False))

@@ -7,6 +7,7 @@ from quart import Quart
 from offgridd.api import body
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
+from offgridd.api.files import add_files
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.search import add_search
@@ -21,4 +22,5 @@ def create_app(ctx: Context) -> Quart:
     add_inference(app, ctx)
     add_control(app, ctx)
     add_search(app, ctx)
+    add_files(app, ctx)
     return app

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired
+from offgridd.core.desired import Desired, HubSource, ModelSpec
 from offgridd.core.search import Found, Query
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -25,6 +26,14 @@ class WorkersPort(Protocol):
     def printed(self, model: str) -> str: ...
 
 
+class KeeperPort(Protocol):
+    @property
+    def kept(self) -> Mapping[str, ModelSpec]: ...
+    async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec: ...
+    async def remove(self, name: str, declared: Collection[str]) -> int: ...
+    async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
+
+
 @dataclass
 class Context:
     loop: Reconciler
@@ -35,6 +44,8 @@ class Context:
     admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]
     search: Callable[[Query], Found]  # blocking
+    keeper: KeeperPort
+    jobs: Jobs
 
     @property
     def desired(self) -> Desired:

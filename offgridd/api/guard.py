@@ -12,7 +12,8 @@ from offgridd.api.context import Context
 from offgridd.core.desired import Desired
 from offgridd.core.errors import RequestRefused
 
-LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs"}  # admin socket only, until there are keys
+# For the admin socket only, until there are keys.
+LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs", "/v1/pull", "/v1/jobs", "/v1/jobs/<job>", "/v1/rm", "/v1/list"}
 
 
 def host_allowed(host: str, desired: Desired, local: str = "") -> bool:

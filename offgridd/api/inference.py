@@ -17,7 +17,7 @@ from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, refusal, whole
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.waiting import STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
-from offgridd.core.desired import ModelSpec
+from offgridd.core.desired import ModelSpec, shown_name
 from offgridd.core.errors import RequestRefused
 from offgridd.engine import wire
 
@@ -27,7 +27,7 @@ def add_inference(app: Quart, ctx: Context) -> None:
     async def chat() -> Response:
         asked = parse_chat(await body.read_json())
         spec = find_model(ctx, asked.model)
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": spec.name}
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": shown_name(spec)}
         chats = _to_wire(ctx, asked, spec, request.remote_addr or "local")
         ids = [chat.id for chat in chats]
         if asked.stream and serving_now(ctx, spec) is None:
@@ -40,7 +40,9 @@ def add_inference(app: Quart, ctx: Context) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return answer({"object": "list", "data": [_model_card(ctx, m) for m in ctx.desired.models.values()]})
+        kept = ctx.keeper.kept if ctx.desired.server.undeclared == "serve" else {}
+        known = [*ctx.desired.models.values(), *kept.values()]
+        return answer({"object": "list", "data": [_model_card(ctx, m) for m in known]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
@@ -110,6 +112,7 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
 def _model_card(ctx: Context, spec: ModelSpec) -> dict[str, Any]:
     serving = ctx.loop.snapshot.observed.of(spec.name).serving()
     context = serving.effective.context if serving and serving.effective else spec.load.context
-    return {"id": spec.name, "object": "model", "created": 0, "owned_by": "offgridd", "aliases": list(spec.aliases),
-            "description": spec.description, "context_length": context, "deterministic": spec.load.deterministic,
-            "ready": serving is not None}  # fmt: skip
+    return {"id": shown_name(spec), "object": "model", "created": 0, "owned_by": "offgridd",
+            "aliases": list(spec.aliases), "description": spec.description, "context_length": context,
+            "deterministic": spec.load.deterministic, "ready": serving is not None,
+            "managed": spec.name in ctx.desired.models}  # fmt: skip

@@ -65,11 +65,11 @@ def parse_query(given: Mapping[str, Any]) -> Query:
             raise _bad(key, "it is given twice")
         found[name] = value
     return Query(
-        _text(found, "query") or "",
-        _text(found, "author"),
-        _quants(found.get("quant")),
-        _size(found, "min_size"),
-        _size(found, "max_size"),
+        text_of(found, "query") or "",
+        text_of(found, "author"),
+        quants_of(found.get("quant")),
+        size_of(found, "min_size"),
+        size_of(found, "max_size"),
         _one_of(found, "sort", SORTS) or "trending",
         _limit(found.get("limit")),
         not _flag(found, "exclude_gated"),
@@ -110,10 +110,11 @@ def _variant(variant: Variant) -> dict[str, Any]:
 
 
 def _bad(name: str, why: str) -> RequestRefused:
-    return RequestRefused(400, "invalid_value", f"cannot search: {name}: {why}", param=name)
+    return RequestRefused(400, "invalid_value", f"cannot use {name}: {why}", param=name)
 
 
-def _text(found: Mapping[str, Any], name: str) -> str | None:
+def text_of(found: Mapping[str, Any], name: str) -> str | None:
+    """Raises RequestRefused."""
     value = found.get(name)
     if value is None:
         return None
@@ -122,7 +123,8 @@ def _text(found: Mapping[str, Any], name: str) -> str | None:
     return value.strip() or None
 
 
-def _quants(value: object) -> tuple[str, ...]:
+def quants_of(value: object) -> tuple[str, ...]:
+    """One or several, in order of preference. Raises RequestRefused."""
     given = [value] if isinstance(value, str) else value
     if given is None:
         return ()
@@ -135,7 +137,8 @@ def _quants(value: object) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _size(found: Mapping[str, Any], name: str) -> int | None:
+def size_of(found: Mapping[str, Any], name: str) -> int | None:
+    """Bytes, as a number or as the manifest has them. Raises RequestRefused."""
     value = found.get(name)
     if value is None:
         return None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import anyio
 
 from offgridd.api.answers import PING
 from offgridd.api.context import Context, WorkerPort
 from offgridd.core import events as ev
-from offgridd.core.desired import ModelSpec
+from offgridd.core.desired import ModelSpec, find_in
 from offgridd.core.errors import RequestRefused
 from offgridd.core.plan import standing_failure
+from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
 STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are there
@@ -20,10 +22,12 @@ STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are th
 
 def find_model(ctx: Context, name: str) -> ModelSpec:
     found = ctx.desired.find(name)
+    if not found and ctx.desired.server.undeclared == "serve":
+        found = find_in(ctx.keeper.kept, name)
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(m.name for m in found)
+        names = ", ".join(m.name.removeprefix("kept/") for m in found)
         raise RequestRefused(409, "model_ambiguous", f"cannot tell which model is meant: {names}", param="model")
     text = f"cannot find the model {name[:128]!r}: the manifest declares none of that name"
     raise RequestRefused(404, "model_not_found", text, param="model")
@@ -35,11 +39,28 @@ async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
         return await anext(worker async for worker in coming if worker is not None)
 
 
+class Counted:
+    """The worker of a kept file: while its streams go on it is in use."""
+
+    def __init__(self, ctx: Context, model: str, worker: WorkerPort) -> None:
+        self._ctx, self._model, self._worker = ctx, model, worker
+
+    async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]:
+        self._ctx.loop.emit(ev.KeptUsed(self._model, 1))
+        try:
+            async with aclosing(self._worker.stream(chats, quiet)) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            self._ctx.loop.emit(ev.KeptUsed(self._model, -1))
+
+
 async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
     found, until = serving_now(ctx, spec), anyio.current_time() + most
     if found is None:
-        ctx.loop.emit(ev.Demanded(spec.name))
+        kept = spec.name in ctx.keeper.kept
+        ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if kept else ev.Demanded(spec.name))
     while found is None:
         quiet = True
         with anyio.move_on_after(min(PING, until - anyio.current_time())):
@@ -51,7 +72,7 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
         if quiet:
             yield None
         found = serving_now(ctx, spec)
-    yield found
+    yield Counted(ctx, spec.name, found) if spec.name in ctx.keeper.kept else found
 
 
 def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
@@ -62,7 +83,7 @@ def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
     if found is not None:
         return found
     snapshot = ctx.loop.snapshot
-    now = snapshot.desired.models.get(spec.name)
+    now = snapshot.desired.models.get(spec.name) or ctx.keeper.kept.get(spec.name)
     if now is None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
     failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)

@@ -15,7 +15,15 @@ from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
 
 REFUSED, NO_DAEMON, TIMEOUT = 1, 3, 4
-ACTING = ("/v1/reload", "/v1/reconcile", "/v1/logs")  # for the admin socket alone
+ACTING = (
+    "/v1/reload",
+    "/v1/reconcile",
+    "/v1/logs",
+    "/v1/pull",
+    "/v1/jobs",
+    "/v1/rm",
+    "/v1/list",
+)  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 
 
@@ -96,20 +104,21 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise CliError(NO_DAEMON, f"cannot talk to the daemon: {error or type(error).__name__}") from None
 
-    def any(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+    def any(self, method: str, path: str, body: bytes | None = None, accept: str = "*/*") -> http.client.HTTPResponse:
         """The answer, whatever its status, its body unread."""
         with self._talking():
             connection = self._connect(path)
             try:
-                connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
+                headers = {"Content-Type": "application/json", "Connection": "close", "Accept": accept}
+                connection.request(method, path, body, headers)
                 return connection.getresponse()
             except BaseException:
                 connection.close()
                 raise
 
-    def open(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+    def open(self, method: str, path: str, body: bytes | None = None, accept: str = "*/*") -> http.client.HTTPResponse:
         """The answer, its body unread. Raises CliError for an error status."""
-        response = self.any(method, path, body)
+        response = self.any(method, path, body, accept)
         if response.status >= 400 and response.status != 422:
             with self._talking(), response:
                 raise CliError(REFUSED, self._why(response) + self._hint)
@@ -121,7 +130,7 @@ class Client:
 
     def events(self, method: str, path: str, body: bytes | None = None) -> Generator[Any, None, None]:
         """The data of each server-sent event; ends with [DONE]. Raises CliError when the stream breaks off."""
-        with self._talking(), self.open(method, path, body) as response:
+        with self._talking(), self.open(method, path, body, "text/event-stream") as response:
             while line := response.readline():
                 if not line.startswith(b"data: "):
                     continue

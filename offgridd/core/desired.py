@@ -161,15 +161,20 @@ class Desired:
         A declared name; an alias; a file's name; a repository as `owner/repo[:QUANT|/file]`. Several: the caller
         names them.
         """
-        exact = self.models.get(name)
-        if exact is not None:
-            return (exact,)
-        ways: tuple[Callable[[ModelSpec], bool], ...] = (
-            lambda m: name in m.aliases,
-            lambda m: name == file_name(m.source),
-            lambda m: name in repository_names(m.source),
-        )
-        return next((found for way in ways if (found := tuple(m for m in self.models.values() if way(m)))), ())
+        return find_in(self.models, name)
+
+
+def find_in(models: Mapping[str, ModelSpec], name: str) -> tuple[ModelSpec, ...]:
+    """Those of `models` that `name` means; see `Desired.find`."""
+    exact = models.get(name)
+    if exact is not None:
+        return (exact,)
+    ways: tuple[Callable[[ModelSpec], bool], ...] = (
+        lambda m: name in m.aliases,
+        lambda m: name == file_name(m.source),
+        lambda m: name in repository_names(m.source),
+    )
+    return next((found for way in ways if (found := tuple(m for m in models.values() if way(m)))), ())
 
 
 def hold_back(before: Desired, after: Desired) -> Desired:
@@ -242,6 +247,11 @@ def file_name(source: Source) -> str | None:
     """The last part of the file that a source names."""
     path = source.path if isinstance(source, FileSource) else source.file
     return path.rpartition("/")[2] if path else None
+
+
+def shown_name(spec: ModelSpec) -> str:
+    """What users call a model: its declared name, or the file's where it is kept and not declared."""
+    return (file_name(spec.source) or spec.name) if "/" in spec.name else spec.name
 
 
 def repository_names(source: Source) -> tuple[str, ...]:

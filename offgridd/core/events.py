@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.observed import Effective, Identity, ManifestFacts, Pin, VerifiedFile
 
@@ -115,6 +116,29 @@ class Demanded:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptDemanded:
+    """Somebody asked for a file that is kept and not declared; another one that was served makes room."""
+
+    model: str
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUsed:
+    """Requests for a kept file began (1) or ended (-1)."""
+
+    model: str
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRemoved:
+    """A file is kept no more."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reconsidered:
     """Somebody said reconcile: failures are forgotten, so that everything is tried again. None = every model."""
 
@@ -153,6 +177,9 @@ Event = (
     | StartFailed
     | Removed
     | Demanded
+    | KeptDemanded
+    | KeptUsed
+    | KeptRemoved
     | Reconsidered
     | ManifestSeen
     | Listening

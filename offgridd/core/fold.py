@@ -8,7 +8,7 @@ from dataclasses import replace
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
-from offgridd.core.observed import NO_FACTS, ModelFacts, Observed, Retry, Worker
+from offgridd.core.observed import NO_FACTS, KeptUse, ModelFacts, Observed, Retry, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed",)  # the reasons that say that a process died of itself
@@ -18,7 +18,7 @@ CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds
 def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observed:
     """The facts after the events, in their order, all at `now` (monotonic seconds). The maps are copied once."""
     models, running = dict(observed.models), dict(observed.running)
-    manifest, listening, stopping = observed.manifest, observed.listening, observed.stopping
+    manifest, listening, stopping, kept = observed.manifest, observed.listening, observed.stopping, observed.kept
     for event in happened:
         match event:
             case ev.ManifestSeen(facts):
@@ -34,19 +34,37 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
             case ev.Reconsidered(model):
                 names = list(models) if model is None else [model]
                 models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in names)
+            case ev.KeptDemanded() | ev.KeptUsed() | ev.KeptRemoved():
+                kept = _fold_kept(kept, event, now)
+                if isinstance(event, ev.KeptDemanded):
+                    models[event.model] = replace(models.get(event.model, NO_FACTS), demanded=True)
             case _:
                 before = models.get(event.model, NO_FACTS)
                 after = _fold_model(before, event, now)
                 if after is not before:
                     models[event.model] = after
-    return Observed(models, running, manifest, observed.engine, listening, stopping)
+    return Observed(models, running, manifest, observed.engine, listening, stopping, kept)
 
 
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor have anything left to stop."""
     models, running = observed.models, observed.running
-    gone = {n for n, f in models.items() if n not in desired.models and not f.workers and n not in running}
+    stays = {*desired.models, observed.kept.spec.name} if observed.kept else desired.models
+    gone = {n for n, f in models.items() if n not in stays and not f.workers and n not in running}
     return replace(observed, models={n: f for n, f in models.items() if n not in gone}) if gone else observed
+
+
+def _fold_kept(
+    kept: KeptUse | None, event: ev.KeptDemanded | ev.KeptUsed | ev.KeptRemoved, now: float
+) -> KeptUse | None:
+    mine = kept is not None and kept.spec.name == event.model
+    match event:
+        case ev.KeptDemanded(_, spec):
+            return KeptUse(spec, kept.busy if kept is not None and mine else 0, now)
+        case ev.KeptUsed(_, by):
+            return replace(kept, busy=max(0, kept.busy + by), since=now) if kept is not None and mine else kept
+        case ev.KeptRemoved():
+            return None if mine else kept
 
 
 def backoff(count: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
 from offgridd.core.hub import HubFile
 
@@ -122,6 +123,15 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptUse:
+    """The kept file that is served besides what is declared: one at a time, for as long as it is asked for."""
+
+    spec: ModelSpec
+    busy: int = 0  # requests
+    since: float = 0.0  # when one began or ended last, monotonic
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestFacts:
     """What is known of the manifest file beside the desired state that came from it."""
 
@@ -142,6 +152,7 @@ class Observed:
     engine: str = ""  # the engine's build, part of every load key
     listening: bool = False
     stopping: bool = False  # the daemon ends
+    kept: KeptUse | None = None
 
     def of(self, name: str) -> ModelFacts:
         return self.models.get(name, NO_FACTS)

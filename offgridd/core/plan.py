@@ -12,6 +12,8 @@ from offgridd.core.desired import DEFAULT_CONTEXT, Desired, HubSource, ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.observed import ModelFacts, Observed, Pin, Retry, VerifiedFile
 
+KEPT_IDLE = 600.0  # seconds that a kept file stays loaded when nobody asks for it
+
 
 def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     """The actions that bring `observed` nearer to `desired`, at `now` (monotonic seconds)."""
@@ -20,8 +22,12 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     start: list[Action] = []
     cancel: list[str] = []
     wakes: list[float] = []
-    for name in sorted({*desired.models, *observed.models, *observed.running}):
-        facts, running, spec = observed.of(name), observed.running.get(name), desired.models.get(name)
+    kept, until = kept_now(observed, now)
+    models = {**desired.models, kept.name: kept} if kept else desired.models
+    if until is not None:
+        wakes.append(until)
+    for name in sorted({*models, *observed.models, *observed.running}):
+        facts, running, spec = observed.of(name), observed.running.get(name), models.get(name)
         if spec is None:
             start += _stops(name, facts, keep=None, drain=facts.drain)
             cancel += [name] if running else []
@@ -38,6 +44,17 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
             elif retry.at is not None:
                 (start.append(main) if retry.at <= now else wakes.append(retry.at))
     return Plan(tuple(start), tuple(cancel), min(wakes, default=None))
+
+
+def kept_now(observed: Observed, now: float) -> tuple[ModelSpec | None, float | None]:
+    """The kept file that is to be served now, and when that ends if nobody asks for it until then."""
+    use = observed.kept
+    if use is None:
+        return None, None
+    if use.busy:
+        return use.spec, None
+    until = use.since + KEPT_IDLE
+    return (use.spec, until) if now < until else (None, None)
 
 
 def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -46,19 +47,23 @@ class HubFiles:
         """Raises ActionFailed."""
         return await anyio.to_thread.run_sync(self._resolve, action, limiter=self._asking, abandon_on_cancel=True)
 
-    async def fetch(self, action: Verify) -> VerifiedFile:
-        """The verified blob; it is fetched first where it is not there. Raises ActionFailed."""
+    async def fetch(self, action: Verify, report: Callable[[int, int], None] | None = None) -> VerifiedFile:
+        """The verified blob; it is fetched first where it is not there. Raises ActionFailed.
+
+        `report` hears of progress in place of who is told of all models.
+        """
+        heard = report or partial(self._report, action.model)
         assert action.pin is not None
         (file,) = action.pin.files
         assert file.sha256 is not None
         if not self._store.has(file.sha256, file.size):
-            download = await anyio.to_thread.run_sync(self._download, action, file)
+            download = await anyio.to_thread.run_sync(self._download, action, file, heard)
             try:
                 path = await interruptible(download.run, download.stop, self._fetching)
             except Stopped:
                 raise RuntimeError("a download was stopped and not cancelled") from None
             finally:
-                self._report(action.model, 0, 0)
+                heard(0, 0)
             self._files.learn(path, file.sha256)
         return await self._verify(action, file)
 
@@ -80,21 +85,23 @@ class HubFiles:
         known = self._pins.get(action.model)
         if known is not None and known.key == action.key:
             return known
-        source = action.source
+        self._pins[action.model] = found = self.ask(action.source, action.key, action.sha256)
+        return found
+
+    def ask(self, source: HubSource, key: str, sha256: str | None = None) -> Pin:
+        """What `source` means now. Blocking. Raises ActionFailed."""
         try:
             tree = self._client(source).tree(source.repo, source.revision or "main")
         except HubError as error:
-            found = self._from_provenance(action.key)
-            if found is None:
-                failure = error.failure
-                raise _failed("Resolved", failure.reason, failure.message, terminal=_terminal(error)) from error
-        else:
-            made = pin(source, tree, action.key, action.sha256)
-            if isinstance(made, Failure):
-                raise ActionFailed(made)
-            found = made
-        self._pins[action.model] = found
-        return found
+            known = self._from_provenance(key)
+            if known is not None:
+                return known
+            failure = error.failure
+            raise _failed("Resolved", failure.reason, failure.message, terminal=_terminal(error)) from error
+        made = pin(source, tree, key, sha256)
+        if isinstance(made, Failure):
+            raise ActionFailed(made)
+        return made
 
     def _from_provenance(self, key: str) -> Pin | None:
         """The pin that a blob was fetched for, where the state was lost and the hub can not be asked."""
@@ -104,7 +111,7 @@ class HubFiles:
                 return Pin(key, str(note["repo"]), str(note["commit"]), (file,), note.get("quant"), str(note["why"]))
         return None
 
-    def _download(self, action: Verify, file: HubFile) -> Download:
+    def _download(self, action: Verify, file: HubFile, heard: Callable[[int, int], None]) -> Download:
         """Raises ActionFailed."""
         from offgridd.effects.download import Download, Wanted
         from offgridd.effects.transfer.server import Options, Origin
@@ -123,7 +130,7 @@ class HubFiles:
         note.pop("files")
         wanted = Wanted(file.path, file.sha256, file.size, origin, note, store.min_free)
         options = Options(store.connections, float(store.rate) if store.rate else None)
-        return Download(self._store, wanted, options, lambda here, size: self._report(action.model, here, size))
+        return Download(self._store, wanted, options, heard)
 
     def searched(self) -> HubClient | None:
         """The hub that searches ask; None where none is to be asked. Raises HubError."""

@@ -62,6 +62,14 @@ class Store:
             if isinstance(found, dict):
                 yield path.name.removeprefix("sha256-"), found
 
+    def remove(self, sha256: str) -> int:
+        """Takes a blob and its note away; gives the bytes that are free for it. Raises OSError."""
+        path = self.blob(sha256)
+        size = path.stat().st_size if path.exists() else 0
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + ".json").unlink(missing_ok=True)
+        return size
+
     def put_away(self, sha256: str) -> None:
         """A blob whose content is not what its name says. Raises OSError."""
         folder = self._folder / _QUARANTINE

@@ -56,6 +56,11 @@ def size(text: str) -> int:
     return int(Decimal(number) * _UNITS[unit])
 
 
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` is what one of the patterns above asks for."""
+    return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+
+
 def endpoint(text: str) -> str:
     """A hub's address without a slash at its end. Raises ValueError."""
     found = urlsplit(text)

@@ -30,7 +30,7 @@ from offgridd.core.errors import Failure
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
 from offgridd.core.hub import HubFile
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, Pin, VerifiedFile
-from offgridd.core.plan import current_retry, plan
+from offgridd.core.plan import KEPT_IDLE, current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -78,6 +78,11 @@ class PlanMachine(RuleBasedStateMachine):
         for name in made.cancel:
             self.end(name, cancelled=True)
         for action in made.start:
+            if action.model.startswith("kept/") and not isinstance(action, StopWorker):
+                use = self.observed.kept
+                assert use is not None
+                assert use.spec.name == action.model
+                assert use.busy or self.now - use.since < KEPT_IDLE
             if isinstance(action, StopWorker):
                 facts = self.observed.of(action.model)
                 spec = self.desired.models.get(action.model)
@@ -158,6 +163,19 @@ class PlanMachine(RuleBasedStateMachine):
     def demand(self, name: str) -> None:
         self.put(ev.Demanded(name))
 
+    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]))
+    def demand_kept(self, path: str) -> None:
+        spec = ModelSpec(f"kept/{path}", HubSource("o/k", path, "c"), preload=False)
+        self.put(ev.KeptDemanded(spec.name, spec))
+
+    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]), by=st.sampled_from([1, -1]))
+    def use_kept(self, path: str, by: int) -> None:
+        self.put(ev.KeptUsed(f"kept/{path}", by))
+
+    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]))
+    def remove_kept(self, path: str) -> None:
+        self.put(ev.KeptRemoved(f"kept/{path}"))
+
     @rule(name=NAMES, gone=st.booleans())
     def file_drifts(self, name: str, gone: bool) -> None:
         self.put(ev.FileSeen(name, None if gone else Identity(1, 1, 1, 2)))
@@ -186,8 +204,14 @@ class PlanMachine(RuleBasedStateMachine):
             retry = current_retry(spec, facts, self.observed.engine)
             if spec.preload and not (retry and retry.at is None) and spec.load.context != 8192:
                 assert model_conditions(spec, facts, self.observed)[-1].status == "True", (spec, facts)
+        self.now += 0 if self.observed.kept and self.observed.kept.busy else KEPT_IDLE
         self.put(ev.Reconsidered())
         self.converge()
+        loaded = {
+            name for name, facts in self.observed.models.items() if facts.workers and name not in self.desired.models
+        }
+        use = self.observed.kept
+        assert loaded <= ({use.spec.name} if use and use.busy else set())
         assert plan(self.desired, self.observed, self.now).empty
         assert settled(self.desired, self.observed)
         servable = replace(

@@ -1,0 +1,113 @@
+"""Pull, list and remove: files that are kept beside what is declared. For the admin socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from quart import Quart, Response, request
+
+from offgridd.api import body
+from offgridd.api.answers import answer, event, sse
+from offgridd.api.context import Context
+from offgridd.api.jobs import Job, Report, watch
+from offgridd.api.search import quants_of, size_of, text_of
+from offgridd.core import events as ev
+from offgridd.core.desired import HubSource, file_name, find_in
+from offgridd.core.errors import ActionFailed, RequestRefused
+from offgridd.manifest import values
+
+FIELDS = ("repo", "quant", "file", "revision", "max_size")
+
+
+def add_files(app: Quart, ctx: Context) -> None:
+    @app.post("/v1/pull")
+    async def pull() -> Response:
+        source = parse_pull(await body.read_json(), ctx)
+
+        async def work(report: Report) -> dict[str, Any]:
+            spec = await ctx.keeper.pull(source, report)
+            assert isinstance(spec.source, HubSource)
+            return {"repo": spec.source.repo, "file": spec.source.file, "name": file_name(spec.source)}
+
+        return answer(ctx.jobs.begin(f"pull {source.repo}", work).shown(), 202)
+
+    @app.get("/v1/jobs")
+    async def jobs() -> Response:
+        return answer({"jobs": [job.shown() for job in ctx.jobs.all()]})
+
+    @app.get("/v1/jobs/<job>")
+    async def one(job: str) -> Response:
+        found = _job(ctx, job)
+        streamed = "text/event-stream" in request.headers.get("Accept", "")
+        return sse(_events(found)) if streamed else answer(found.shown())
+
+    @app.delete("/v1/jobs/<job>")
+    async def cancel(job: str) -> Response:
+        found = _job(ctx, job)
+        found.scope.cancel()
+        await found.over.wait()
+        return answer(found.shown())
+
+    @app.get("/v1/list")
+    async def listing() -> Response:
+        return answer({"files": await ctx.keeper.listing(ctx.desired.models)})
+
+    @app.post("/v1/rm")
+    async def remove() -> Response:
+        name = text_of(await body.read_json(), "model") or ""
+        found = find_in(ctx.keeper.kept, name)
+        if not found:
+            declared = ctx.desired.find(name)
+            why = f"it is declared as {declared[0].name}; take it out of the manifest" if declared else "there is none"
+            raise RequestRefused(409 if declared else 404, "not_kept", f"cannot remove {name[:128]!r}: {why}")
+        if len(found) > 1:
+            names = ", ".join(m.name.removeprefix("kept/") for m in found)
+            raise RequestRefused(409, "model_ambiguous", f"cannot tell which file is meant: {names}", param="model")
+        try:
+            ctx.loop.emit(ev.KeptRemoved(found[0].name))
+            freed = await ctx.keeper.remove(found[0].name, ctx.desired.models)
+        except ActionFailed as failed:
+            raise RequestRefused(500, failed.failure.reason, failed.failure.message) from failed
+        return answer({"removed": found[0].name.removeprefix("kept/"), "freed": freed})
+
+
+def parse_pull(given: Mapping[str, Any], ctx: Context) -> HubSource:
+    """Raises RequestRefused (400)."""
+    unknown = sorted(set(given) - set(FIELDS))
+    if unknown:
+        raise _bad(unknown[0], "there is no such field; there are " + ", ".join(FIELDS))
+    repo, file, revision = (text_of(given, name) for name in ("repo", "file", "revision"))
+    if repo is None or not values.matches(values.REPO, repo):
+        raise _bad("repo", "write it as owner/repo")
+    if revision is not None and (not values.matches(values.REVISION, revision) or ".." in revision):
+        raise _bad("revision", "write a commit, tag or branch")
+    quants = quants_of(given.get("quant"))
+    if file is not None and quants:
+        raise _bad("quant", "file chooses already; leave one of them out")
+    try:
+        inner = values.inner_path(file) if file is not None else None
+    except ValueError as error:
+        raise _bad("file", f"it {error}") from None
+    asked = () if quants == ("auto",) else quants
+    desired = ctx.desired
+    return HubSource(repo, inner, revision, asked, size_of(given, "max_size"), desired.endpoint, desired.token)
+
+
+async def _events(job: Job) -> AsyncIterator[bytes]:
+    async with aclosing(watch(job)) as seen:
+        async for one in seen:
+            yield event(one)
+    yield b"data: [DONE]\n\n"
+
+
+def _job(ctx: Context, job: str) -> Job:
+    found = ctx.jobs.find(job)
+    if found is None:
+        raise RequestRefused(404, "not_found", f"cannot find the job {job[:32]!r}: there is none, or it is long over")
+    return found
+
+
+def _bad(name: str, why: str) -> RequestRefused:
+    return RequestRefused(400, "invalid_value", f"cannot pull: {name}: {why}", param=name)

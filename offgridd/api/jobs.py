@@ -1,0 +1,93 @@
+"""Work that takes longer than a request: it goes on when its client has left, and can be looked at and called off."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from offgridd.core.errors import ActionFailed, Failure
+
+KEPT = 100  # jobs that are over
+TICK = 0.25  # seconds between two looks at one that goes on
+Report = Callable[[int, int], None]
+
+
+@dataclass
+class Job:
+    """`state`: running, done, failed or cancelled."""
+
+    what: str
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    state: str = "running"
+    here: int = 0  # bytes
+    size: int = 0
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+    began: float = field(default_factory=time.time)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
+
+    def shown(self) -> dict[str, Any]:
+        error = self.failure and {"code": self.failure.reason, "message": self.failure.message}
+        return {"id": self.id, "what": self.what, "state": self.state, "bytes": self.here, "size": self.size,
+                "began": round(self.began, 3), "result": self.result, "error": error}  # fmt: skip
+
+    def report(self, here: int, size: int) -> None:
+        """In any thread."""
+        if size:
+            self.here, self.size = here, size
+
+
+class Jobs:
+    """They run in `group`."""
+
+    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+        self._group = group
+        self._jobs: dict[str, Job] = {}
+
+    def begin(self, what: str, work: Callable[[Report], Awaitable[dict[str, Any]]]) -> Job:
+        """`work` gives the result. Raises ActionFailed."""
+        job = Job(what)
+        over = [one.id for one in self._jobs.values() if one.over.is_set()]
+        for old in over[: max(0, len(over) + 1 - KEPT)]:
+            del self._jobs[old]
+        self._jobs[job.id] = job
+        self._group.start_soon(self._run, job, work)
+        return job
+
+    def all(self) -> list[Job]:
+        return list(self._jobs.values())
+
+    def find(self, job: str) -> Job | None:
+        return self._jobs.get(job)
+
+    async def _run(self, job: Job, work: Callable[[Report], Awaitable[dict[str, Any]]]) -> None:
+        with job.scope:
+            try:
+                job.result = await work(job.report)
+                job.state = "done"
+            except ActionFailed as failed:
+                job.failure, job.state = failed.failure, "failed"
+        if job.state == "running":
+            job.state = "cancelled"
+        job.over.set()
+
+
+async def watch(job: Job) -> AsyncGenerator[dict[str, Any], None]:
+    """What there is to see of it, now and whenever that changes, to the end."""
+    last: dict[str, Any] | None = None
+    while True:
+        over, now = job.over.is_set(), job.shown()
+        if now != last:
+            yield now
+        if over:
+            return
+        last = now
+        with anyio.move_on_after(TICK):
+            await job.over.wait()

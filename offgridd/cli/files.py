@@ -1,0 +1,121 @@
+"""download-hf (pull), list, rm, jobs: files that are kept beside what is declared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+from urllib.parse import quote
+
+from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.terminal import complain, say
+from offgridd.core.sizes import show_size
+
+HUB, CANCELLED = 5, 130
+_NETWORK = {"HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "ContentStalled", "ContentUnavailable",
+            "ContentRefused", "ContentMissing", "Offline"}  # fmt: skip
+_BAR = 24
+
+
+def add_to(commands: Any) -> None:
+    for name in ("download-hf", "pull"):
+        one = commands.add_parser(
+            name, help="fetch a file of the hub and keep it" + (" (pull)" if name != "pull" else "")
+        )
+        one.add_argument("repo", metavar="OWNER/REPO")
+        one.add_argument("--quant", action="append", help="several in order of preference; without it offgridd chooses")
+        one.add_argument("--file", help="this file of the repository")
+        one.add_argument("--revision", help="a commit, tag or branch")
+        one.add_argument("--max-size", help="nothing larger is fetched: 6GB, 512MiB or bytes")
+        one.add_argument("--json", action="store_true", help="the job, when it is over")
+        one.set_defaults(run=pull)
+    one = commands.add_parser("list", help="the files that are in the store")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=listing)
+    one = commands.add_parser("rm", help="remove a file that was pulled; what is declared stays")
+    one.add_argument("model")
+    one.set_defaults(run=remove)
+    one = commands.add_parser("jobs", help="what is fetched now and was before")
+    one.add_argument("--cancel", metavar="ID", help="stop one; what it has fetched stays for the next time")
+    one.set_defaults(run=jobs)
+
+
+def pull(client: Client, args: argparse.Namespace) -> int:
+    """Ctrl-C leaves the job to the daemon."""
+    asked = {"repo": args.repo, "quant": args.quant, "file": args.file, "revision": args.revision,
+             "max_size": args.max_size}  # fmt: skip
+    body = json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
+    job = client.json("POST", "/v1/pull", body)
+    try:
+        job = _follow(client, job["id"])
+    except KeyboardInterrupt:
+        say("", f"it goes on without you; to stop it: offgrid jobs --cancel {job['id']}", file=sys.stderr)
+        return CANCELLED
+    if args.json:
+        say(json.dumps(job, indent=2))
+    elif job["state"] == "done":
+        say(f"{job['result']['file']} is kept; try it: offgrid run {job['result']['name']}")
+    if job["state"] != "done":
+        error = job["error"] or {"code": "Cancelled", "message": "it was cancelled"}
+        complain(f"{error['code']}: {error['message']}")
+        return HUB if error["code"] in _NETWORK else REFUSED
+    return 0
+
+
+def _follow(client: Client, job: str) -> Any:
+    """The job when it is over; its progress on stderr meanwhile."""
+    began, shown, first, last = time.monotonic(), "", -1, None
+    bar = sys.stderr.isatty()
+    for last in client.events("GET", f"/v1/jobs/{job}"):
+        if last["size"]:
+            first = last["bytes"] if first < 0 else first
+            shown = _progress(last, last["bytes"] - first, time.monotonic() - began)
+            if bar:
+                say(f"\r{shown}", end="", file=sys.stderr)
+    if shown:
+        say(f"\r{shown}" if bar else shown, file=sys.stderr)
+    if last is None:
+        raise CliError(REFUSED, "cannot follow the job: the daemon has ended")
+    return last
+
+
+def _progress(job: dict[str, Any], came: int, seconds: float) -> str:
+    share = job["bytes"] / job["size"]
+    rate = came / seconds if seconds > 0 else 0.0
+    left = f", {(job['size'] - job['bytes']) / rate:.0f} s left" if rate and share < 1 else ""
+    bar = "#" * int(share * _BAR)
+    return f"[{bar:<{_BAR}}] {share:4.0%} of {show_size(job['size'])}, {show_size(int(rate))}/s{left}    "
+
+
+def listing(client: Client, args: argparse.Namespace) -> int:
+    files = client.json("GET", "/v1/list")["files"]
+    if args.json:
+        say(json.dumps(files, indent=2))
+        return 0
+    rows = [("FILE", "QUANT", "SIZE", "FROM", "FOR")]
+    for one in files:
+        owner = one["model"] or "kept"
+        owner += "" if one["here"] else " (not here yet)"
+        rows.append((one["files"][0], one["quant"] or "-", show_size(one["size"]), one["repo"], owner))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    say(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows))
+    return 0
+
+
+def remove(client: Client, args: argparse.Namespace) -> int:
+    done = client.json("POST", "/v1/rm", json.dumps({"model": args.model}).encode())
+    say(f"removed {done['removed']}, {show_size(done['freed'])} are free")
+    return 0
+
+
+def jobs(client: Client, args: argparse.Namespace) -> int:
+    if args.cancel:
+        job = client.json("DELETE", f"/v1/jobs/{quote(args.cancel, safe='')}")
+        say(f"{job['id']} is {job['state']}")
+        return 0
+    for job in client.json("GET", "/v1/jobs")["jobs"]:
+        share = f" {job['bytes'] / job['size']:.0%} of {show_size(job['size'])}" if job["size"] else ""
+        say(f"{job['id']}  {job['state']:<9}  {job['what']}{share}")
+    return 0
