@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving soak run schema
+.PHONY: setup check test bench bench-serving soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,9 @@ soak: setup
 
 run: setup
 	@$(BIN)/python scripts/run.py
+
+demo-hub: setup
+	@$(BIN)/python scripts/demo_hub.py
 
 schema: setup
 	$(BIN)/python -m offgridd.manifest

@@ -16,7 +16,7 @@ from offgridd.api.metrics import Totals
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.conditions import is_ready
-from offgridd.core.desired import changes, hold_back
+from offgridd.core.edits import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.reconcile.intake import Seen, parse
 

@@ -14,8 +14,9 @@ from offgridd.api.context import Context
 from offgridd.api.jobs import Job, Report, watch
 from offgridd.api.search import quants_of, size_of, text_of
 from offgridd.core import events as ev
-from offgridd.core.desired import HubSource, file_name, find_in
+from offgridd.core.desired import HubSource
 from offgridd.core.errors import ActionFailed, RequestRefused
+from offgridd.core.naming import file_name, find_in
 from offgridd.manifest import values
 
 FIELDS = ("repo", "quant", "file", "revision", "max_size")
@@ -59,7 +60,7 @@ def add_files(app: Quart, ctx: Context) -> None:
         name = text_of(await body.read_json(), "model") or ""
         found = find_in(ctx.keeper.kept, name)
         if not found:
-            declared = ctx.desired.find(name)
+            declared = find_in(ctx.desired.models, name)
             why = f"it is declared as {declared[0].name}; take it out of the manifest" if declared else "there is none"
             raise RequestRefused(409 if declared else 404, "not_kept", f"cannot remove {name[:128]!r}: {why}")
         if len(found) > 1:

@@ -17,8 +17,9 @@ from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, refusal, whole
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.waiting import STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
-from offgridd.core.desired import ModelSpec, shown_name
+from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.naming import shown_name
 from offgridd.engine import wire
 
 

@@ -11,8 +11,9 @@ import anyio
 from offgridd.api.answers import PING
 from offgridd.api.context import Context, WorkerPort
 from offgridd.core import events as ev
-from offgridd.core.desired import ModelSpec, find_in
+from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.naming import find_in
 from offgridd.core.plan import standing_failure
 from offgridd.engine import wire
 
@@ -21,7 +22,7 @@ STREAM_WAIT = 3600.0  # the same for a stream, whose client hears that we are th
 
 
 def find_model(ctx: Context, name: str) -> ModelSpec:
-    found = ctx.desired.find(name)
+    found = find_in(ctx.desired.models, name)
     if not found and ctx.desired.server.undeclared == "serve":
         found = find_in(ctx.keeper.kept, name)
     if len(found) == 1:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.desired import Desired, FileSource, HubSource, ModelSpec, PackageSource, load_key
+from offgridd.core.desired import Desired, FileSource, HubSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
+from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin, standing_failure
 

@@ -12,8 +12,9 @@ from typing import Any
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import HubSource, ModelSpec, source_key
+from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.keys import source_key
 from offgridd.core.observed import Pin
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.store import Store

@@ -12,7 +12,8 @@ import anyio.abc
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
-from offgridd.core.desired import Desired, hold_back, reached_otherwise
+from offgridd.core.desired import Desired
+from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.observed import Identity, Observed, Pin, VerifiedFile

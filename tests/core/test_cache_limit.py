@@ -9,18 +9,10 @@ from hypothesis import given
 
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, StartWorker
-from offgridd.core.desired import (
-    Desired,
-    FileSource,
-    LoadSpec,
-    ModelSpec,
-    ServerSpec,
-    changes,
-    hold_back,
-    load_key,
-    source_key,
-)
+from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec
+from offgridd.core.edits import changes, hold_back
 from offgridd.core.fold import fold
+from offgridd.core.keys import load_key, source_key
 from offgridd.core.observed import Effective, Identity, ModelFacts, ModelHeader, Observed, VerifiedFile, Worker
 from offgridd.core.plan import plan
 

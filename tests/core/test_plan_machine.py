@@ -15,20 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import (
-    Desired,
-    FileSource,
-    HubSource,
-    LoadSpec,
-    ModelSpec,
-    ServerSpec,
-    hold_back,
-    reached_otherwise,
-    source_key,
-)
+from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, ModelSpec, ServerSpec
+from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import Failure
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
 from offgridd.core.hub import HubFile
+from offgridd.core.keys import source_key
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, Pin, VerifiedFile
 from offgridd.core.plan import KEPT_IDLE, current_retry, plan
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from offgridd.core.conditions import model_conditions
-from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec, hold_back, load_key
+from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec
+from offgridd.core.edits import hold_back
+from offgridd.core.keys import load_key
 from offgridd.core.observed import Effective, Identity, ModelFacts, ModelHeader, Observed, VerifiedFile, Worker
 from offgridd.core.plan import plan
 

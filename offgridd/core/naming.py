@@ -1,0 +1,43 @@
+"""Names of models: what a name means, and what a model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from offgridd.core.desired import FileSource, HubSource, ModelSpec, Source
+
+
+def find_in(models: Mapping[str, ModelSpec], name: str) -> tuple[ModelSpec, ...]:
+    """Those of `models` that `name` means, in the order of the first way that finds any.
+
+    A declared name; an alias; a file's name; a repository as `owner/repo[:QUANT|/file]`. Of several the
+    caller has to say which.
+    """
+    exact = models.get(name)
+    if exact is not None:
+        return (exact,)
+    ways: tuple[Callable[[ModelSpec], bool], ...] = (
+        lambda m: name in m.aliases,
+        lambda m: name == file_name(m.source),
+        lambda m: name in repository_names(m.source),
+    )
+    return next((found for way in ways if (found := tuple(m for m in models.values() if way(m)))), ())
+
+
+def file_name(source: Source) -> str | None:
+    """The last part of the file that a source names."""
+    path = source.path if isinstance(source, FileSource) else source.file
+    return path.rpartition("/")[2] if path else None
+
+
+def shown_name(spec: ModelSpec) -> str:
+    """What users call a model: its declared name, or the file's where it is kept and not declared."""
+    return (file_name(spec.source) or spec.name) if "/" in spec.name else spec.name
+
+
+def repository_names(source: Source) -> tuple[str, ...]:
+    """The ways to name a source by its repository."""
+    if not isinstance(source, HubSource):
+        return ()
+    named = [f"{source.repo}/{source.file}"] if source.file else []
+    return (source.repo, *(f"{source.repo}:{quant}" for quant in source.quants), *named)
