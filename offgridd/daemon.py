@@ -28,6 +28,7 @@ from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import source, watch
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.files import Files
+from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.keeper import Keeper
 from offgridd.effects.memory import total_memory
@@ -98,13 +99,18 @@ class Daemon:
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
         loop.workers = workers
         store = Store(settings.state_dir)
-        loop.hub = hub = HubFiles(store, files, state.pins, lambda: loop.snapshot.desired, status.fetched)
+        access = HubAccess(lambda: loop.snapshot.desired)
+        loop.hub = hub = HubFiles(
+            store, files, state.pins, access, lambda: loop.snapshot.desired.store, status.fetched,
+            lambda model: loop.emit(ev.NetworkAwaited(model)),
+        )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
-        searcher = Searcher(Catalog(settings.state_dir / "cache" / "catalog.db"), hub.searched, total_memory)
+        searcher = Searcher(Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, total_memory)
 
         def changed(snapshot: Snapshot) -> None:
             status.update(snapshot)
-            workers.forget(snapshot.desired.models)
+            kept = snapshot.observed.kept
+            workers.forget({*snapshot.desired.models, *([kept.spec.name] if kept else [])})
 
         loop.changed = changed
         intake = Intake(self._read, state, loop.emit)

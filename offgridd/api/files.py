@@ -9,7 +9,7 @@ from typing import Any
 from quart import Quart, Response, request
 
 from offgridd.api import body
-from offgridd.api.answers import answer, event, sse
+from offgridd.api.answers import PING, PING_EVENT, answer, event, sse
 from offgridd.api.context import Context
 from offgridd.api.jobs import Job, Report, watch
 from offgridd.api.search import quants_of, size_of, text_of
@@ -97,9 +97,9 @@ def parse_pull(given: Mapping[str, Any], ctx: Context) -> HubSource:
 
 
 async def _events(job: Job) -> AsyncIterator[bytes]:
-    async with aclosing(watch(job)) as seen:
+    async with aclosing(watch(job, PING)) as seen:
         async for one in seen:
-            yield event(one)
+            yield PING_EVENT if one is None else event(one)
     yield b"data: [DONE]\n\n"
 
 

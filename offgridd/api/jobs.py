@@ -79,13 +79,18 @@ class Jobs:
         job.over.set()
 
 
-async def watch(job: Job) -> AsyncGenerator[dict[str, Any], None]:
-    """What there is to see of it, now and whenever that changes, to the end."""
+async def watch(job: Job, quiet: float) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """What there is to see of it, now and whenever that changes, to the end; None after `quiet` seconds of nothing."""
     last: dict[str, Any] | None = None
+    since = anyio.current_time()
     while True:
         over, now = job.over.is_set(), job.shown()
         if now != last:
             yield now
+            since = anyio.current_time()
+        elif anyio.current_time() - since >= quiet:
+            yield None
+            since = anyio.current_time()
         if over:
             return
         last = now

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
@@ -17,26 +20,31 @@ from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
 from offgridd.core.variants import Variant
 from offgridd.manifest import values
 
+AT_ONCE, WAITING = 8, 32  # searches: each may wait for a slow hub, in a thread of its own
 ALIASES = {"q": "query", "sort_by": "sort", "best_fit": "fits"}
 FIELDS = ("query", "author", "quant", "min_size", "max_size", "sort", "limit", "exclude_gated", "kind", "fits")
 _STATUS = {"HubTimeout": 504, "RateLimited": 429}
 
 
 def add_search(app: Quart, ctx: Context) -> None:
+    searching = anyio.CapacityLimiter(AT_ONCE)
+
     @app.get("/v1/search")
     async def search() -> Response:
         given = {key: found if len(found) > 1 else found[0] for key, found in request.args.lists()}
-        return await _search(ctx, given)
+        return await _search(ctx, given, searching)
 
     @app.post("/v1/search")
     async def search_by_body() -> Response:
-        return await _search(ctx, await body.read_json())
+        return await _search(ctx, await body.read_json(), searching)
 
 
-async def _search(ctx: Context, given: Mapping[str, Any]) -> Response:
+async def _search(ctx: Context, given: Mapping[str, Any], searching: anyio.CapacityLimiter) -> Response:
     query = parse_query(given)
+    if searching.statistics().tasks_waiting >= WAITING:
+        raise RequestRefused(503, "busy", "cannot search: too many search already; try again", retry_after=5)
     try:
-        found = await anyio.to_thread.run_sync(ctx.search, query, abandon_on_cancel=True)
+        found = await anyio.to_thread.run_sync(ctx.search, query, limiter=searching)
     except HubError as error:
         status = _STATUS.get(error.failure.reason, 502)
         wait = error.failure.retry_after
@@ -93,9 +101,9 @@ def shown(found: Result) -> dict[str, Any]:
 def _ready_to_use(model: str, best: Variant) -> dict[str, str]:
     """The command that fetches it, and what declares it."""
     chosen = f"quant: {best.quant.name}" if best.quant else ""
-    source = f"{{hf: {model}}}" if best.quant else f"{{hf: {model}, file: {best.filename!r}}}"
+    source = f"{{hf: {model}}}" if best.quant else f"{{hf: {model}, file: {json.dumps(best.filename)}}}"
     name = model.partition("/")[2].lower().removesuffix("-gguf").strip("._-")[:64] or "model"
-    how = f"--quant {best.quant.name}" if best.quant else f"--file '{best.filename}'"
+    how = f"--quant {best.quant.name}" if best.quant else f"--file {shlex.quote(best.filename)}"
     lines = ["models:", f"  {name}:", f"    source: {source}", *([f"    {chosen}"] if chosen else [])]
     return {"command": f"offgrid download-hf {model} {how}", "manifest": "\n".join(lines) + "\n"}
 

@@ -13,7 +13,7 @@ from offgridd.api.context import Context, WorkerPort
 from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
-from offgridd.core.naming import find_in
+from offgridd.core.naming import find_in, shown_name
 from offgridd.core.plan import standing_failure
 from offgridd.engine import wire
 
@@ -58,22 +58,41 @@ class Counted:
 
 async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
-    found, until = serving_now(ctx, spec), anyio.current_time() + most
+    found, kept = serving_now(ctx, spec), spec.name in ctx.keeper.kept
     if found is None:
-        kept = spec.name in ctx.keeper.kept
         ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if kept else ev.Demanded(spec.name))
+        if kept:  # whoever waits for it uses it: it must not be unloaded meanwhile
+            ctx.loop.emit(ev.KeptUsed(spec.name, 1))
+        try:
+            async with aclosing(_until_loaded(ctx, spec, most)) as coming:
+                async for found in coming:
+                    if found is None:
+                        yield None
+        finally:
+            if kept:
+                ctx.loop.emit(ev.KeptUsed(spec.name, -1))
+    yield Counted(ctx, spec.name, found) if kept and found is not None else found
+
+
+async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
+    """As `on_its_way`, which has asked for it. Raises RequestRefused."""
+    found, until = None, anyio.current_time() + most
     while found is None:
         quiet = True
         with anyio.move_on_after(min(PING, until - anyio.current_time())):
             await ctx.loop.next_change()
             quiet = False
         if anyio.current_time() >= until:
-            text = f"cannot serve {spec.name}: it is still loading"
+            text = f"cannot serve {shown_name(spec)}: it is still loading"
             raise RequestRefused(503, "model_not_ready", text, retry_after=10)
+        use = ctx.loop.snapshot.observed.kept
+        if spec.name in ctx.keeper.kept and use is not None and use.spec.name != spec.name:
+            text = f"cannot serve {shown_name(spec)}: another kept file was asked for, and one is served at a time"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         if quiet:
             yield None
         found = serving_now(ctx, spec)
-    yield Counted(ctx, spec.name, found) if spec.name in ctx.keeper.kept else found
+    yield found
 
 
 def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
@@ -89,6 +108,6 @@ def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
     failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)
     if failure is not None:
-        text = f"cannot serve {spec.name}: {failure.reason}: {failure.message}"
+        text = f"cannot serve {shown_name(spec)}: {failure.reason}: {failure.message}"
         raise RequestRefused(503, "model_not_ready", text, retry_after=5)
     return None

@@ -14,7 +14,7 @@ from typing import Any
 from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
 
-REFUSED, NO_DAEMON, TIMEOUT = 1, 3, 4
+REFUSED, NO_DAEMON, TIMEOUT, HUB = 1, 3, 4, 5
 ACTING = (
     "/v1/reload",
     "/v1/reconcile",
@@ -121,7 +121,8 @@ class Client:
         response = self.any(method, path, body, accept)
         if response.status >= 400 and response.status != 422:
             with self._talking(), response:
-                raise CliError(REFUSED, self._why(response) + self._hint)
+                code, why = self._why(response)
+                raise CliError(HUB if code == "hub_failed" else REFUSED, why + self._hint)
         return response
 
     def json(self, method: str, path: str, body: bytes | None = None) -> Any:
@@ -159,8 +160,10 @@ class Client:
             raise CliError(NO_DAEMON, NO_OFFGRIDD) from None
 
     @staticmethod
-    def _why(response: http.client.HTTPResponse) -> str:
+    def _why(response: http.client.HTTPResponse) -> tuple[str, str]:
+        """The error's code and text."""
         try:
-            return str(json.loads(response.read())["error"]["message"])
+            error = json.loads(response.read())["error"]
+            return str(error["code"]), str(error["message"])
         except (ValueError, KeyError, TypeError):
-            return f"cannot do that: the daemon answered {response.status}"
+            return "", f"cannot do that: the daemon answered {response.status}"

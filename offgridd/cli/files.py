@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from typing import Any
 from urllib.parse import quote
 
-from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.client import HUB, REFUSED, Client, CliError
 from offgridd.cli.terminal import complain, say
 from offgridd.core.sizes import show_size
 
-HUB, CANCELLED = 5, 130
+CANCELLED = 130
 _NETWORK = {"HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "ContentStalled", "ContentUnavailable",
             "ContentRefused", "ContentMissing", "Offline"}  # fmt: skip
 _BAR = 24
@@ -56,7 +57,7 @@ def pull(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(job, indent=2))
     elif job["state"] == "done":
-        say(f"{job['result']['file']} is kept; try it: offgrid run {job['result']['name']}")
+        say(f"{job['result']['file']} is kept; try it: offgrid run {shlex.quote(job['result']['name'])}")
     if job["state"] != "done":
         error = job["error"] or {"code": "Cancelled", "message": "it was cancelled"}
         complain(f"{error['code']}: {error['message']}")
@@ -73,12 +74,20 @@ def _follow(client: Client, job: str) -> Any:
             first = last["bytes"] if first < 0 else first
             shown = _progress(last, last["bytes"] - first, time.monotonic() - began)
             if bar:
-                say(f"\r{shown}", end="", file=sys.stderr)
+                _back()
+                say(shown, end="", file=sys.stderr)
     if shown:
-        say(f"\r{shown}" if bar else shown, file=sys.stderr)
+        if bar:
+            _back()
+        say(shown, file=sys.stderr)
     if last is None:
         raise CliError(REFUSED, "cannot follow the job: the daemon has ended")
     return last
+
+
+def _back() -> None:
+    """To the beginning of the line."""
+    print(end="\r", file=sys.stderr)
 
 
 def _progress(job: dict[str, Any], came: int, seconds: float) -> str:

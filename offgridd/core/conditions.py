@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.desired import Desired, FileSource, HubSource, ModelSpec, PackageSource
+from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
@@ -83,7 +83,7 @@ def settled(desired: Desired, observed: Observed) -> bool:
 def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     """Also where it waits for the network: a first download must not hold up the start of a service."""
     facts = observed.of(spec.name)
-    if isinstance(spec.source, HubSource) and current_file(spec, facts) is None:
+    if facts.network and current_file(spec, facts) is None:
         return True
     return standing_failure(spec, facts, observed.engine) is not None or _is_ready(spec, observed)
 

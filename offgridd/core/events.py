@@ -29,6 +29,13 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkAwaited:
+    """A model's hub is asked, or its bytes are fetched: how long that takes nobody knows."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     model: str
     file: VerifiedFile
@@ -166,6 +173,7 @@ Event = (
     ActionStarted
     | ActionEnded
     | Resolved
+    | NetworkAwaited
     | Verified
     | VerifyFailed
     | FileSeen

@@ -86,9 +86,13 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Resolved(_, pin):
             return replace(facts, pin=pin, verify_retry=None)
         case ev.Verified(_, file):
-            return replace(facts, file=file, verify_retry=None)
+            return replace(facts, file=file, verify_retry=None, network=False)
+        case ev.NetworkAwaited():
+            return facts if facts.network else replace(facts, network=True)
         case ev.VerifyFailed(_, key, failure):
-            return replace(facts, file=None, verify_retry=_next_retry(facts.verify_retry, key, failure, now))
+            return replace(
+                facts, file=None, network=False, verify_retry=_next_retry(facts.verify_retry, key, failure, now)
+            )
         case ev.FileSeen(_, identity):
             drifted = facts.file is not None and facts.file.identity != identity
             return replace(facts, file=None) if drifted else facts

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+MOST_SIZE = 1 << 53  # bytes of a file: what every JSON reader gets right
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+MOST_PATH = 1024  # characters
+
+
+def as_sha256(text: object) -> str | None:
+    """The digest that `text` is; it becomes a file's name, so nothing else may pass."""
+    found = text.lower() if isinstance(text, str) else ""
+    return found if _SHA256.fullmatch(found) else None
+
+
+def is_repo(text: object) -> bool:
+    """Whether it is `owner/repo`, of characters that are harmless in a path, a shell and YAML."""
+    return isinstance(text, str) and _REPO.fullmatch(text) is not None
+
+
+def is_path(text: object) -> bool:
+    """Whether it can be a file's path in a repository."""
+    return isinstance(text, str) and 0 < len(text) <= MOST_PATH and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class ModelFacts:
     drain: float = 30.0  # seconds for the workers of a model that was removed
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
     pin: Pin | None = None  # of a source that is a hub's
+    network: bool = False  # its hub is asked, or its bytes are on their way
 
     def serving(self) -> Worker | None:
         """The worker that new requests go to: the newest one that is ready and not stopping."""

@@ -26,7 +26,7 @@ _VERSION = 1
 _SCHEMA = """
 create table models (
     row integer primary key, id text unique, author text, downloads integer, likes integer, created text,
-    modified text, gated text, license text, kind text, hash text, trending real, files blob, quants text, seen real);
+    modified text, gated text, license text, kind text, hash text, trending real, files text, quants text, seen real);
 create index by_author on models (author);
 create index by_downloads on models (downloads desc, id);
 create virtual table names using fts5 (id, content='models', content_rowid='row', tokenize='trigram');
@@ -40,7 +40,10 @@ _ORDERS = {"downloads": "downloads desc, id", "likes": "likes desc, id", "modifi
 _COLUMNS = ("id", "author", "downloads", "likes", "created", "modified", "gated", "license", "kind", "hash",
             "trending", "files", "quants", "seen")  # fmt: skip
 _SHOWN = ", ".join(name for name in _COLUMNS if name not in ("author", "quants"))
-_RENEW = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+_RENEW = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "files")
+# Sizes that are known of a commit stay when it is seen again without them.
+_RENEW += """, files = case when models.hash = excluded.hash and instr(models.files, ',null]') = 0
+    and instr(excluded.files, ',null]') then models.files else excluded.files end"""
 _MARKS = ", ".join("?" * len(_COLUMNS))
 _KEEP = f"insert into models ({', '.join(_COLUMNS)}) values ({_MARKS}) on conflict (id) do update set {_RENEW}"
 
@@ -75,6 +78,8 @@ class Catalog:
 
     def files(self, model: str, commit: str) -> tuple[RepoFile, ...] | None:
         """The files with their sizes, where that commit's are known."""
+        if not commit:
+            return None
         rows = self._rows("select files from models where id=? and hash=?", (model, commit))
         found = _files(rows[0][0]) if rows else ()
         return found if found and all(f.size is not None for f in found) else None
@@ -127,9 +132,12 @@ class Catalog:
                     Path(f"{self._path}{end}").unlink(missing_ok=True)
 
     def _shrink(self, db: sqlite3.Connection) -> None:
-        pages, free = (db.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-        if (pages - free) * db.execute("pragma page_size").fetchone()[0] > MOST:
-            oldest = "select row from models order by seen limit (select count(*) / 10 from models)"
+        size = db.execute("pragma page_size").fetchone()[0]
+        oldest = "select row from models order by seen limit (select count(*) / 10 + 1 from models)"
+        while True:
+            pages, free = (db.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+            if (pages - free) * size <= MOST or not db.execute("select 1 from models").fetchone():
+                return
             db.execute(f"delete from models where row in ({oldest})")
 
 
@@ -162,12 +170,12 @@ def _where(query: Query) -> tuple[str, list[Any]]:
 def _row(hit: Hit, now: float) -> tuple[Any, ...]:
     quants = [v.quant for v in sort_files(hit.files).variants if v.quant is not None]
     names = {name for q in quants for name in (q.name, q.token, q.name.removeprefix("UD-"))}
-    files = msgspec.json.encode([[f.path, f.size] for f in hit.files])
+    files = msgspec.json.encode([[f.path, f.size] for f in hit.files]).decode()
     return (hit.id, hit.author.lower(), hit.downloads, hit.likes, hit.created_at, hit.last_modified, hit.gated,
             hit.license, hit.kind, hit.commit, hit.trending, files, f" {' '.join(sorted(names))} ", now)  # fmt: skip
 
 
-def _files(data: bytes) -> tuple[RepoFile, ...]:
+def _files(data: str) -> tuple[RepoFile, ...]:
     return tuple(RepoFile(*pair) for pair in msgspec.json.decode(data, type=list[tuple[str, int | None]]))
 
 

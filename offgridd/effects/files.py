@@ -39,9 +39,14 @@ class Files:
         """The file of `action`, checked and hashed. Raises ActionFailed."""
         return await anyio.to_thread.run_sync(self._verify, action, limiter=self._limiter)
 
-    async def verify_at(self, path: Path, action: Verify) -> VerifiedFile:
-        """The file at `path`, of the store, checked and hashed for `action`. Raises ActionFailed."""
-        return await anyio.to_thread.run_sync(self._verify_at, path, action, limiter=self._limiter)
+    def verify_blob(self, path: Path, action: Verify) -> VerifiedFile:
+        """The file at `path`, of the store, checked and hashed for `action`. Blocking. Raises ActionFailed."""
+        return self._verify_at(path, action)
+
+    def digest_of(self, path: Path) -> str:
+        """The sha256 of a file, whatever it is. Blocking. Raises OSError."""
+        with path.open("rb") as file:
+            return _sha256(file.fileno())
 
     def learn(self, path: Path, sha256: str) -> None:
         """It was hashed while it was written."""

@@ -5,9 +5,9 @@ A kept file is a pin like any other, under a name that no manifest can have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import anyio.to_thread
 
@@ -16,18 +16,29 @@ from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Pin
-from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
 
 KEPT = "kept/"  # how their names begin
 
 
-class Keeper:
-    """`pins` are those of all models; other names than ours are only looked at."""
+class AllPinsPort(PinsPort, Protocol):
+    def all(self) -> dict[str, Pin]: ...
+    def drop(self, model: str) -> None: ...
 
-    def __init__(self, hub: HubFiles, store: Store, pins: MutableMapping[str, Pin]) -> None:
+
+class Keeper:
+    """`pins` are those of all models; other names than ours are only looked at. Lost ones are made of blobs' notes."""
+
+    def __init__(self, hub: HubFiles, store: Store, pins: AllPinsPort) -> None:
         self._hub, self._store, self._pins = hub, store, pins
-        self._kept = {name: _spec(name, pin) for name, pin in pins.items() if name.startswith(KEPT)}
+        known = pins.all()
+        for pin, note in store.pins():
+            name = note.get("kept")
+            if isinstance(name, str) and name.startswith(KEPT) and name not in known:
+                known[name] = pin
+                pins.keep(name, pin)
+        self._kept = {name: _spec(name, pin) for name, pin in known.items() if name.startswith(KEPT)}
 
     @property
     def kept(self) -> Mapping[str, ModelSpec]:
@@ -41,23 +52,35 @@ class Keeper:
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
         await self._hub.fetch(Verify(name, asked, None, pin.key, pin), report)
-        await anyio.to_thread.run_sync(self._pins.__setitem__, name, pin)
+        if not await anyio.to_thread.run_sync(self._pins.keep, name, pin):
+            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and pull again"
+            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
         self._kept[name] = spec
         return spec
 
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
-        pin = self._pins[name]
-        others = {f.sha256 for n in declared if (p := self._pins.get(n)) is not None for f in p.files}
-        others |= {f.sha256 for n in self._kept if n != name for f in self._pins[n].files}
-        del self._kept[name]
-        await anyio.to_thread.run_sync(self._pins.__delitem__, name)
-        gone = [f.sha256 for f in pin.files if f.sha256 and f.sha256 not in others]
+        self._kept.pop(name)
+        return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
+
+    def _remove(self, name: str, declared: Collection[str]) -> int:
+        pins = self._pins.all()
+        pin = pins.pop(name, None)
+        self._pins.drop(name)
+        if pin is None:
+            return 0
+        others = {f.sha256 for n, p in pins.items() if n in declared or n in self._kept for f in p.files}
+        freed = 0
         try:
-            return sum([await anyio.to_thread.run_sync(self._store.remove, sha256) for sha256 in gone])
+            for sha256 in (f.sha256 for f in pin.files if f.sha256):
+                if sha256 in others:
+                    self._store.forget_kept(sha256)
+                else:
+                    freed += self._store.remove(sha256)
         except OSError as error:
             text = f"cannot remove {pin.files[0].path}: {error.strerror}"
             raise ActionFailed(Failure("Downloaded", "Unwritable", text)) from error
+        return freed
 
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]:
         """The files that are in the store for a declared model, and those that are kept."""
@@ -65,7 +88,7 @@ class Keeper:
 
     def _listing(self, declared: Collection[str]) -> list[dict[str, Any]]:
         found = []
-        for name, pin in sorted(self._pins.items()):
+        for name, pin in sorted(self._pins.all().items()):
             kept = name.startswith(KEPT)
             if not kept and name not in declared:
                 continue

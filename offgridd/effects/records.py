@@ -54,38 +54,45 @@ class Inventory(MutableMapping[Identity, str]):
         return int(self._db.execute("select count(*) from inventory").fetchone()[0])
 
 
-class Pins(MutableMapping[str, Pin]):
-    """What the hub's sources were found to mean, by model. Where that can not be read or kept, a hub is asked again."""
+class Pins:
+    """What the hub's sources were found to mean, by model. What can not be read is as if it were not there."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def __getitem__(self, key: str) -> Pin:
-        try:
-            row = self._db.execute("select pin from pins where model=?", (key,)).fetchone()
-            if row is None:
-                raise KeyError(key)
-            return msgspec.json.decode(row[0], type=Pin)
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            log.warning("cannot read what %s was pinned to: %s; asking again", key, error)
-            raise KeyError(key) from None
+    def get(self, model: str) -> Pin | None:
+        return next(iter(self._read("select model, pin from pins where model=?", model).values()), None)
 
-    def __setitem__(self, key: str, value: Pin) -> None:
+    def all(self) -> dict[str, Pin]:
+        return self._read("select model, pin from pins")
+
+    def keep(self, model: str, pin: Pin) -> bool:
+        """Whether it is kept."""
         failpoint("pins.before-write")
         try:
-            self._db.execute("insert or replace into pins values (?, ?)", (key, msgspec.json.encode(value).decode()))
+            self._db.execute("insert or replace into pins values (?, ?)", (model, msgspec.json.encode(pin).decode()))
         except sqlite3.Error as error:
-            log.warning("cannot keep what %s is pinned to: %s", key, error)
+            log.warning("cannot keep what %s is pinned to: %s", model, error)
+            return False
+        return True
 
-    def __delitem__(self, key: str) -> None:
-        if self._db.execute("delete from pins where model=?", (key,)).rowcount == 0:
-            raise KeyError(key)
+    def drop(self, model: str) -> None:
+        try:
+            self._db.execute("delete from pins where model=?", (model,))
+        except sqlite3.Error as error:
+            log.warning("cannot forget what %s was pinned to: %s", model, error)
 
-    def __iter__(self) -> Iterator[str]:
-        return (row[0] for row in self._db.execute("select model from pins").fetchall())
-
-    def __len__(self) -> int:
-        return int(self._db.execute("select count(*) from pins").fetchone()[0])
+    def _read(self, sql: str, *values: str) -> dict[str, Pin]:
+        found: dict[str, Pin] = {}
+        try:
+            for model, text in self._db.execute(sql, values).fetchall():
+                try:
+                    found[model] = msgspec.json.decode(text, type=Pin)
+                except (msgspec.MsgspecError, TypeError) as error:
+                    log.warning("cannot read what %s was pinned to: %s", model, error)
+        except sqlite3.Error as error:
+            log.warning("cannot read what models were pinned to: %s", error)
+        return found
 
 
 def _columns(key: Identity) -> tuple[str, str, str, str]:

@@ -23,7 +23,7 @@ def read_secret(secret: Secret) -> str:
             raise SecretUnavailable(
                 f"cannot read the token: the variable {name} is not set in the daemon's environment"
             )
-        return found
+        return _plain(found, f"the variable {name}")
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if secret.kind == "credential" and not folder:
         raise SecretUnavailable(f"cannot read the credential {name}: the service was given none; see LoadCredential=")
@@ -36,6 +36,11 @@ def read_secret(secret: Secret) -> str:
         raise SecretUnavailable(f"cannot read the token from {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         found = ""
-    if not found or len(data) > MOST or not found.isprintable() or " " in found:
-        raise SecretUnavailable(f"cannot read the token from {path}: it is not one line of text without blanks")
+    return _plain(found if len(data) <= MOST else "", str(path))
+
+
+def _plain(found: str, place: str) -> str:
+    """Raises SecretUnavailable for what could break out of a header."""
+    if not found or not found.isascii() or not found.isprintable() or " " in found:
+        raise SecretUnavailable(f"cannot read the token from {place}: it is not one line of text without blanks")
     return found

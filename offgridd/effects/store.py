@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from offgridd.core.hub import HubFile, as_sha256
+from offgridd.core.observed import Pin
 from offgridd.effects.transfer.part import Part
 from offgridd.failpoints import failpoint
 
@@ -27,8 +29,8 @@ class Store:
         self._folder = folder
 
     def blob(self, sha256: str) -> Path:
-        """Where it is, or would be."""
-        return self._folder / _BLOBS / f"sha256-{sha256}"
+        """Where it is, or would be. Raises ValueError for what is no sha256."""
+        return self._folder / _BLOBS / f"sha256-{_digest(sha256)}"
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether a blob of this name and size is there; its content is for `verify`."""
@@ -46,21 +48,58 @@ class Store:
         """The part of a blob to come. Raises PartInUse, OSError."""
         folder = self._folder / _PARTS
         folder.mkdir(parents=True, exist_ok=True)
-        return Part(folder, sha256, size)
+        return Part(folder, _digest(sha256), size)
 
     def total(self) -> int:
         """Bytes of all blobs."""
-        return sum(path.stat().st_size for path in self._blobs())
+        return sum(_size(path) for path in self._blobs())
 
     def notes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The sha256 of each blob and what was noted of where it came from."""
         for path in self._blobs():
-            try:
-                found = json.loads(path.with_name(path.name + ".json").read_bytes())
-            except (OSError, ValueError, RecursionError):
-                continue
-            if isinstance(found, dict):
+            if found := self.notes_of(path):
                 yield path.name.removeprefix("sha256-"), found
+
+    def pinned(self, key: str) -> Pin | None:
+        """The pin that a blob was fetched for, where the state was lost and no hub can be asked."""
+        return next((pin for pin, note in self.pins() if key in note.get("keys", ())), None)
+
+    def pins(self) -> Iterator[tuple[Pin, dict[str, Any]]]:
+        """What the blobs that are here were pinned as, and their notes."""
+        for sha256, note in self.notes():
+            try:
+                size = int(note["size"])
+                files = (HubFile(str(note["path"]), size, sha256),)
+                quant = str(note["quant"]) if note["quant"] else None
+                pin = Pin(str(note["key"]), str(note["repo"]), str(note["commit"]), files, quant, str(note["why"]))
+            except (KeyError, ValueError, TypeError):
+                continue
+            if self.has(sha256, size):
+                yield pin, note
+
+    def note(self, sha256: str, origin: dict[str, Any]) -> None:
+        """Notes beside a blob what it is; the questions that it answered before stay. Raises OSError."""
+        path = self.blob(sha256)
+        before = dict(self.notes_of(path))
+        keys = [*dict.fromkeys([*before.get("keys", []), origin["key"]])]
+        after = {**before, **origin, "keys": keys, "fetched": before.get("fetched", origin.get("fetched"))}
+        if after != before:
+            self._note(path, after)
+
+    def forget_kept(self, sha256: str) -> None:
+        """A blob that stays is kept for itself no more. Raises OSError."""
+        path = self.blob(sha256)
+        if (found := self.notes_of(path)).pop("kept", None):
+            self._note(path, found)
+
+    @staticmethod
+    def notes_of(path: Path) -> dict[str, Any]:
+        """What stands beside a blob; empty where nothing can be read."""
+        try:
+            found = json.loads(path.with_name(path.name + ".json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def remove(self, sha256: str) -> int:
         """Takes a blob and its note away; gives the bytes that are free for it. Raises OSError."""
@@ -91,7 +130,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.fsync(part.fd)
         failpoint("store.before-note")
-        self._note(path, origin)
+        self.note(sha256, origin)
         failpoint("store.before-rename")
         os.replace(part.path, path)
         failpoint("store.renamed")
@@ -117,6 +156,20 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, note)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # it was taken away
+
+
+def _digest(text: str) -> str:
+    """It becomes a file's name."""
+    if as_sha256(text) != text:
+        raise ValueError("this is no sha256")
+    return text
 
 
 def _sync_folder(path: Path) -> None:

@@ -63,7 +63,13 @@ def matches(pattern: str, text: str) -> bool:
 
 def endpoint(text: str) -> str:
     """A hub's address without a slash at its end. Raises ValueError."""
-    found = urlsplit(text)
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError:
+        raise ValueError(
+            "is not the address of a hub: its port or host is none; write one such as https://huggingface.co"
+        ) from None
     plain = text.isascii() and text.isprintable() and " " not in text
     whole = found.scheme in ("http", "https") and found.hostname and not (found.query or found.fragment or "@" in text)
     if not plain or not whole:

@@ -177,9 +177,9 @@ def test_kill_9_in_mid_download_and_again(rig: Rig, tmp_path: Path) -> None:
         assert os.listdir(rig.folder / "state/partial") == []
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated", "changed"])
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "changed", "header"])
 def test_a_blob_that_was_damaged_while_nobody_looked_is_fetched_again(rig: Rig, hub: Local, damage: str) -> None:
-    declare(rig, hub.base)
+    declare(rig, hub.base, f"source: {{hf: {REPO}}}, quant: Q8_0, sha256: {SHA}")
     rig.start()
     until(rig.is_ready)
     assert rig.stop() == 0
@@ -188,6 +188,9 @@ def test_a_blob_that_was_damaged_while_nobody_looked_is_fetched_again(rig: Rig, 
             blob(rig).unlink()
         case "truncated":
             os.truncate(blob(rig), len(DATA) // 2)
+        case "header":
+            with blob(rig).open("r+b") as file:
+                file.write(b"XXXX")
         case "changed":
             with blob(rig).open("r+b") as file:
                 file.seek(-1, os.SEEK_END)
@@ -195,6 +198,29 @@ def test_a_blob_that_was_damaged_while_nobody_looked_is_fetched_again(rig: Rig, 
     rig.start()
     until(rig.is_ready)
     assert blob(rig).read_bytes() == DATA
+
+
+def test_one_file_for_two_models_is_fetched_once(rig: Rig, hub: Local) -> None:
+    text = f"quant: Q8_0, context: 64}}, other: {{source: {{hf: {REPO}, file: {FILE}}}"
+    declare(rig, hub.base, f"source: {{hf: {REPO}}}, {text}")
+    rig.start()
+    until(rig.is_ready)
+    assert len(rig.status()["models"]) == 2
+    assert hub.seen.sent[""] == len(DATA)
+
+
+def test_a_hub_whose_digest_is_wrong_is_not_believed_nor_asked_for_ever(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.url(corrupt=1))
+    rig.start()
+    until(lambda: condition(rig, "Verified") == ("False", "DigestMismatch") and not retries(rig))
+    assert hub.seen.sent["/corrupt=1"] == 2 * len(DATA)
+    declare(rig, hub.base)
+    until(rig.is_ready)
+
+
+def retries(rig: Rig) -> bool:
+    message = next(c for c in tiny(rig)["conditions"] if c["type"] == "Verified")["message"]
+    return "fetched 2 times" not in message
 
 
 def test_a_mirror_changes_nothing_that_runs(rig: Rig, hub: Local) -> None:

@@ -103,6 +103,19 @@ def test_it_is_kept_over_a_restart_and_served_without_the_hub(rig: Rig) -> None:
         chat(rig, "tiny-Q4_K_M.gguf")
 
 
+def test_what_is_kept_is_known_from_the_blobs_where_the_state_is_lost(rig: Rig) -> None:
+    assert offgrid(rig, "pull", REPO, "--quant", "Q8_0").returncode == 0
+    assert rig.stop() == 0
+    for file in (rig.folder / "state").glob("state.db*"):
+        file.unlink()
+    rig.start()
+    assert chat(rig, "tiny-Q8_0.gguf").choices[0].message.content
+    assert offgrid(rig, "rm", "tiny-Q8_0.gguf").returncode == 0
+    assert rig.stop() == 0
+    rig.start()
+    assert rig.admin.json("GET", "/v1/list")["files"] == []
+
+
 def test_one_kept_file_is_served_at_a_time(rig: Rig) -> None:
     for repo in (REPO, "acme/Other-GGUF"):
         assert offgrid(rig, "pull", repo).returncode == 0

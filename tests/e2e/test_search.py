@@ -135,6 +135,7 @@ def test_the_hub_gone_is_answered_from_the_catalogue_and_said(rig: Rig, hub: Loc
         assert (found["source"], found["hub_error"]["code"]) == ("catalog", "HubUnreachable")
         assert found["results"][0]["best_variant"]["size"] == 4000
         assert get(rig, "/v1/search?query=unheard-of").status_code == 502
+        assert search(rig, "unheard-of").returncode == 5
         declare(rig, "http://127.0.0.1:9", offline="true")
         answer = get(rig, "/v1/search?query=unheard-of")
         assert (answer.status_code, answer.json()["results"]) == (200, [])

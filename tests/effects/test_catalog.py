@@ -30,7 +30,9 @@ def test_what_is_kept_is_found_as_it_was_and_renewed(catalog: Catalog) -> None:
     assert catalog.files(HIT.id, "d" * 40) == HIT.files
     assert catalog.files(HIT.id, "c" * 40) is None
     catalog.keep([replace(newer, files=(RepoFile("t-Q8_0.gguf"),))], 300.0)
-    assert catalog.files(HIT.id, "d" * 40) is None
+    assert catalog.files(HIT.id, "d" * 40) == HIT.files  # what is known of a commit stays
+    catalog.keep([replace(newer, commit="e" * 40, files=(RepoFile("t-Q8_0.gguf"),))], 300.0)
+    assert catalog.files(HIT.id, "e" * 40) is None
 
 
 hits = st.builds(

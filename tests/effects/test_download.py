@@ -49,14 +49,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 def download(store: Path, endpoint: str, sha256: str = SHA, min_free: int = 0) -> Download:
     client = HubClient(endpoint)
     origin = Origin(lambda: client.resolve(REPO, "main", FILE), name=endpoint)
-    wanted = Wanted(FILE, sha256, len(DATA), origin, {"repo": REPO, "path": FILE}, min_free)
+    wanted = Wanted(FILE, sha256, len(DATA), origin, {"repo": REPO, "path": FILE, "key": "k"}, min_free)
     return Download(Store(store), wanted, Options(CONNECTIONS), lambda here, size: None)
 
 
 def check(store: Path) -> None:
     """The blob is there, and nothing else that was not meant to stay."""
     assert (store / "blobs" / f"sha256-{SHA}").read_bytes() == DATA
-    assert json.loads((store / "blobs" / f"sha256-{SHA}.json").read_text()) == {"repo": REPO, "path": FILE}
+    note = json.loads((store / "blobs" / f"sha256-{SHA}.json").read_text())
+    assert (note["repo"], note["path"], note["keys"]) == (REPO, FILE, ["k"])
     assert sorted(os.listdir(store / "blobs")) == [f"sha256-{SHA}", f"sha256-{SHA}.json"]
     assert os.listdir(store / "partial") == []
 

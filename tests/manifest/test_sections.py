@@ -325,7 +325,16 @@ def test_fields_that_are_refused(line: str, reason: str, says: str) -> None:
         ("token: {env: 'A B'}", "InvalidValue", "letters, digits"),
         *(
             (f"endpoint: '{text}'", "InvalidValue", "the address of a hub")
-            for text in ("hub", "ftp://hub", "https://", "https://a@b", "https://h/?q", "https://h/#f")
+            for text in (
+                "hub",
+                "ftp://hub",
+                "https://",
+                "https://a@b",
+                "https://h/?q",
+                "https://h/#f",
+                "http://h:86111",
+                "http://h:x",
+            )
         ),
         ("endpoint: 'https://h/a b'", "InvalidValue", "the address of a hub"),
         ("quant: []", "InvalidValue", "quant"),

@@ -105,6 +105,7 @@ class Local:
     base: str
     folder: Path
     seen: Seen
+    repos: Repos
 
     def url(self, **faults: int) -> str:
         return self.base + ("/" + ",".join(f"{k}={v}" for k, v in faults.items()) if faults else "")
@@ -117,14 +118,15 @@ class Local:
             path.write_bytes(data)
         if about:
             (self.folder / repo / ".hub.json").write_text(json.dumps(about))
+        self.repos.find(repo)  # hashes what is new, so that no request has to wait for that
 
 
 @contextmanager
 def local_hub(folder: Path, rate: float | None = None) -> Iterator[Local]:
-    seen = Seen()
+    seen, repos = Seen(), Repos(folder)
     handler = type("Counting", (Faulty,), {"seen": seen})
-    with serving(Hub(Repos(folder)), handler, rate=rate) as (base, _):
+    with serving(Hub(repos), handler, rate=rate) as (base, _):
         try:
-            yield Local(base, folder, seen)
+            yield Local(base, folder, seen, repos)
         finally:
             seen.ended.set()

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
-from offgridd.core.hub import HubError, HubFailure, HubFile, RepoTree
+from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, HubFile, RepoTree, as_sha256, is_path, is_repo
 from offgridd.effects.hub.refusals import refusal
-from offgridd.effects.hub.session import Reply, ask, origin
+from offgridd.effects.hub.session import Reply, ask, joined, origin
 
 WHOLE = 30.0  # seconds for a question that takes several requests
 DOWN = 30.0  # seconds for which a hub that could not be reached is not asked again
-MOST_PAGES, MOST_HOPS = 100, 5
-_UNREACHABLE = ("HubTimeout", "HubUnreachable", "HubUnavailable")
+MOST_PAGES, MOST_HOPS, MOST_FILES = 100, 5, 20_000
+_UNREACHABLE = ("HubTimeout", "HubUnreachable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class HubClient:
         until = self.clock() + WHOLE
         about = _dict(self.get(f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}", repo, until).json())
         commit, name = _text(about, "sha"), about.get("id", repo)
-        if not isinstance(name, str) or name.count("/") != 1:
-            name = repo
+        name = name if isinstance(name, str) and is_repo(name) else repo
+        if not is_path(commit):
+            raise _bad("the commit is none")
         return RepoTree(name, commit, self.files(name, commit, until), bool(about.get("gated")))
 
     def files(self, repo: str, revision: str, until: float) -> tuple[HubFile, ...]:
@@ -58,6 +59,8 @@ class HubClient:
         for _ in range(MOST_PAGES):
             reply = self.get(url, repo, until)
             files += [_file(e) for e in _list(reply.json()) if _dict(e).get("type") == "file"]
+            if len(files) > MOST_FILES:
+                break
             following = next_page(reply)
             if following is None:
                 return tuple(files)
@@ -72,7 +75,7 @@ class HubClient:
         for _ in range(MOST_HOPS):
             if not 300 <= reply.status < 400:
                 break
-            to = urljoin(reply.url, reply.headers.get("location", ""))
+            to = joined(reply.url, reply.headers.get("location", ""))
             if "x-linked-size" in headers:  # it said all that we want to know
                 return _target(headers, to, direct=origin(to) == origin(self.endpoint))
             if origin(to) != origin(self.endpoint):
@@ -91,7 +94,7 @@ class HubClient:
             reply = self._ask("GET", url, repo, until)
             if not 300 <= reply.status < 400:
                 return reply
-            url = urljoin(url, reply.headers.get("location", ""))
+            url = joined(url, reply.headers.get("location", ""))
         raise HubError(HubFailure("BadAnswer", f"cannot read {repo}: the hub sends us round in a ring"))
 
     def _ask(self, method: str, url: str, repo: str, until: float | None) -> Reply:
@@ -99,15 +102,18 @@ class HubClient:
             raise HubError(HubFailure("Offline", f"cannot ask {self.endpoint}: offline is declared"))
         if origin(url) != origin(self.endpoint):
             raise HubError(HubFailure("BadAnswer", f"cannot go on: {self.endpoint} sends us to another server"))
-        if self._down is not None and self.clock() < self._down_until:
-            raise HubError(self._down)
+        down = self._down  # another thread may write it meanwhile
+        if down is not None and self.clock() < self._down_until:
+            raise HubError(down)
         try:
             reply = ask(method, url, self.token, min(until or self.clock() + WHOLE, self.clock() + WHOLE))
             if reply.status >= 400:
                 raise HubError(refusal(reply.status, reply.headers, repo, anonymous=self.token is None))
         except HubError as error:
-            if error.failure.reason in _UNREACHABLE:
-                self._down, self._down_until = error.failure, self.clock() + DOWN
+            wait = error.failure.retry_after if error.failure.reason == "RateLimited" else None
+            if error.failure.reason in _UNREACHABLE or wait is not None:
+                self._down_until = self.clock() + (DOWN if wait is None else wait)
+                self._down = error.failure
             raise
         self._down = None
         return reply
@@ -115,11 +121,10 @@ class HubClient:
 
 def _target(headers: dict[str, str], url: str, *, direct: bool) -> Target:
     size = headers["x-linked-size"]
-    if not size.isdecimal():
+    if not size.isdecimal() or len(size) > 19 or int(size) >= MOST_SIZE:
         raise HubError(HubFailure("BadAnswer", "cannot find the file: the hub does not say how large it is"))
-    tag = (headers.get("x-linked-etag") or headers.get("etag", "")).removeprefix("W/").strip('"').lower()
-    digest = tag if len(tag) == 64 and not set(tag) - set("0123456789abcdef") else None
-    return Target(url, int(size), digest, headers.get("x-repo-commit", ""), direct)
+    tag = (headers.get("x-linked-etag") or headers.get("etag", "")).removeprefix("W/").strip('"')
+    return Target(url, int(size), as_sha256(tag), headers.get("x-repo-commit", ""), direct)
 
 
 def next_page(reply: Reply) -> str | None:
@@ -127,17 +132,17 @@ def next_page(reply: Reply) -> str | None:
     for part in reply.headers.get("link", "").split(","):
         url, _, rest = part.strip().partition(">")
         if url.startswith("<") and 'rel="next"' in rest:
-            return urljoin(reply.url, url[1:])
+            return joined(reply.url, url[1:])
     return None
 
 
 def _file(entry: dict[str, Any]) -> HubFile:
-    lfs = entry.get("lfs")
-    digest = lfs.get("oid") if isinstance(lfs, dict) else None
-    size = entry.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    lfs, size, path = entry.get("lfs"), entry.get("size"), _text(entry, "path")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < MOST_SIZE:
         raise _bad("a file has no size")
-    return HubFile(_text(entry, "path"), size, digest if isinstance(digest, str) else None)
+    if not is_path(path):
+        raise _bad("a file has a name that is none")
+    return HubFile(path, size, as_sha256(lfs.get("oid")) if isinstance(lfs, dict) else None)
 
 
 def _text(found: dict[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from offgridd.core.hub import HubError, HubFailure
+from offgridd.core.hub import HubError, HubFailure, is_path, is_repo
 from offgridd.core.search import Hit, Query, kind_of
 from offgridd.core.variants import RepoFile
 from offgridd.effects.hub.client import HubClient, next_page
@@ -48,12 +48,10 @@ def read_page(client: HubClient, url: str, until: float) -> Page:
 
 def _hit(found: Any) -> Hit | None:
     """None where it is no model that one could name; what is missing otherwise is empty."""
-    if not isinstance(found, dict) or not isinstance(found.get("id"), str) or found["id"].count("/") != 1:
+    if not isinstance(found, dict) or not is_repo(found.get("id")):
         return None
     tags = [tag for tag in _list(found, "tags") if isinstance(tag, str)]
-    names = [
-        s["rfilename"] for s in _list(found, "siblings") if isinstance(s, dict) and isinstance(s.get("rfilename"), str)
-    ]
+    names = [s["rfilename"] for s in _list(found, "siblings") if isinstance(s, dict) and is_path(s.get("rfilename"))]
     gated = found.get("gated")
     return Hit(
         found["id"],

@@ -8,13 +8,14 @@ user's own is ever taken up.
 from __future__ import annotations
 
 import email.utils
+import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import msgspec
@@ -25,20 +26,30 @@ from offgridd.core.hub import HubError, HubFailure
 CONNECT = 4.0  # seconds to connect, and to the first byte of an answer
 SILENCE = 15.0  # seconds in which content may stand still
 MOST_JSON = 32 << 20  # bytes
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 128
 _HEADERS = {"User-Agent": "offgridd", "Accept-Encoding": "identity"}
 
 
-@cache
+_making = threading.Lock()
+_made: list[httpx2.Client] = []
+
+
 def _session() -> httpx2.Client:
-    constants.HF_HUB_DISABLE_TELEMETRY = True
+    """Made once: the library closes the one before when its factory is set again, also one that is in use."""
+    with _making:
+        if not _made:
+            constants.HF_HUB_DISABLE_TELEMETRY = True
+            set_client_factory(_client)
+            _made.append(get_session())
+        return _made[0]
 
-    def make() -> httpx2.Client:
-        limits = httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
-        return httpx2.Client(timeout=httpx2.Timeout(CONNECT), limits=limits, follow_redirects=False)
 
-    set_client_factory(make)
-    return get_session()
+def _client() -> httpx2.Client:
+    for name in ("httpx2", "httpcore2"):  # they log addresses, and those of content are signed
+        logging.getLogger(name).setLevel(logging.WARNING)
+    limits = httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
+    timeout = httpx2.Timeout(CONNECT, pool=None)  # waiting for one of our own connections says nothing of the hub
+    return httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,7 @@ def ask(method: str, url: str, token: str | None = None, until: float | None = N
             if len(body) > MOST_JSON:
                 raise HubError(HubFailure("BadAnswer", "cannot read the hub's answer: it has no end"))
             if until is not None and time.monotonic() > until:
-                raise HubError(HubFailure("HubTimeout", f"cannot wait for {_place(url)}: it is too slow", passing=True))
+                raise HubError(HubFailure("HubSlow", f"cannot wait for {_place(url)}: it is too slow", passing=True))
         return Reply(response.status_code, _lower(response), bytes(body), url)
 
 
@@ -95,17 +106,32 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     if value.isdecimal():
         return float(value[:9])
     if value:
-        date = email.utils.parsedate_tz(value)
-        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date is not None else None
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return None
     parts = dict(part.strip().partition("=")[::2] for part in headers.get("ratelimit", "").split(";"))
     left, wait = parts.get("r", ""), parts.get("t", "")
     return float(wait[:9]) if left == "0" and wait.isdecimal() else None
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: whom a token is meant for."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    """Scheme, host and port: whom a token is meant for. Raises HubError where the address is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise HubError(HubFailure("BadAnswer", "cannot go on: the hub names an address that is none", True)) from None
+
+
+def joined(base: str, to: str) -> str:
+    """Where `to` leads from `base`. Raises HubError where that is no address."""
+    try:
+        found = urljoin(base, to)
+    except ValueError:
+        raise HubError(HubFailure("BadAnswer", "cannot go on: the hub names an address that is none", True)) from None
+    origin(found)
+    return found
 
 
 def _with(token: str | None) -> dict[str, str]:
@@ -130,8 +156,12 @@ def _trouble(url: str) -> Iterator[None]:
     except httpx2.TimeoutException as error:
         text = f"cannot reach {_place(url)}: it does not answer ({type(error).__name__})"
         raise HubError(HubFailure("HubTimeout", text, passing=True)) from error
+    except httpx2.ProtocolError as error:  # its text may quote what was sent, the token with it
+        text = f"cannot talk to {_place(url)}: it does not keep to HTTP ({type(error).__name__})"
+        raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except httpx2.TransportError as error:
         text = f"cannot reach {_place(url)}: {error or type(error).__name__}"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except (httpx2.InvalidURL, httpx2.HTTPError, UnicodeError) as error:
-        raise HubError(HubFailure("BadAddress", f"cannot ask {_place(url)}: {error}")) from error
+        text = f"cannot ask {_place(url)}: {type(error).__name__}"
+        raise HubError(HubFailure("BadAddress", text)) from error

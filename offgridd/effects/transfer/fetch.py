@@ -67,10 +67,12 @@ class Fetch:
     def _hashed(self, work: Callable[[], None], threads: int) -> str:
         """Runs `work` in so many threads while this one hashes what is complete."""
         digest = ""
-        running = [threading.Thread(target=self._guarded, args=[work], daemon=True) for _ in range(threads)]
-        for thread in running:
-            thread.start()
+        running: list[threading.Thread] = []
         try:
+            for _ in range(threads):
+                thread = threading.Thread(target=self._guarded, args=[work], daemon=True)
+                thread.start()  # may fail where threads are limited: those before it have to end all the same
+                running.append(thread)
             digest = self._hash()
         except BaseException as error:
             self._fail(error)

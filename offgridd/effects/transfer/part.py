@@ -29,15 +29,10 @@ class Part:
     def __init__(self, folder: Path, name: str, size: int, piece: int = PIECE) -> None:
         """Opens or makes it. Raises PartInUse, OSError."""
         self.path, self._map = folder / f"{name}.part", folder / f"{name}.map"
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.fd = os.open(self.path, flags, 0o600)
+        self.fd = _locked(self.path, name)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.pieces = Pieces(size, piece, max(WINDOW, piece), self._known(size, piece))
             os.ftruncate(self.fd, size)
-        except BlockingIOError:
-            os.close(self.fd)
-            raise PartInUse(name) from None
         except BaseException:
             os.close(self.fd)
             raise
@@ -96,6 +91,23 @@ class Part:
             if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EISDIR):
                 raise
             return set()
+
+
+def _locked(path: Path, name: str) -> int:
+    """The file, open and ours alone. Raises PartInUse, OSError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            raise PartInUse(name) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was finished and renamed in between: what is locked here is a blob now
 
 
 def _check(found: dict[str, object]) -> str:

@@ -24,6 +24,7 @@ class Origin:
     locate: Callable[[], Target]
     token: str | None = None
     name: str = ""  # for people: the hub and the repository
+    offline: Callable[[], bool] = lambda: False  # asked before each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Server:
         """One request, and what comes of it. Failures that may pass are counted, and waited after. Raises HubError."""
         self._pace.turn()
         before, failure = span.at, HubFailure("ContentStalled", "cannot fetch the file: its server is silent", True)
+        if self._origin.offline():
+            raise HubError(HubFailure("Offline", "cannot fetch the file: offline is declared"))
         try:
             target = self._locate()
             token = self._origin.token if target.direct else None

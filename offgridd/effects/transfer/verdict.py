@@ -8,7 +8,7 @@ from enum import Enum
 
 from offgridd.core.hub import HubError, HubFailure
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)$")
 
 
 class Verdict(Enum):
