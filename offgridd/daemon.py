@@ -132,7 +132,7 @@ class Daemon:
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             if settings.private:
-                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger))
+                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), jobs)
             else:
                 group.start_soon(self._watch, intake, service)
             loop.emit(ev.Listening(True))
@@ -191,8 +191,9 @@ class Daemon:
         self.announce(loop.snapshot)
         await service.watchdog()
 
-    async def _end_when_unused(self, unused: Awaitable[None]) -> None:
+    async def _end_when_unused(self, unused: Awaitable[None], jobs: Jobs) -> None:
         await unused
+        await jobs.idle()
         self.stopping.set()
 
 

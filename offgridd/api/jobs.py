@@ -67,6 +67,11 @@ class Jobs:
     def find(self, job: str) -> Job | None:
         return self._jobs.get(job)
 
+    async def idle(self) -> None:
+        """Until none runs."""
+        while running := [job for job in self._jobs.values() if not job.over.is_set()]:
+            await running[0].over.wait()
+
     async def _run(self, job: Job, work: Callable[[Report], Awaitable[dict[str, Any]]]) -> None:
         with job.scope:
             try:
