@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 
-from serving import busy, costs, exact, kept, models, peer, prompts, report, soak, streams
+from serving import busy, costs, exact, floor, kept, models, peer, prompts, report, soak, streams
 from serving.lab import Lab
 from serving.pairs import Plan
 
@@ -28,6 +28,7 @@ SCENES: dict[str, Callable[[Lab], Coroutine[None, None, None]]] = {
     "exact": exact.exact,
     "cells": kept.cells,
     "costs": costs.costs,
+    "floor": floor.floor,
     "soak": soak.soak,
 }
 BOTH = ("streams", "bench", "prefix", "chat", "long")  # what is measured with the requantised file, too

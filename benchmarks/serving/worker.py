@@ -20,14 +20,14 @@ _ids = itertools.count(1)
 
 class Worker:
     def __init__(self, sock: socket.socket) -> None:
-        self._sock, self._splitter, self._bodies = sock, wire.Splitter(), list[bytes]()
+        self.sock, self._splitter, self._bodies = sock, wire.Splitter(), list[bytes]()
 
     def send(self, frame: wire.Frame) -> None:
-        self._sock.sendall(wire.encode(frame))
+        self.sock.sendall(wire.encode(frame))
 
     def receive(self) -> wire.FromWorker:
         while not self._bodies:
-            self._bodies += self._splitter.feed(self._sock.recv(1 << 16))
+            self._bodies += self._splitter.feed(self.sock.recv(1 << 16))
         return wire.from_worker(self._bodies.pop(0))
 
     def decode(self, text: str, tokens: int, banned: Sequence[int]) -> float:
