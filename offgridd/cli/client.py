@@ -164,6 +164,6 @@ class Client:
         """The error's code and text."""
         try:
             error = json.loads(response.read())["error"]
-            return str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+            return str(error.get("code")), str(error["message"])
+        except (ValueError, KeyError, TypeError, AttributeError):
             return "", f"cannot do that: the daemon answered {response.status}"

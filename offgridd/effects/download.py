@@ -47,7 +47,7 @@ class Download:
         """The blob. Raises ActionFailed, Stopped."""
         wanted = self._wanted
         if self._store.has(wanted.sha256, wanted.size):
-            self._store.tidy(wanted.sha256)  # a kill may have come right behind the rename
+            self._store.tidy(wanted.sha256)
             return self._store.blob(wanted.sha256)
         try:
             return self._get()

@@ -115,6 +115,7 @@ class HubFiles:
         """What the store has, looked at as any file is; what rots is put away and fetched again."""
         assert file.sha256 is not None
         path = self._store.blob(file.sha256)
+        self._store.tidy(file.sha256)  # a kill may have come right behind the rename
         self._store.note(file.sha256, self._note(action, file))
         try:
             found = self._files.verify_blob(path, replace(action, sha256=None))  # the pin was held against that

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hubs import local_hub
 from support.rig import FILE_PATH, Rig, until
+from support.tinymodel import CONTROL, model
 
 import offgridd
 
@@ -19,6 +21,8 @@ CALL = re.compile(r'\bfailpoint\(\s*"([^"]+)"\s*\)')
 SOURCES = Path(offgridd.__file__).parent
 NAMES = sorted({name for path in SOURCES.rglob("*.py") for name in CALL.findall(path.read_text())})
 AT_EDITS = {"service.before-reload"}  # those that a start does not come by
+AT_FETCHES = tuple(name for name in NAMES if name.startswith(("part.", "store.", "pins.")))
+HUB_DATA = model(spec=CONTROL) + bytes(9 << 20)  # two pieces
 
 
 def test_the_names_are_known_and_written_so_that_they_can_be_found() -> None:
@@ -54,7 +58,33 @@ def check_state(folder: Path, status: dict[str, Any]) -> None:
     assert model["file"]["sha256"] == hashlib.sha256(FILE_PATH.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AT_FETCHES)
+def test_killed_while_it_fetches_it_converges_and_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    digest = hashlib.sha256(HUB_DATA).hexdigest()
+    with local_hub(tmp_path / "hub") as hub:
+        hub.put("acme/Tiny-GGUF", {"tiny-Q8_0.gguf": HUB_DATA})
+        rig = Rig(tmp_path, "fake")
+        rig.manifest.write_text(
+            f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{rig.port}"]}}
+store: {{min_free: 0}}
+models: {{tiny: {{source: {{hf: acme/Tiny-GGUF}}, endpoint: "{hub.base}", context: 64}}}}
+"""
+        )
+        killed_at(rig, name)
+        rig.start()
+        try:
+            until(rig.is_ready)
+            state = tmp_path / "state"
+            assert (state / "blobs" / f"sha256-{digest}").read_bytes() == HUB_DATA
+            assert sorted(p.name for p in (state / "blobs").iterdir()) == [f"sha256-{digest}", f"sha256-{digest}.json"]
+            assert list((state / "partial").iterdir()) == []
+        finally:
+            assert rig.stop() == 0
+            rig.api.close()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in AT_FETCHES])
 def test_killed_there_it_converges(tmp_path: Path, name: str) -> None:
     rig = Rig(tmp_path, "fake")
     rig.write()
