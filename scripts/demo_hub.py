@@ -90,7 +90,7 @@ def demo(manifest: Path, declared: str, env: dict[str, str]) -> int:
     offgrid("reload")
     wait(env, "smollm2")
     offgrid("status")
-    offgrid("run", "smollm2", said="What is the capital of France?\n")
+    offgrid("run", "smollm2", said="Why is the sky blue?\n")
     return 0
 
 
