@@ -44,10 +44,6 @@ class Quant:
     suffix: bool = False
 
     @property
-    def dynamic(self) -> bool:
-        return self.name.startswith("UD-")
-
-    @property
     def plain(self) -> str:
         """The kind of file without who made it: `UD-Q4_K_XL` -> `Q4_K_M`, as its tensors are mostly of that type."""
         name = self.name.removeprefix("UD-")

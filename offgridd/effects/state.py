@@ -16,6 +16,7 @@ import stat
 import time
 from pathlib import Path
 
+from offgridd.effects.durable import private, replace_file
 from offgridd.effects.records import Inventory, Pins
 from offgridd.failpoints import failpoint
 
@@ -33,23 +34,6 @@ create table if not exists pins (model text primary key, pin text);
 
 class StateLockedError(Exception):
     """Another daemon has this state directory; the text names its pid."""
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes whole or not at all, and it stays: part, fsync, rename, fsync of the folder."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb", opener=_private) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    failpoint("replace.before-rename")
-    os.replace(part, path)
-    failpoint("replace.after-rename")
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class State:
@@ -105,13 +89,6 @@ class State:
         return Pins(self._db)
 
 
-def _private(path: str, flags: int) -> int:
-    """Opens for us alone, whatever the umask or the file's mode was."""
-    fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.fchmod(fd, 0o600)
-    return fd
-
-
 def _tighten(folder: Path) -> None:
     """Only we may enter. A folder that is open to others and holds other things than ours is not ours to change."""
     mode = stat.S_IMODE(folder.stat().st_mode)
@@ -126,7 +103,7 @@ def _tighten(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    lock = _private(str(folder / "lock"), os.O_RDWR)
+    lock = private(str(folder / "lock"), os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -157,7 +134,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    os.close(_private(str(path), os.O_RDWR))  # SQLite gives its other files the mode of this one
+    os.close(private(str(path), os.O_RDWR))  # SQLite gives its other files the mode of this one
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         db.execute("pragma journal_mode=wal")

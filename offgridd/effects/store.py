@@ -15,6 +15,7 @@ from typing import Any
 
 from offgridd.core.hub import HubFile, as_sha256
 from offgridd.core.observed import Pin
+from offgridd.effects.durable import replace_file, sync_folder
 from offgridd.effects.transfer.part import Part
 from offgridd.failpoints import failpoint
 
@@ -134,8 +135,8 @@ class Store:
         failpoint("store.before-rename")
         os.replace(part.path, path)
         failpoint("store.renamed")
-        _sync_folder(path.parent)
-        _sync_folder(part.path.parent)
+        sync_folder(path.parent)
+        sync_folder(part.path.parent)
         failpoint("store.before-tidy")
         part.forget_map()
         return path
@@ -150,12 +151,7 @@ class Store:
         return path
 
     def _note(self, path: Path, origin: dict[str, Any]) -> None:
-        note, new = path.with_name(path.name + ".json"), path.with_name(path.name + ".json.new")
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump(origin, file, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, note)
+        replace_file(path.with_name(path.name + ".json"), json.dumps(origin, sort_keys=True).encode())
 
 
 def _size(path: Path) -> int:
@@ -170,11 +166,3 @@ def _digest(text: str) -> str:
     if as_sha256(text) != text:
         raise ValueError("this is no sha256")
     return text
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -14,7 +14,8 @@ import pytest
 from support.limits import no_space
 
 from offgridd.core.observed import Identity
-from offgridd.effects.state import State, StateLockedError, replace_file
+from offgridd.effects.durable import replace_file
+from offgridd.effects.state import State, StateLockedError
 
 HOLD = """
 import sys

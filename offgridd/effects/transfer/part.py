@@ -69,11 +69,6 @@ class Part:
     def close(self) -> None:
         os.close(self.fd)
 
-    def discard(self) -> None:
-        """Nothing of it is left."""
-        self.path.unlink(missing_ok=True)
-        self.forget_map()
-
     def forget_map(self) -> None:
         self._map.unlink(missing_ok=True)
         self._map.with_suffix(".map.new").unlink(missing_ok=True)
