@@ -29,48 +29,62 @@ class _Refused(Exception):
 
 
 class StrictConnection(h11.Connection):
-    """Refuses a header line that ends in a bare LF, which h11 takes."""
+    """Refuses a header line that ends in a bare LF, which h11 takes; holds what comes behind a request till it is done.
+
+    h11 says PAUSED there, and Hypercorn then reads nothing more until the answer is made: it would never learn that the
+    client has left.
+    """
 
     def next_event(self) -> Any:
         # Only here it is known where a head begins: what h11 holds back while a request is awaited is this request,
         # in however many pieces it came and whatever stood before it.
         if self.their_state is h11.IDLE:
-            head = self.trailing_data[0].partition(b"\r\n\r\n")[0]
+            head = self.held.partition(b"\r\n\r\n")[0]
             if _BARE_FEED.search(head):
                 raise h11.RemoteProtocolError("a header line ends in a bare LF", error_status_hint=400)
-        return super().next_event()
+        event = super().next_event()
+        return h11.NEED_DATA if event is h11.PAUSED else event
+
+    @property
+    def held(self) -> bytes:
+        """What was received and belongs to no event yet."""
+        return self.trailing_data[0]
 
 
 class StrictH11(H11Protocol):
-    """One connection.
+    """One connection."""
 
-    What a client sends on while its request is answered is held here. Hypercorn would wait with it in its hands, read
-    nothing more, and so never learn that the client has left.
-    """
+    connection: StrictConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
-        self._held = b""
+        self._handling = False
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, RawData) and event.data and self.connection.their_state is h11.DONE:
-            self._held += event.data
-            if len(self._held) > MAX_HELD:
-                await super().handle(Closed())
-                await self.send(Closed())
+        answering = self.connection.their_state is h11.DONE
+        await super().handle(event)
+        if answering and isinstance(event, RawData) and len(self.connection.held) > MAX_HELD:
+            await super().handle(Closed())
+            await self.send(Closed())
+
+    async def _handle_events(self) -> None:
+        """The reader's task runs it, and the request's at its end: who is in it goes on with what came meanwhile."""
+        if self._handling:
             return
+        self._handling = True
         try:
-            await super().handle(event)
+            await super()._handle_events()
         except _Refused as refused:
             await self._send_error_response(refused.status)
             await self.send(Closed())
+        finally:
+            self._handling = False
 
     async def _maybe_recycle(self) -> None:
         await super()._maybe_recycle()
-        if self._held and self.connection.their_state is h11.IDLE:
-            data, self._held = self._held, b""
-            await self.handle(RawData(data))
+        if self.connection.their_state is h11.IDLE and self.connection.held:
+            await self._handle_events()
 
     async def _send_error_response(self, status_code: int) -> None:
         """With a body like that of every other error."""

@@ -190,13 +190,15 @@ def test_private_and_a_manifest_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("behind", [b"", b"\r\n", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_who_leaves_at_once_is_noticed_whatever_was_sent_behind(rig: Rig, behind: bytes) -> None:
-    """The worker stands still: a request that is still open would hold up the end for the whole drain time."""
+    """The worker stands still: nothing but the client's leaving can end its request."""
     os.kill(rig.pids()[0], signal.SIGSTOP)
     body = b'{"model": "smol", "messages": [{"role": "user", "content": "hi"}], "stream": true, "max_tokens": 1500}'
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     for _ in range(6):
-        with socket.create_connection(("127.0.0.1", rig.port)) as sock:
+        with socket.create_connection(("127.0.0.1", rig.port), timeout=20) as sock:
             sock.sendall(head + body + behind)
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""  # the daemon closes its end, with no answer: it has given the request up
     assert rig.process is not None
     rig.process.send_signal(signal.SIGTERM)
     assert rig.process.wait(10) == 0
