@@ -58,7 +58,7 @@ def worker(file: Path, shape: Shape) -> Iterator[Worker]:
         theirs.close()
         made = Worker(ours)
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        load = wire.Load(str(file), identity, shape.context, shape.slots, shape.cells, shape.threads, None, True)
+        load = wire.Load(((str(file), identity),), shape.context, shape.slots, shape.cells, shape.threads, None, True)
         made.send(load)
         try:
             if not isinstance(loaded := made.receive(), wire.Loaded):

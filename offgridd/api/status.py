@@ -186,7 +186,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
             "memory": effective.memory,
         },
         "source": _source(spec, facts),
-        "file": facts.file and {"sha256": facts.file.sha256, "size": facts.file.identity.size},
+        "file": facts.file and {"sha256": facts.file.sha256, "files": len(facts.file.parts), "size": facts.file.size},
         "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],
         "conditions": conditions,
     }  # fmt: skip

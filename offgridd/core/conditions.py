@@ -141,7 +141,7 @@ def _done(kind: str, spec: ModelSpec, facts: ModelFacts) -> Condition:
 def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:
     file = current_file(spec, facts)
     assert file is not None
-    key = load_key(spec, file.sha256, observed.engine)
+    key = load_key(spec, file.key, observed.engine)
     mine = next((w for w in facts.workers if w.load_key == key and not w.stopping), None)
     if mine is not None and mine.ready:
         degraded = mine.effective.template if mine.effective else None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SHARDS_DIGEST = "OneDigestForShards"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -52,10 +52,10 @@ class VerifyFailed:
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
-    """A verified file was looked at again; None = it is gone or is no regular file any more."""
+    """The parts of a verified file were looked at again; None = one is gone or is no regular file any more."""
 
     model: str
-    identity: Identity | None
+    identities: tuple[Identity, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

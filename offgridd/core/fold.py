@@ -93,8 +93,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return replace(
                 facts, file=None, network=False, verify_retry=_next_retry(facts.verify_retry, key, failure, now)
             )
-        case ev.FileSeen(_, identity):
-            drifted = facts.file is not None and facts.file.identity != identity
+        case ev.FileSeen(_, identities):
+            drifted = facts.file is not None and tuple(p.identity for p in facts.file.parts) != identities
             return replace(facts, file=None) if drifted else facts
         case ev.WorkerStarted(_, worker, pid, key, cache):
             return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache)))

@@ -35,6 +35,12 @@ class HubFile:
     size: int
     sha256: str | None
 
+    @property
+    def digest(self) -> str:
+        """Its sha256, of a file that is pinned: it has one."""
+        assert self.sha256 is not None
+        return self.sha256
+
 
 @dataclass(frozen=True, slots=True)
 class RepoTree:

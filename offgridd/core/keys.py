@@ -29,9 +29,9 @@ def source_key(spec: ModelSpec) -> str:
 
 
 @lru_cache(maxsize=8192)
-def load_key(spec: ModelSpec, file_sha256: str, engine: str) -> str:
+def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
-    return stable_key(file_sha256, asdict(replace(spec.load, chat_template=None)), _text_key(spec.load), engine)
+    return stable_key(file_key, asdict(replace(spec.load, chat_template=None)), _text_key(spec.load), engine)
 
 
 @lru_cache(maxsize=1024)

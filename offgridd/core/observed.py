@@ -55,14 +55,38 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedFile:
-    """A file whose header was checked and whose content was hashed."""
+class Part:
+    """One file of a model, as it was hashed."""
 
     path: str
     identity: Identity
     sha256: str
-    header: ModelHeader
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedFile:
+    """A model's file, or its first shard, whose header was checked and whose content was hashed."""
+
+    path: str
+    identity: Identity
+    sha256: str
+    header: ModelHeader  # of all shards together
     source_key: str  # of the spec that it was verified for
+    shards: tuple[Part, ...] = ()  # the others, in their order
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(self.path, self.identity, self.sha256), *self.shards)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.identity.size for part in self.parts)
+
+    @property
+    def key(self) -> str:
+        """What tells its bytes from other bytes, wherever they lie."""
+        return " ".join(part.sha256 for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offgridd.core.choice import AUTO, Choice, Wanted, choose
 from offgridd.core.desired import HubSource
-from offgridd.core.errors import Failure
+from offgridd.core.errors import SHARDS_DIGEST, Failure
 from offgridd.core.hub import HubFile, RepoTree
 from offgridd.core.observed import Pin
 from offgridd.core.sizes import show_size
@@ -45,9 +45,9 @@ def _unfit(source: HubSource, files: tuple[HubFile, ...], sha256: str | None) ->
     if source.max_size is not None and size > source.max_size:
         most = show_size(source.max_size)
         return _refused("TooLarge", f"cannot take {files[0].path}: it has {show_size(size)}, max_size is {most}")
-    if len(files) > 1:
-        text = f"cannot serve {files[0].path}: it is in {len(files)} shards, which this version can not load yet"
-        return _refused("NotSupportedYet", text)
+    if sha256 is not None and len(files) > 1:
+        text = f"cannot hold {len(files)} shards against one sha256: remove sha256, the hub's of each are pinned"
+        return Failure("Verified", SHARDS_DIGEST, text, terminal=True)
     if any(f.sha256 is None for f in files):
         return _refused("NoDigest", f"cannot take {files[0].path}: the hub tells no sha256 of it")
     if sha256 is not None and files[0].sha256 != sha256:

@@ -93,7 +93,7 @@ def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | No
     """The failure that stands in the way now, if there is one."""
     file = current_file(spec, facts)
     retry, key = (
-        (facts.start_retry, load_key(spec, file.sha256, engine)) if file else (facts.verify_retry, source_key(spec))
+        (facts.start_retry, load_key(spec, file.key, engine)) if file else (facts.verify_retry, source_key(spec))
     )
     return retry if retry and retry.key == key else None
 
@@ -110,7 +110,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         if isinstance(spec.source, HubSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked)]
         return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
-    key = load_key(spec, file.sha256, engine)
+    key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
         told = mine.cache_ram == spec.cache_ram
@@ -136,4 +136,4 @@ def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str)
 def _keys(spec: ModelSpec, file: VerifiedFile | None, engine: str) -> Iterable[str]:
     yield source_key(spec)
     if file is not None:
-        yield load_key(spec, file.sha256, engine)
+        yield load_key(spec, file.key, engine)

@@ -67,7 +67,7 @@ def sort_files(files: Iterable[RepoFile]) -> Listing:
     groups: dict[tuple[str, int], dict[int, RepoFile]] = defaultdict(dict)
     for file in found:
         if kinds[file.path] is None:
-            stem, number, count = _shard(file.path)
+            stem, number, count = as_shard(file.path)
             groups[stem, count][number] = file
     companions: dict[Kind, tuple[str, ...]] = {}
     for kind in ("mmproj", "imatrix", "draft", "other"):
@@ -78,7 +78,14 @@ def sort_files(files: Iterable[RepoFile]) -> Listing:
     return Listing(tuple(variants), companions)
 
 
-def _shard(path: str) -> tuple[str, int, int]:
+def all_shards(path: str) -> tuple[str, ...]:
+    """The paths of all shards of the model that a file is one of; of a whole file its own."""
+    stem, _, count = as_shard(path)
+    ending = path[-len(".gguf") :]
+    return (path,) if count == 1 else tuple(f"{stem}-{n:05}-of-{count:05}{ending}" for n in range(1, count + 1))
+
+
+def as_shard(path: str) -> tuple[str, int, int]:
     """Stem with its folder, number and count of a file; 1 of 1 where it is whole."""
     stem = path[: -len(".gguf")]
     match = _SHARD.match(stem)
@@ -102,7 +109,7 @@ def _companion(file: RepoFile) -> Kind | None:
     if "mmproj" in stem:
         return "mmproj"
     small = file.size is None or file.size < IMATRIX_MOST
-    if "imatrix" in stem and small and (stem.startswith("imatrix") or find_quant(_shard(file.path)[0]) is None):
+    if "imatrix" in stem and small and (stem.startswith("imatrix") or find_quant(as_shard(file.path)[0]) is None):
         return "imatrix"
     if _DRAFT.search(path):
         return "draft"

@@ -7,7 +7,8 @@ import importlib.metadata
 import os
 import stat
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -16,9 +17,10 @@ import anyio.to_thread
 
 from offgridd.core.actions import Verify
 from offgridd.core.desired import FileSource, HubSource, PackageSource, Source
-from offgridd.core.errors import ActionFailed, Failure
-from offgridd.core.observed import Identity, VerifiedFile
-from offgridd.effects.gguf import GgufError, open_regular, read_header
+from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, Failure
+from offgridd.core.observed import Identity, Part, VerifiedFile
+from offgridd.core.variants import all_shards
+from offgridd.effects.gguf import GgufError, open_regular, read_model
 
 _PIECE = 4 << 20  # bytes read at once
 AT_ONCE = 2  # files verified at the same time: more only make a disk seek and take turns from the event loop
@@ -39,9 +41,9 @@ class Files:
         """The file of `action`, checked and hashed. Raises ActionFailed."""
         return await anyio.to_thread.run_sync(self._verify, action, limiter=self._limiter)
 
-    def verify_blob(self, path: Path, action: Verify) -> VerifiedFile:
-        """The file at `path`, of the store, checked and hashed for `action`. Blocking. Raises ActionFailed."""
-        return self._verify_at(path, action)
+    def verify_blobs(self, paths: Sequence[Path], action: Verify) -> VerifiedFile:
+        """The files at `paths`, of the store, checked and hashed for `action`. Blocking. Raises ActionFailed."""
+        return self._verify_at(paths, action)
 
     def digest_of(self, path: Path) -> str:
         """The sha256 of a file, whatever it is. Blocking. Raises OSError."""
@@ -52,34 +54,42 @@ class Files:
         """It was hashed while it was written."""
         self._known[identity_of(os.stat(path))] = sha256
 
-    async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
-        """The present identity of each path; None = gone or no regular file."""
+    async def look(self, paths: Mapping[str, Sequence[str]]) -> dict[str, tuple[Identity, ...] | None]:
+        """The present identities of each model's paths; None = one is gone or no regular file."""
         return await anyio.to_thread.run_sync(
-            lambda: {name: _look(path) for name, path in paths.items()}, abandon_on_cancel=True
+            lambda: {name: _look(those) for name, those in paths.items()}, abandon_on_cancel=True
         )
 
     def _verify(self, action: Verify) -> VerifiedFile:
         return self._verify_at(self._resolve(action.source), action)
 
-    def _verify_at(self, path: Path, action: Verify) -> VerifiedFile:
-        try:
-            fd = open_regular(path)
-        except GgufError as error:
-            raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
-        except OSError as error:
-            raise ActionFailed(_unreadable(path, error)) from error
-        try:
-            return self._check(action, path, fd)
-        except GgufError as error:
-            raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
-        except OSError as error:
-            raise ActionFailed(_unreadable(path, error)) from error
-        finally:
-            os.close(fd)
+    def _verify_at(self, paths: Sequence[Path], action: Verify) -> VerifiedFile:
+        path = paths[0]
+        if action.sha256 is not None and len(paths) > 1:
+            text = f"cannot hold the {len(paths)} shards of {path.name} against one sha256: remove sha256"
+            raise ActionFailed(Failure("Verified", SHARDS_DIGEST, text, terminal=True))
+        with ExitStack() as stack:
+            try:
+                opened: list[tuple[Path, int]] = []
+                for path in paths:
+                    opened.append((path, open_regular(path)))
+                    stack.callback(os.close, opened[-1][1])
+                return self._check(action, opened)
+            except GgufError as error:
+                raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
+            except OSError as error:
+                raise ActionFailed(_unreadable(path, error)) from error
 
-    def _check(self, action: Verify, path: Path, fd: int) -> VerifiedFile:
+    def _check(self, action: Verify, opened: Sequence[tuple[Path, int]]) -> VerifiedFile:
+        header = read_model([(fd, os.fstat(fd).st_size) for _, fd in opened])
+        first, *shards = (self._hashed(path, fd) for path, fd in opened)
+        if action.sha256 is not None and action.sha256 != first.sha256:
+            text = f"cannot use {opened[0][0].name}: its sha256 is {first.sha256}, the manifest wants {action.sha256}"
+            raise ActionFailed(Failure("Verified", "DigestMismatch", text))
+        return VerifiedFile(first.path, first.identity, first.sha256, header, action.key, tuple(shards))
+
+    def _hashed(self, path: Path, fd: int) -> Part:
         before = identity_of(os.fstat(fd))
-        header = read_header(fd, before.size)
         digest = self._known.get(before)
         if digest is None:
             digest = _sha256(fd)
@@ -87,27 +97,28 @@ class Files:
                 text = f"cannot verify {path.name}: it changed while it was read"
                 raise ActionFailed(Failure("Verified", "FileChanging", text))
             self._known[before] = digest
-        if action.sha256 is not None and action.sha256 != digest:
-            text = f"cannot use {path.name}: its sha256 is {digest}, the manifest wants {action.sha256}"
-            raise ActionFailed(Failure("Verified", "DigestMismatch", text))
-        return VerifiedFile(str(path), before, digest, header, action.key)
+        return Part(str(path), before, digest)
 
-    def _resolve(self, source: Source) -> Path:
+    def _resolve(self, source: Source) -> list[Path]:
         match source:
             case PackageSource(package, file):
-                return _in_package(package, file)
+                return [_in_package(package, shard) for shard in all_shards(file)]
             case FileSource(path):
-                real = Path(os.path.realpath(path))  # not Path.resolve, which raises where links lead in a ring
-                if _is_special(real):
-                    text = f"cannot read {Path(path).name}: it leads to a device, a pipe or a socket; name a file"
-                    raise ActionFailed(Failure("Verified", "NotARegularFile", text))
-                if not any(real.is_relative_to(root) for root in self._roots):
-                    hint = "name its folder with --store-root or in OFFGRIDD_STORE_ROOTS"
-                    text = f"cannot use {path}: it is not under a store root; {hint}"
-                    raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
-                return real
+                return [self._allowed(shard) for shard in all_shards(path)]
             case HubSource():
                 raise AssertionError("what a hub's source means is for the hub to say")
+
+    def _allowed(self, path: str) -> Path:
+        """Where it leads to. Raises ActionFailed where that is not a file under a store root."""
+        real = Path(os.path.realpath(path))  # not Path.resolve, which raises where links lead in a ring
+        if _is_special(real):
+            text = f"cannot read {Path(path).name}: it leads to a device, a pipe or a socket; name a file"
+            raise ActionFailed(Failure("Verified", "NotARegularFile", text))
+        if not any(real.is_relative_to(root) for root in self._roots):
+            hint = "name its folder with --store-root or in OFFGRIDD_STORE_ROOTS"
+            text = f"cannot use {path}: it is not under a store root; {hint}"
+            raise ActionFailed(Failure("Resolved", "PathNotAllowed", text))
+        return real
 
 
 def _in_package(package: str, file: str) -> Path:
@@ -136,12 +147,12 @@ def _is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
-def _look(path: str) -> Identity | None:
+def _look(paths: Sequence[str]) -> tuple[Identity, ...] | None:
     try:
-        found = os.stat(path, follow_symlinks=False)
+        found = [os.stat(path, follow_symlinks=False) for path in paths]
     except OSError:
         return None
-    return identity_of(found) if stat.S_ISREG(found.st_mode) else None
+    return tuple(map(identity_of, found)) if all(stat.S_ISREG(one.st_mode) for one in found) else None
 
 
 def _unreadable(path: Path, error: OSError) -> Failure:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -73,32 +74,45 @@ class HubFiles:
         return found
 
     async def fetch(self, action: Verify, heard: Heard | None = None) -> VerifiedFile:
-        """The verified blob; it is fetched first where it is not there. Raises ActionFailed."""
+        """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
-        (file,) = action.pin.files
-        assert file.sha256 is not None
-        async with self._locks.setdefault(file.sha256, anyio.Lock()):
-            if not self._store.has(file.sha256, file.size):
+        files = action.pin.files
+        missing = [f for f in files if not self._store.has(f.digest, f.size)]
+        here = action.pin.size - sum(f.size for f in missing)
+        async with AsyncExitStack() as stack:
+            for sha256 in sorted({f.digest for f in files}):  # in one order: two models may share some
+                await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
+            if missing:
                 self._waits(action.model)
-                await self._get(action, file, heard or partial(self._report, action.model))
-            return await anyio.to_thread.run_sync(_told, partial(self._verify, action, file))
+            tell = heard or partial(self._report, action.model)
+            try:
+                for file in missing:
+                    ahead = _Ahead(here, action.pin.size, tell)
+                    if not self._store.has(file.digest, file.size):
+                        await self._get(action, file, ahead)
+                    here += file.size
+            finally:
+                for file in missing:
+                    self._coming.pop(file.digest, None)
+                if missing:
+                    tell(0, 0)
+            return await anyio.to_thread.run_sync(_told, partial(self._verify, action))
 
     async def _get(self, action: Verify, file: HubFile, heard: Heard) -> None:
         getting = _Getting(partial(self._download, action, file, heard))
 
         def run() -> None:
             path = _told(getting.run)
-            self._files.learn(path, str(file.sha256))
+            self._files.learn(path, file.digest)
 
         try:
             await interruptible(run, getting.stop, self._fetching)
         except Stopped:
             raise RuntimeError("a download was stopped and not cancelled") from None
         except ActionFailed as failed:
-            raise self._counted(str(file.sha256), failed) from None
+            raise self._counted(file.digest, failed) from None
         finally:
-            self._coming.pop(str(file.sha256), None)
-            heard(0, 0)
+            self._coming.pop(file.digest, None)
 
     def _counted(self, sha256: str, failed: ActionFailed) -> ActionFailed:
         """A hub whose digest is wrong would have us fetch the same bytes for ever."""
@@ -111,25 +125,28 @@ class HubFiles:
         text = f"{failed.failure.message}; fetched {MISMATCHES} times: edit the model or run offgrid reconcile"
         return ActionFailed(replace(failed.failure, message=text, terminal=True))
 
-    def _verify(self, action: Verify, file: HubFile) -> VerifiedFile:
+    def _verify(self, action: Verify) -> VerifiedFile:
         """What the store has, looked at as any file is; what rots is put away and fetched again."""
-        assert file.sha256 is not None
-        path = self._store.blob(file.sha256)
-        self._store.tidy(file.sha256)  # a kill may have come right behind the rename
-        self._store.note(file.sha256, self._note(action, file))
+        assert action.pin is not None
+        files = action.pin.files
+        for file in files:
+            self._store.tidy(file.digest)  # a kill may have come right behind the rename
+            self._store.note(file.digest, self._note(action, file))
+        paths = [self._store.blob(file.digest) for file in files]
         try:
-            found = self._files.verify_blob(path, replace(action, sha256=None))  # the pin was held against that
-            digest = found.sha256
+            found = self._files.verify_blobs(paths, replace(action, sha256=None))  # the pin was held against that
+            digests = [part.sha256 for part in found.parts]
         except ActionFailed as failed:
             if failed.failure.reason == "FileNotFound":  # it was taken away this very moment
                 raise _failed("Downloaded", "BlobGone", failed.failure.message) from None
-            digest = self._files.digest_of(path)
-            if digest == file.sha256:
+            digests = [self._files.digest_of(path) for path in paths]
+            if digests == [file.digest for file in files]:
                 raise
-        if digest != file.sha256:
-            self._store.put_away(file.sha256)
-            text = f"cannot use {file.path}: what the store has of it was changed; it is fetched again"
-            raise _failed("Verified", "DigestMismatch", text)
+        for file, digest in zip(files, digests, strict=True):
+            if digest != file.sha256:
+                self._store.put_away(file.digest)
+                text = f"cannot use {file.path}: what the store has of it was changed; it is fetched again"
+                raise _failed("Verified", "DigestMismatch", text)
         return found
 
     def ask(self, source: HubSource, key: str, sha256: str | None = None) -> Pin:
@@ -158,8 +175,9 @@ class HubFiles:
         pinned, source, spec = action.pin, action.source, self._spec()
         assert pinned is not None
         assert isinstance(source, HubSource)
-        assert file.sha256 is not None
-        others = sum(self._coming.values())
+        sha256 = file.digest
+        self._announce(pinned)
+        others = sum(size for of, size in self._coming.items() if of != sha256)
         if spec.max_total is not None and (total := self._store.total() + others + file.size) > spec.max_total:
             text = f"cannot fetch {file.path}: the store would hold {show_size(total)}, store.max_total is "
             raise _failed("Downloaded", "StoreFull", text + show_size(spec.max_total))
@@ -167,24 +185,38 @@ class HubFiles:
             client = self._access.client(source.endpoint, source.token)
         except HubError as error:
             raise _of_hub("Downloaded", error) from error
-        self._coming[file.sha256] = file.size
         origin = Origin(lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token,
                         f"{source.endpoint}/{pinned.repo}", lambda: self._access.offline)  # fmt: skip
-        wanted = Wanted(file.path, file.sha256, file.size, origin, self._note(action, file), spec.min_free + others)
+        wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
         options = Options(spec.connections, float(spec.rate) if spec.rate else None)
 
         def hears(here: int, size: int) -> None:
-            self._coming[str(file.sha256)] = size - here
+            self._coming[sha256] = size - here
             heard(here, size)
 
         return Download(self._store, wanted, options, hears)
+
+    def _announce(self, pin: Pin) -> None:
+        """What is still to be written of all its files: the first must not begin where the last has no room."""
+        for file in pin.files:
+            if not self._store.has(file.digest, file.size):
+                self._coming.setdefault(file.digest, file.size)
 
     def _note(self, action: Verify, file: HubFile) -> dict[str, Any]:
         """What stands beside the blob: from it a pin can be made again."""
         assert action.pin is not None
         found = {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}
-        del found["files"]
         return found | ({"kept": action.model} if "/" in action.model else {})
+
+
+class _Ahead:
+    """Tells of one file's progress as a part of all: `here` bytes came before it, of `size`."""
+
+    def __init__(self, here: int, size: int, tell: Heard) -> None:
+        self._here, self._size, self._tell = here, size, tell
+
+    def __call__(self, here: int, _size: int) -> None:
+        self._tell(self._here + here, self._size)
 
 
 class _Getting:

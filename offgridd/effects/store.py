@@ -66,16 +66,18 @@ class Store:
         return next((pin for pin, note in self.pins() if key in note.get("keys", ())), None)
 
     def pins(self) -> Iterator[tuple[Pin, dict[str, Any]]]:
-        """What the blobs that are here were pinned as, and their notes."""
-        for sha256, note in self.notes():
+        """What the blobs that are here were pinned as, each with a note of one of its blobs."""
+        seen: set[tuple[str, ...]] = set()
+        for _, note in self.notes():
             try:
-                size = int(note["size"])
-                files = (HubFile(str(note["path"]), size, sha256),)
+                files = tuple(HubFile(str(f["path"]), int(f["size"]), _digest(f["sha256"])) for f in note["files"])
                 quant = str(note["quant"]) if note["quant"] else None
                 pin = Pin(str(note["key"]), str(note["repo"]), str(note["commit"]), files, quant, str(note["why"]))
             except (KeyError, ValueError, TypeError):
                 continue
-            if self.has(sha256, size):
+            asked = (pin.key, *(str(f.sha256) for f in files))
+            if files and asked not in seen and all(self.has(str(f.sha256), f.size) for f in files):
+                seen.add(asked)
                 yield pin, note
 
     def note(self, sha256: str, origin: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 import anyio
 import anyio.abc
@@ -78,11 +78,9 @@ class WorkerProcess:
 
     async def load_model(self, action: StartWorker) -> Effective:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
-        who = action.file.identity
         spec = action.load
         load = wire.Load(
-            path=action.file.path,
-            identity=(who.dev, who.inode, who.size, who.mtime_ns),
+            files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
             context=spec.context,
             parallel=spec.parallel,
             cells=spec.kv_cells,
@@ -95,7 +93,7 @@ class WorkerProcess:
         )
         with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
             self._send(load)
-        deadline = LOAD_DEADLINE + who.size / LEAST_SPEED
+        deadline = LOAD_DEADLINE + action.file.size / LEAST_SPEED
         try:
             with anyio.fail_after(deadline):
                 frame = await self._first

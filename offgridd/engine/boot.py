@@ -104,5 +104,8 @@ def _grammars(model: Model) -> Grammars | None:
 
 
 def _unchanged(load: Load) -> bool:
-    found = os.stat(load.path)
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == tuple(load.identity)
+    for path, identity in load.files:
+        found = os.stat(path)
+        if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) != identity:
+            return False
+    return True

@@ -32,10 +32,12 @@ class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Load(Frame, frozen=True, tag=True, omit_defaults=True):
-    """Daemon -> worker, once. The file must still be the one that was verified: (dev, inode, size, mtime_ns)."""
+    """Daemon -> worker, once. Files of one model, in order, each still to be what was verified.
 
-    path: str
-    identity: tuple[int, int, int, int]
+    Of each its path and (dev, inode, size, mtime_ns).
+    """
+
+    files: tuple[tuple[str, tuple[int, int, int, int]], ...]
     context: int | None
     parallel: int
     cells: int | None

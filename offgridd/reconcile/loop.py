@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -25,7 +25,7 @@ SHARE = 0.25  # of the event loop's time that passes may take when one event fol
 
 class FilesPort(Protocol):
     async def verify(self, action: Verify) -> VerifiedFile: ...
-    async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]: ...
+    async def look(self, paths: Mapping[str, Sequence[str]]) -> dict[str, tuple[Identity, ...] | None]: ...
 
 
 class HubPort(Protocol):
@@ -150,10 +150,14 @@ class Reconciler:
         """Beside the passes: a file system that hangs must not stop them."""
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
         try:
-            seen = await self.files.look({name: file.path for name, file in looked.items()}) if looked else {}
-            for name, identity in seen.items():
+            seen = (
+                await self.files.look({name: [p.path for p in file.parts] for name, file in looked.items()})
+                if looked
+                else {}
+            )
+            for name, identities in seen.items():
                 if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile
-                    self.emit(ev.FileSeen(name, identity))
+                    self.emit(ev.FileSeen(name, identities))
         finally:
             self._looking = False
             self._wake.set()

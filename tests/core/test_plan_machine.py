@@ -170,7 +170,7 @@ class PlanMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, gone=st.booleans())
     def file_drifts(self, name: str, gone: bool) -> None:
-        self.put(ev.FileSeen(name, None if gone else Identity(1, 1, 1, 2)))
+        self.put(ev.FileSeen(name, None if gone else (Identity(1, 1, 1, 2),)))
 
     @rule(seconds=st.floats(0, 400))
     def time_passes(self, seconds: float) -> None:

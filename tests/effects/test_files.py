@@ -202,3 +202,55 @@ anyio.run(main)
 def test_a_cancelled_hash_of_a_huge_file_keeps_no_process_from_its_end(root: Path) -> None:
     os.truncate(root / "m.gguf", 1 << 42)  # a hole: it takes an hour to hash and no space
     subprocess.run([sys.executable, "-c", CANCELLED, root / "m.gguf"], check=True, timeout=20)
+
+
+def put_shards(folder: Path, stem: str = "big") -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number, data in enumerate(tinymodel.model_shards(3)):
+        paths.append(folder / tinymodel.shard_name(stem, number, 3))
+        paths[-1].write_bytes(data)
+    return paths
+
+
+@pytest.mark.parametrize("named", [0, 1, 2])
+async def test_any_shard_means_all_of_them(root: Path, named: int) -> None:
+    paths = put_shards(root)
+    files = Files((root,), {})
+    found = await files.verify(asked(paths[named]))
+    assert [part.path for part in found.parts] == list(map(str, paths))
+    assert [part.sha256 for part in found.parts] == [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
+    assert found.header == (await files.verify(asked(root / "m.gguf"))).header
+    seen = await files.look({"m": [part.path for part in found.parts]})
+    assert seen == {"m": tuple(part.identity for part in found.parts)}
+    os.utime(paths[2], ns=(1, 1))
+    assert await files.look({"m": [part.path for part in found.parts]}) != seen
+
+
+async def test_shards_may_be_links_to_files_of_any_name(root: Path) -> None:
+    real = put_shards(root)
+    snapshot = root / "snapshot"
+    snapshot.mkdir()
+    for number, path in enumerate(real):
+        path.rename(root / f"blob{number}")
+        (snapshot / path.name).symlink_to(root / f"blob{number}")
+    found = await Files((root,), {}).verify(asked(snapshot / real[0].name))
+    assert [Path(part.path).name for part in found.parts] == ["blob0", "blob1", "blob2"]
+
+
+async def test_a_shard_that_leads_out_of_the_roots_is_refused(root: Path) -> None:
+    paths = put_shards(root)
+    paths[1].rename(root.parent / "moved")
+    paths[1].symlink_to(root.parent / "moved")
+    assert (await refused(Files((root,), {}), paths[0])).reason == "PathNotAllowed"
+
+
+async def test_a_shard_that_is_missing_is_named(root: Path) -> None:
+    paths = put_shards(root)
+    paths[1].unlink()
+    failure = await refused(Files((root,), {}), paths[0])
+    assert (failure.reason, paths[1].name in failure.message) == ("FileNotFound", True)
+
+
+async def test_one_sha256_says_nothing_of_several_files(root: Path) -> None:
+    assert (await refused(Files((root,), {}), put_shards(root)[0], SHA256)).reason == "OneDigestForShards"

@@ -85,13 +85,13 @@ async def test_a_look_tells_files_that_are_there_from_what_is_not_a_file(site: P
     os.symlink(model, site / "link")
     os.mkfifo(site / "fifo")
     paths = {"a": model, "gone": site / "gone", "folder": site, "link": site / "link", "fifo": site / "fifo"}
-    seen = await Files((), {}).look({name: str(path) for name, path in paths.items()})
-    assert seen == {"a": identity_of(os.stat(model)), "gone": None, "folder": None, "link": None, "fifo": None}
+    seen = await Files((), {}).look({name: [str(path)] for name, path in paths.items()})
+    assert seen == {"a": (identity_of(os.stat(model)),), "gone": None, "folder": None, "link": None, "fifo": None}
 
 
 async def test_a_look_sees_what_a_write_changes(site: Path) -> None:
     model, files = site / "tiny_model" / "m.gguf", Files((), {})
-    before = await files.look({"a": str(model)})
-    assert await files.look({"a": str(model)}) == before
+    before = await files.look({"a": [str(model)]})
+    assert await files.look({"a": [str(model)]}) == before
     put(model, BYTES + b"\0")
-    assert await files.look({"a": str(model)}) != before
+    assert await files.look({"a": [str(model)]}) != before

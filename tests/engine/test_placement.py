@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.rig import FILE_PATH
 from support.serving import serving
-from support.tinymodel import Spec, write_model
+from support.tinymodel import DEFAULT, Spec, model_shards, write_model
 
 from offgridd.engine.llama import Llama, Settings
 from offgridd.engine.port import LoadError, Part
@@ -151,3 +151,17 @@ def test_a_file_is_mapped(tmp_path: Path) -> None:
 
 def test_a_file_is_not_mapped_where_mmap_is_false(tmp_path: Path) -> None:
     assert not mapped(write_model(tmp_path / "read.gguf"), Placement(mmap=False))
+
+
+def test_shards_of_any_name_are_the_whole_model(tiny: Path, tmp_path: Path) -> None:
+    def first_logits(*paths: str) -> np.ndarray:
+        model = Llama(paths[0], Settings(256, 1), paths[1:])
+        model.decode([Part(0, 0, [t % 250 for t in PROMPT], True)])
+        return model.logits(0).copy()
+
+    files = [tmp_path / f"sha256-{number}" for number in range(3)]
+    for path, data in zip(files, model_shards(3, DEFAULT), strict=True):
+        path.write_bytes(data)
+    assert np.array_equal(first_logits(*map(str, files)), first_logits(str(tiny)))
+    with pytest.raises(LoadError):
+        Llama(str(files[0]), Settings(256, 1), [str(files[2]), str(files[1])])

@@ -82,7 +82,9 @@ def worker(context: int = 1024, parallel: int = 4, cells: int | None = None, apa
         theirs.close()
         made = Worker(ours)
         try:
-            made.send(wire.Load(str(FILE_PATH), identity, context, parallel, cells, 1, None, True, deterministic=apart))
+            made.send(
+                wire.Load(((str(FILE_PATH), identity),), context, parallel, cells, 1, None, True, deterministic=apart)
+            )
             loaded = made.receive()
             assert isinstance(loaded, wire.Loaded)
             assert (loaded.context, loaded.parallel, loaded.threads) == (context, parallel, 1)

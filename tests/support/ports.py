@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
@@ -39,8 +39,8 @@ class Files:
             raise ActionFailed(self.failure)
         return VerifiedFile(path, self.identity(path), f"{self.disk[path]:064}", HEADER, action.key)
 
-    async def look(self, paths: Mapping[str, str]) -> dict[str, Identity | None]:
-        found = {name: self.identity(path) if path in self.disk else None for name, path in paths.items()}
+    async def look(self, paths: Mapping[str, Sequence[str]]) -> dict[str, tuple[Identity, ...] | None]:
+        found = {name: (self.identity(path),) if path in self.disk else None for name, (path,) in paths.items()}
         await anyio.sleep(self.look_takes)
         return found
 

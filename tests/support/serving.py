@@ -100,7 +100,7 @@ def serving(path: Path, context: int = 1024, parallel: int = 4, threads: int = 1
     with ours, theirs, subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as process:
         theirs.close()
         try:
-            load = wire.Load(str(path), identity, context, parallel, None, threads, None, True, **more)
+            load = wire.Load(((str(path), identity),), context, parallel, None, threads, None, True, **more)
             ours.sendall(wire.encode(load))
             splitter = wire.Splitter()
             while not (bodies := splitter.feed(received(ours))):

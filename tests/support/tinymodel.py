@@ -162,20 +162,61 @@ def _shapes(spec: Spec) -> dict[str, Shape]:
     return shapes
 
 
-def model(edit: Edit = NO_EDIT, spec: Spec = CONTROL) -> bytes:
-    """The bytes of a model, spoiled by `edit`."""
-    pairs = [edit.pairs.get(key, raw) for key, raw in pairs_of(spec).items() if key not in edit.drop]
+Tensor = tuple[str, Shape, bytes]
+
+
+def _tensors(edit: Edit, spec: Spec) -> list[Tensor]:
+    """Name, declared shape and data of each."""
     rng = random.Random(spec.seed)
-    records, data, size = [], [], 0
+    found = []
     for name, dims in _shapes(spec).items():
         if name in edit.drop_tensors:
             continue
         count = dims[0] * (dims[1] if len(dims) > 1 else 1)
         values = [1.0] * count if "norm" in name else [rng.uniform(-0.2, 0.2) for _ in range(count)]
-        records.append(tensor(name, edit.shapes.get(name, dims), GGML_F32, size))
-        data.append(pad(array("f", values).tobytes()))
-        size += len(data[-1])
-    return container([*pairs, *edit.extra], records, b"".join(data))
+        found.append((name, edit.shapes.get(name, dims), pad(array("f", values).tobytes())))
+    return found
+
+
+def _file(pairs: Sequence[bytes], tensors: Sequence[Tensor]) -> bytes:
+    records, size = [], 0
+    for name, dims, data in tensors:
+        records.append(tensor(name, dims, GGML_F32, size))
+        size += len(data)
+    return container(pairs, records, b"".join(data for _, _, data in tensors))
+
+
+def _pairs(edit: Edit, spec: Spec) -> list[bytes]:
+    return [edit.pairs.get(key, raw) for key, raw in pairs_of(spec).items() if key not in edit.drop]
+
+
+def model(edit: Edit = NO_EDIT, spec: Spec = CONTROL) -> bytes:
+    """The bytes of a model, spoiled by `edit`."""
+    return _file([*_pairs(edit, spec), *edit.extra], _tensors(edit, spec))
+
+
+def split_pairs(number: int, count: int, tensors: int) -> list[bytes]:
+    """What a shard says of its place, `number` from 0."""
+    whole = [("split.no", U16, number), ("split.count", U16, count), ("split.tensors.count", I32, tensors)]
+    return [pair(key, kind, value) for key, kind, value in whole]
+
+
+def model_shards(count: int, spec: Spec = CONTROL) -> list[bytes]:
+    """The bytes of the files of a model that was split."""
+    tensors = _tensors(NO_EDIT, spec)
+    each = -(-len(tensors) // count)
+    return [
+        _file(
+            [*(_pairs(NO_EDIT, spec) if number == 0 else []), *split_pairs(number, count, len(tensors))],
+            tensors[number * each : (number + 1) * each],
+        )
+        for number in range(count)
+    ]
+
+
+def shard_name(stem: str, number: int, count: int) -> str:
+    """As every tool names them, `number` from 0."""
+    return f"{stem}-{number + 1:05}-of-{count:05}.gguf"
 
 
 def write_model(path: Path, spec: Spec = DEFAULT) -> Path:

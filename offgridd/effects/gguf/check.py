@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from offgridd.core.observed import ModelHeader
-from offgridd.effects.gguf.types import ARCHITECTURE, Array, Facts, Kind, invalid, show
+from offgridd.effects.gguf.types import ARCHITECTURE, SPLIT_COUNT, SPLIT_NO, Array, Facts, Kind, invalid, show
 
 _INT32 = (1 << 31) - 1  # the engine keeps lengths in 32 bits and reads larger ones as negative
 _MOST_BLOCKS = 4_096  # the deepest models have about 130
@@ -61,10 +61,10 @@ def _check_whole_model(facts: Facts, architecture: str) -> None:
         raise invalid(f"it is {text or 'of the type ' + show(str(kind))}", "use the file of the model itself")
     if architecture == "clip":  # projectors made before they said their type
         raise invalid(f"it is {_OTHER_KINDS['mmproj']}", "use the file of the model itself")
-    parts = _number(facts, "split.count", 0, _INT32)
-    if parts > 1:
-        part = _number(facts, "split.no", 0, _INT32) + 1
-        raise invalid(f"it is part {part} of {parts}", "join the parts with llama-gguf-split --merge")
+    parts = _number(facts, SPLIT_COUNT, 0, _INT32)
+    if parts > 1 and facts.shards == 1:
+        part = _number(facts, SPLIT_NO, 0, _INT32) + 1
+        raise invalid(f"it is part {part} of {parts}", "name the parts as NAME-00001-of-00002.gguf, or join them")
     if facts.empty_tensor:
         raise invalid(f"tensor {facts.empty_tensor} has a dimension of zero")
     if not facts.tensor_count:

@@ -17,6 +17,9 @@ from offgridd.effects.gguf.types import (
     MAX_FACTS,
     MAX_HEADS,
     MAX_TEXT,
+    SPLIT_COUNT,
+    SPLIT_NO,
+    SPLIT_TENSORS,
     Array,
     Facts,
     Kind,
@@ -36,7 +39,8 @@ _WIDTHS = MappingProxyType(
         **dict.fromkeys((Kind.U64, Kind.I64, Kind.F64), 8),
     }
 )
-_TYPED = MappingProxyType({ARCHITECTURE: Kind.STR, ALIGNMENT: Kind.U32})  # keys whose type the format itself gives
+# Keys whose type the format itself gives; the engine dies of another one in split.no.
+_TYPED = MappingProxyType({ARCHITECTURE: Kind.STR, ALIGNMENT: Kind.U32, SPLIT_NO: Kind.U16})
 _TEMPLATE = "tokenizer.chat_template"
 _HEADS = ".attention.head_count"
 _KEPT = frozenset(
@@ -46,8 +50,9 @@ _KEPT = frozenset(
         "general.name",
         "general.type",
         "general.file_type",
-        "split.no",
-        "split.count",
+        SPLIT_NO,
+        SPLIT_COUNT,
+        SPLIT_TENSORS,
         "tokenizer.ggml.model",
         "tokenizer.ggml.tokens",
         "tokenizer.ggml.scores",

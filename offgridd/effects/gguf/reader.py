@@ -16,6 +16,7 @@ from offgridd.effects.gguf.check import check_model
 from offgridd.effects.gguf.cursor import Cursor
 from offgridd.effects.gguf.keys import read_keys
 from offgridd.effects.gguf.lookalike import SNIFF, looks_like
+from offgridd.effects.gguf.shards import join
 from offgridd.effects.gguf.tensors import read_tensors
 from offgridd.effects.gguf.types import (
     MAX_KEYS,
@@ -29,6 +30,8 @@ from offgridd.effects.gguf.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from offgridd.core.observed import ModelHeader
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -67,12 +70,20 @@ def read_header(fd: int, size: int) -> ModelHeader:
 
     Raises GgufError for whatever is wrong with the file; an OSError is the disk's.
     """
-    cursor = Cursor(fd, size)
+    return read_model([(fd, size)])
+
+
+def read_model(shards: Sequence[tuple[int, int]]) -> ModelHeader:
+    """As `read_header`, of a model in several files: each its descriptor and size, in their order."""
+    return check_model(join([_walk(Cursor(fd, size)) for fd, size in shards]))
+
+
+def _walk(cursor: Cursor) -> Facts:
     tensors, keys = _preamble(cursor)
     facts = Facts(tensor_count=tensors)
     read_keys(cursor, keys, facts)
     read_tensors(cursor, tensors, facts)
-    return check_model(facts)
+    return facts
 
 
 def _preamble(cursor: Cursor) -> tuple[int, int]:

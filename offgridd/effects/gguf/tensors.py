@@ -29,7 +29,7 @@ def read_tensors(cursor: Cursor, count: int, facts: Facts) -> None:
     """Check `count` tensors. The engine wants their data packed in the table's order, so that no two can overlap."""
     declared = facts.values.get(ALIGNMENT)
     alignment = declared if isinstance(declared, int) else _DEFAULT_ALIGNMENT
-    seen: set[bytes] = set()
+    seen = facts.names
     end = packed = 0  # counted from the start of the data: where it ends so far, and where the next one begins
     for _ in range(count):
         at = cursor.pos

@@ -18,6 +18,7 @@ INVALID = "InvalidModel"
 
 ARCHITECTURE = "general.architecture"
 ALIGNMENT = "general.alignment"
+SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 
 MAX_HEADER = 128 << 20  # bytes; vocabularies with merges need about 20 MiB. It bounds the time that a walk takes.
 MAX_KEYS = 100_000
@@ -140,6 +141,8 @@ class Facts:
     tensor_bytes: int = 0
     embedding_row: int | None = None  # first dimension of token_embd.weight
     empty_tensor: str = ""  # name of a tensor with a zero dimension
+    names: set[bytes] = field(default_factory=set)  # of the tensors
+    shards: int = 1  # files that these facts are of
 
 
 def malformed(offset: int, why: str) -> GgufError:

@@ -44,12 +44,12 @@ class Llama:
     Each in its own is faster, as attention walks over no other's cells; docs/decisions/0009 has the figures.
     """
 
-    def __init__(self, path: str, settings: Settings) -> None:
-        """Loads it. Raises LoadError; the library's own words are on stderr."""
+    def __init__(self, path: str, settings: Settings, shards: Sequence[str] = ()) -> None:
+        """Loads it; `shards` are its further files. Raises LoadError; the library's own words are on stderr."""
         log.redirect()
         lib.llama_backend_init()
         log.forget()
-        self._model = lib.llama_model_load_from_file(path.encode(), model_params(settings.placement))
+        self._model = _load((path, *shards), settings.placement)
         if not self._model:
             raise LoadError("the library could not load the file")
         check_locked(settings.placement)
@@ -200,7 +200,13 @@ class Llama:
         return NativeChain(self.vocab, params, self.context)
 
 
+def _load(paths: Sequence[str], placement: Placement) -> Any:
+    names = (ctypes.c_char_p * len(paths))(*[path.encode() for path in paths])
+    return lib.llama_model_load_from_splits(names, len(paths), model_params(placement))
+
+
 def open_model(load: Load, threads: int) -> Llama:
     """Raises LoadError."""
     settings = Settings(load.context, threads, load.parallel, load.cells, load.deterministic, load.placement)
-    return Llama(load.path, settings)
+    first, *shards = (path for path, _ in load.files)
+    return Llama(first, settings, shards)
