@@ -32,6 +32,7 @@ from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.keeper import Keeper
 from offgridd.effects.memory import total_memory
+from offgridd.effects.origins import Origins
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
@@ -101,7 +102,7 @@ class Daemon:
         store = Store(settings.state_dir)
         access = HubAccess(lambda: loop.snapshot.desired)
         loop.hub = hub = HubFiles(
-            store, files, state.pins, access, lambda: loop.snapshot.desired.store, status.fetched,
+            store, files, state.pins, Origins(access), lambda: loop.snapshot.desired.store, status.fetched,
             lambda model: loop.emit(ev.NetworkAwaited(model)),
         )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)

@@ -14,7 +14,7 @@ import msgspec
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
-from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource
+from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_pin
 from offgridd.engine import wire
@@ -155,6 +155,8 @@ def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
             pinned = pin and {"commit": pin.commit, "files": [f.path for f in pin.files], "size": pin.size,
                               "quant": pin.quant, "why": pin.why}  # fmt: skip
             return {"hf": source.repo, "endpoint": source.endpoint, "pinned": pinned}
+        case UrlSource(url):
+            return {"url": url.partition("?")[0], "size": pin.size if pin else None}  # a query may hold a signature
 
 
 def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:

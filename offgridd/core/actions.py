@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offgridd.core.desired import HubSource, LoadSpec, Source
+from offgridd.core.desired import LoadSpec, RemoteSource, Source
 from offgridd.core.observed import Pin, VerifiedFile
 
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask a hub what a source means. Ends with `Resolved` or `VerifyFailed`."""
+    """Ask a hub, or a server of the web, what a source means. Ends with `Resolved` or `VerifyFailed`."""
 
     model: str
-    source: HubSource
+    source: RemoteSource
     sha256: str | None
     key: str
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
+from offgridd.core.desired import Desired, HubSource, ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
@@ -32,7 +32,7 @@ class Condition:
 def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
     """The eight conditions of a model, in the order of MODEL_TYPES."""
     stages = _stages(spec, facts, observed, standing_failure(spec, facts, observed.engine))
-    local = isinstance(spec.source, PackageSource | FileSource)
+    local = not isinstance(spec.source, HubSource)  # of a URL the sha256 says what it is
     by = {c.type: c for c in stages}
     return (
         *stages,
@@ -135,7 +135,8 @@ def _done(kind: str, spec: ModelSpec, facts: ModelFacts) -> Condition:
         return Condition(kind, "True", "Local")
     if kind == "Downloaded":
         return Condition(kind, "True", "InStore")
-    return Condition(kind, "True", "Pinned", f"{pin.repo} at {pin.commit[:12]}; {pin.why}")
+    place = f"{pin.repo} at {pin.commit[:12]}; " if pin.repo else ""
+    return Condition(kind, "True", "Pinned", place + pin.why)
 
 
 def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:

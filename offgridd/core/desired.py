@@ -55,7 +55,16 @@ class HubSource:
     token: Secret | None = None
 
 
-Source = PackageSource | FileSource | HubSource
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """One file anywhere on the web. Which bytes it must be says the model's sha256, so no place of it is trusted."""
+
+    url: str
+    max_size: int | None = None  # bytes
+
+
+RemoteSource = HubSource | UrlSource
+Source = PackageSource | FileSource | RemoteSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from offgridd.core.desired import Desired, HubSource, ModelSpec
+from offgridd.core.desired import Desired, HubSource, ModelSpec, RemoteSource
 from offgridd.core.keys import source_key
 
 
@@ -66,10 +66,10 @@ def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
 
     def way(spec: ModelSpec | None) -> object:
         source = spec.source if spec else None
-        return (source.endpoint, source.token) if isinstance(source, HubSource) else None
+        return (source.endpoint, source.token) if isinstance(source, HubSource) else source
 
     return tuple(
         name
         for name, spec in after.models.items()
-        if isinstance(spec.source, HubSource) and (whole or way(before.models.get(name)) != way(spec))
+        if isinstance(spec.source, RemoteSource) and (whole or way(before.models.get(name)) != way(spec))
     )

@@ -43,6 +43,20 @@ class HubFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where a file's bytes are now. `url` may be signed and short-lived: never stored, never logged.
+
+    `sha256` None: nobody has told it.
+    """
+
+    url: str
+    size: int
+    sha256: str | None
+    commit: str
+    direct: bool  # at the hub itself: the token goes there
+
+
+@dataclass(frozen=True, slots=True)
 class RepoTree:
     """The files of `repo` (its present name, where it was renamed) at `commit`, 40 hex digits."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import unquote, urlsplit
 
-from offgridd.core.desired import FileSource, HubSource, ModelSpec, Source
+from offgridd.core.desired import FileSource, HubSource, ModelSpec, Source, UrlSource
 
 
 def find_in(models: Mapping[str, ModelSpec], name: str) -> tuple[ModelSpec, ...]:
@@ -26,8 +27,18 @@ def find_in(models: Mapping[str, ModelSpec], name: str) -> tuple[ModelSpec, ...]
 
 def file_name(source: Source) -> str | None:
     """The last part of the file that a source names."""
-    path = source.path if isinstance(source, FileSource) else source.file
-    return path.rpartition("/")[2] if path else None
+    match source:
+        case FileSource(path):
+            return path.rpartition("/")[2]
+        case UrlSource(url):
+            return url_name(url)
+        case _:
+            return source.file.rpartition("/")[2] if source.file else None
+
+
+def url_name(url: str) -> str:
+    """The name of the file that an address leads to."""
+    return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
 def shown_name(spec: ModelSpec) -> str:

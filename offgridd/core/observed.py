@@ -39,7 +39,10 @@ class ModelHeader:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What a source of a hub was found to mean. It stands until the question changes, whatever the hub does."""
+    """What a source that is fetched was found to mean. It stands until the question changes, whatever the hub does.
+
+    Of a URL `repo` and `commit` are empty.
+    """
 
     key: str  # the source key of the question
     repo: str

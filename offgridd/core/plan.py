@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify
-from offgridd.core.desired import DEFAULT_CONTEXT, Desired, HubSource, ModelSpec
+from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.observed import ModelFacts, Observed, Pin, Retry, VerifiedFile
@@ -107,7 +107,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:
         pin, asked = current_pin(spec, facts), source_key(spec)
-        if isinstance(spec.source, HubSource) and pin is None:
+        if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked)]
         return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
     key = load_key(spec, file.key, engine)

@@ -16,7 +16,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import FileSource, HubSource, PackageSource, Source
+from offgridd.core.desired import FileSource, HubSource, PackageSource, Source, UrlSource
 from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, Failure
 from offgridd.core.observed import Identity, Part, VerifiedFile
 from offgridd.core.variants import all_shards
@@ -105,8 +105,8 @@ class Files:
                 return [_in_package(package, shard) for shard in all_shards(file)]
             case FileSource(path):
                 return [self._allowed(shard) for shard in all_shards(path)]
-            case HubSource():
-                raise AssertionError("what a hub's source means is for the hub to say")
+            case HubSource() | UrlSource():
+                raise AssertionError("what is fetched is verified in the store")
 
     def _allowed(self, path: str) -> Path:
         """Where it leads to. Raises ActionFailed where that is not a file under a store root."""

@@ -16,14 +16,13 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import HubSource, StoreSpec
+from offgridd.core.desired import RemoteSource, StoreSpec, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile
 from offgridd.core.observed import Pin, VerifiedFile
-from offgridd.core.pinning import pin
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
-from offgridd.effects.hubaccess import HubAccess
+from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Stopped
@@ -50,10 +49,10 @@ class HubFiles:
     """
 
     def __init__(
-        self, store: Store, files: Files, pins: PinsPort, access: HubAccess, spec: Callable[[], StoreSpec],
+        self, store: Store, files: Files, pins: PinsPort, origins: Origins, spec: Callable[[], StoreSpec],
         report: Callable[[str, int, int], None], waits: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._store, self._files, self._pins, self._access, self._spec = store, files, pins, access, spec
+        self._store, self._files, self._pins, self._origins, self._spec = store, files, pins, origins, spec
         self._report, self._waits = report, waits
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
         self._fetching = anyio.CapacityLimiter(FETCHED_AT_ONCE)
@@ -149,32 +148,37 @@ class HubFiles:
                 raise _failed("Verified", "DigestMismatch", text)
         return found
 
-    def ask(self, source: HubSource, key: str, sha256: str | None = None) -> Pin:
+    def ask(self, source: RemoteSource, key: str, sha256: str | None = None) -> Pin:
         """What `source` means now. Blocking. Raises ActionFailed."""
         return _told(partial(self._ask, source, key, sha256), "Resolved")
 
-    def _ask(self, source: HubSource, key: str, sha256: str | None) -> Pin:
+    def _ask(self, source: RemoteSource, key: str, sha256: str | None) -> Pin:
         try:
-            client = self._access.client(source.endpoint, source.token)
-            tree = client.tree(source.repo, source.revision or "main")
+            made = self._known(source, key, sha256) or self._origins.ask(source, key, sha256)
         except HubError as error:
             known = self._store.pinned(key)
             if known is not None:
                 return known
             raise _of_hub("Resolved", error) from error
-        made = pin(source, tree, key, sha256)
         if isinstance(made, Failure):
             raise ActionFailed(made)
         return made
 
+    def _known(self, source: RemoteSource, key: str, sha256: str | None) -> Pin | Failure | None:
+        """What needs no question: the bytes that an address must lead to are here."""
+        if not isinstance(source, UrlSource) or sha256 is None:
+            return None
+        size = self._store.size_of(sha256)
+        return pin_web(source, size, key, sha256) if size is not None else None
+
     def _download(self, action: Verify, file: HubFile, heard: Heard) -> Download:
         """Made when its turn has come, so that all of it is what is declared now. Raises ActionFailed."""
         from offgridd.effects.download import Download, Wanted
-        from offgridd.effects.transfer.server import Options, Origin
+        from offgridd.effects.transfer.server import Options
 
         pinned, source, spec = action.pin, action.source, self._spec()
         assert pinned is not None
-        assert isinstance(source, HubSource)
+        assert isinstance(source, RemoteSource)
         sha256 = file.digest
         self._announce(pinned)
         others = sum(size for of, size in self._coming.items() if of != sha256)
@@ -182,11 +186,9 @@ class HubFiles:
             text = f"cannot fetch {file.path}: the store would hold {show_size(total)}, store.max_total is "
             raise _failed("Downloaded", "StoreFull", text + show_size(spec.max_total))
         try:
-            client = self._access.client(source.endpoint, source.token)
+            origin = self._origins.origin(source, pinned, file)
         except HubError as error:
             raise _of_hub("Downloaded", error) from error
-        origin = Origin(lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token,
-                        f"{source.endpoint}/{pinned.repo}", lambda: self._access.offline)  # fmt: skip
         wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
         options = Options(spec.connections, float(spec.rate) if spec.rate else None)
 

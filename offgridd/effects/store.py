@@ -40,6 +40,13 @@ class Store:
         except OSError:
             return False
 
+    def size_of(self, sha256: str) -> int | None:
+        """Bytes of a blob; None where there is none."""
+        try:
+            return self.blob(sha256).stat().st_size
+        except OSError:
+            return None
+
     def free(self) -> int:
         """Bytes that its file system has left for us."""
         there = next(p for p in (self._folder, *self._folder.parents) if p.exists())

@@ -31,6 +31,7 @@ from offgridd.core.desired import (
     ServerSpec,
     Source,
     StoreSpec,
+    UrlSource,
 )
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import rules, sections, values
@@ -161,6 +162,8 @@ def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
         asked = () if quants == (AUTO,) else quants
         endpoint, token = given.get("endpoint", HUB), given.get("token")
         return HubSource(source.hf, inner, source.revision, asked, given.get("max_size"), endpoint, token)
+    if source.url is not None:
+        return UrlSource(source.url, given.get("max_size"))
     if file is None:
         raise AssertionError("rules let a source without a file pass")
     if source.package is not None:

@@ -49,6 +49,7 @@ Quants = Annotated[
     ),
 ]
 Endpoint = Annotated[str, AfterValidator(values.endpoint)]
+WebAddress = Annotated[str, AfterValidator(values.web_address)]
 Address = Annotated[str, AfterValidator(lambda text: str(values.address(text)))]
 Host = Annotated[str, AfterValidator(values.host_name)]
 Name = Annotated[str, Field(pattern=values.NAME)]

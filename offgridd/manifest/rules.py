@@ -16,7 +16,7 @@ from offgridd.manifest.problems import show
 
 Where = Callable[[Path], str]  # "FILE:LINE" of a path
 _PLAIN_TYPES: Final = ("f16", "bf16", "f32")
-_HUB_ONLY: Final = ("quant", "max_size", "endpoint", "token")
+_HUB_ONLY: Final = ("quant", "endpoint", "token")
 
 
 class Finding(NamedTuple):
@@ -73,15 +73,18 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
     source = model.get("source")
     if not isinstance(source, dict) or not all(isinstance(value, str) for value in source.values()):
         return
-    kinds = [key for key in ("package", "hf") if key in source]
-    if len(kinds) == 2:
-        message = "cannot use a source with both 'package' and 'hf': a file has one origin; remove one"
-        yield Finding((*path, "hf"), "ConflictingFields", message)
+    kinds = [key for key in ("package", "hf", "url") if key in source]
+    if len(kinds) > 1:
+        message = f"cannot use a source with both '{kinds[0]}' and '{kinds[1]}': a file has one origin; remove one"
+        yield Finding((*path, kinds[1]), "ConflictingFields", message)
+        return
+    if kinds == ["url"]:
+        yield from _web(path, model, source)
         return
     if not kinds and "file" not in source:
         if source.keys() - {"revision"}:  # one that is unknown or refused: probably the origin, misspelt
             return
-        message = "cannot use this source: it names nothing; write 'package' with 'file', 'file' or 'hf'"
+        message = "cannot use this source: it names nothing; write 'package' with 'file', 'file', 'hf' or 'url'"
         yield Finding(path, "MissingField", message)
         return
     if kinds == ["package"] and "file" not in source:
@@ -91,9 +94,18 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         yield from _hub_choice(path, model, source)
     else:
         misplaced = [(*path, "revision")] if "revision" in source else []
-        misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
+        misplaced += [(*path[:-1], key) for key in (*_HUB_ONLY, "max_size") if key in model]
         yield from map(_hub_only, misplaced)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
+
+
+def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[Finding]:
+    misplaced = [(*path, key) for key in ("file", "revision") if key in source]
+    misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
+    yield from map(_hub_only, misplaced)
+    if not misplaced and "sha256" not in model:
+        message = "cannot use a 'url' without 'sha256': anybody could put another file there; write the model's sha256"
+        yield Finding((*path, "url"), "MissingField", message)
 
 
 def _token(path: Path, given: dict[str, Any]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from offgridd.manifest.fields import (
     Share,
     Size,
     Stop,
+    WebAddress,
     live,
     reload,
     verify,
@@ -85,23 +86,26 @@ class Token(Section):
 
 
 class Source(Section):
-    """Where the file is: `package` with `file`, `file` alone, or `hf`."""
+    """Where the file is: `package` with `file`, `file` alone, `hf`, or `url`."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["package", "file"], "properties": {"hf": False, "revision": False}},
-                {"required": ["file"], "properties": {"package": False, "hf": False, "revision": False}},
-                {"required": ["hf"], "properties": {"package": False}},
+                {"required": ["package", "file"], "properties": {"hf": False, "url": False, "revision": False}},
+                {"required": ["file"], "properties": {"package": False, "hf": False, "url": False, "revision": False}},
+                {"required": ["hf"], "properties": {"package": False, "url": False}},
+                {"required": ["url"], "properties": {"package": False, "hf": False, "file": False, "revision": False}},
             ]
         }
     )
-    not_yet = frozenset({"url"})
 
     package: str | None = verify(
         None, "An installed Python package that holds the file, in the daemon's environment.", pattern=values.PACKAGE
     )
     hf: str | None = verify(None, "A Hugging Face repository, as owner/repo.", pattern=values.REPO)
+    url: WebAddress | None = verify(
+        None, "A file of the web, by https; the model's `sha256` says what it must be. No redirect is trusted more."
+    )
     file: str | None = verify(
         None,
         "The file: alone an absolute path of this host; with `package` or `hf` a path inside it. "
@@ -144,7 +148,7 @@ class Loading(Section):
         "`hf` only: the quantisation to choose, such as Q4_K_M, or several in order of preference; auto lets "
         "offgridd choose.",
     )
-    max_size: Size | None = verify(None, "`hf` only: the most that all files of the model may take together.")
+    max_size: Size | None = verify(None, "`hf` and `url`: the most that all files of the model may take together.")
     endpoint: Endpoint = live(HUB, "`hf` only: the hub to ask, or a mirror of it.")
     token: Token | None = Field(default=None, description="`hf` only: a token for what is gated or private.")
     preload: bool = live(True, "Load at once, not at the first request.")

@@ -44,6 +44,7 @@ _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "TiB": 2**40,
 }
 _SECONDS: Final = (3600.0, 60.0, 1.0, 0.001)
+_NEAR: Final = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -75,6 +76,32 @@ def endpoint(text: str) -> str:
     if not plain or not whole:
         raise ValueError("is not the address of a hub; write one such as https://huggingface.co")
     return text.rstrip("/")
+
+
+def web_address(text: str) -> str:
+    """Where a file is on the web. Raises ValueError."""
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError:
+        raise ValueError("is not an address: its port or host is none; write https://HOST/PATH/NAME.gguf") from None
+    plain = text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_PATH
+    if not plain or found.scheme not in ("http", "https") or not found.hostname or not found.path.rpartition("/")[2]:
+        raise ValueError("is not the address of a file; write https://HOST/PATH/NAME.gguf")
+    if "@" in found.netloc:
+        raise ValueError("has a user or password in it, which would be shown; use a server that asks for none")
+    if found.scheme == "http" and not is_near(found.hostname):
+        raise ValueError("is not encrypted; write https, http is for this machine and the network around it")
+    return text.partition("#")[0]
+
+
+def is_near(host: str) -> bool:
+    """Whether a host's name or address is of this machine or of a private network."""
+    ip = _ip(host, 6) or _ip(host, 4)
+    if ip:
+        found = ipaddress.ip_address(ip)
+        return found.is_private or found.is_loopback or found.is_link_local
+    return "." not in host or host.endswith(_NEAR)
 
 
 def duration(text: str) -> float:

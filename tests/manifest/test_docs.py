@@ -106,7 +106,7 @@ def test_the_default_declares_nothing_and_its_settings_are_valid() -> None:
     lines = DEFAULT.read_text(encoding="utf-8").replace("\nmodels: {}\n", "\n").splitlines()
     text = "\n".join(re.sub(r"^#(?=\S|  )", "", line) for line in lines)
     found = accept(SourceText("uncommented", text.encode())).desired
-    assert sorted(found.models) == ["from-hub", "local", "smollm2"]
+    assert sorted(found.models) == ["from-hub", "from-web", "local", "smollm2"]
     assert valid(yaml.safe_load(text), schema())
     quiet = "server:\n  listen: ['127.0.0.1:11611']\nmodels: {}\napiVersion: offgridd/v1"
     assert found.server == accept(SourceText("plain", quiet.encode())).desired.server

@@ -15,6 +15,7 @@ from offgridd.core.desired import (
     Sampling,
     Secret,
     ServerSpec,
+    UrlSource,
 )
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import SourceText, accept
@@ -395,7 +396,16 @@ def test_a_token_goes_to_the_endpoint_beside_it_only() -> None:
         ("{file: /srv/models/}", "PathNotAllowed", "names no file"),
         ('{file: "/a\\nb"}', "PathNotAllowed", "control characters"),
         (f"{{file: /{'a' * 4096}}}", "PathNotAllowed", "4096"),
-        ("{url: 'https://x/y'}", "NotSupportedYet", "url"),
+        ("{url: 'https://x/y.gguf'}", "MissingField", "sha256"),
+        ("{url: 'https://x/y.gguf', hf: o/r}", "ConflictingFields", "both"),
+        ("{url: 'https://x/y.gguf', file: z}", "ConflictingFields", "no 'hf'"),
+        ("{url: 'https://x/y/'}", "InvalidValue", "address of a file"),
+        ("{url: 'https://x'}", "InvalidValue", "address of a file"),
+        ("{url: 'ftp://x/y.gguf'}", "InvalidValue", "address of a file"),
+        ("{url: 'https://x:y/z.gguf'}", "InvalidValue", "port"),
+        ("{url: 'https://me:secret@x/y.gguf'}", "InvalidValue", "user or password"),
+        ("{url: 'http://example.com/y.gguf'}", "InvalidValue", "write https"),
+        ("{url: 'http://8.8.8.8/y.gguf'}", "InvalidValue", "write https"),
         ("{flie: /x}", "UnknownField", "'file'"),
         ("{hf: o/r, quant: Q4_0}", "UnknownField", "it belongs in defaults or a model"),
     ],
@@ -553,3 +563,19 @@ def test_what_contradicts_deterministic_may_stand_in_the_defaults() -> None:
     assert raised.value.reason == "ConflictingFields"
     good = f"defaults: {{deterministic: true, cache_type_k: f16}}\nmodels:\n  a: {{{PACKAGE}}}\n"
     assert accept(manifest(good)).desired.models["a"].load.deterministic
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a/b.gguf?download=true",
+        "http://127.0.0.1:8000/b.gguf",
+        "http://[::1]/b.gguf",
+        "http://192.168.1.5/b.gguf",
+        "http://nas/b.gguf",
+        "http://nas.local:81/b%20c.gguf",
+    ],
+)
+def test_addresses_of_the_web(url: str) -> None:
+    found = spec(f"source: {{url: '{url}'}}", f"sha256: {HEX}", "max_size: 4GB")
+    assert found.source == UrlSource(url, 4_000_000_000)

@@ -8,26 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, HubFile, RepoTree, as_sha256, is_path, is_repo
+from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, HubFile, RepoTree, Target, as_sha256, is_path, is_repo
 from offgridd.effects.hub.refusals import refusal
 from offgridd.effects.hub.session import Reply, ask, joined, origin
+from offgridd.effects.hub.web import check_redirect
 
 WHOLE = 30.0  # seconds for a question that takes several requests
 DOWN = 30.0  # seconds for which a hub that could not be reached is not asked again
 MOST_PAGES, MOST_HOPS, MOST_FILES = 100, 5, 20_000
 _UNREACHABLE = ("HubTimeout", "HubUnreachable")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a file's bytes are now. `url` may be signed and short-lived: never stored, never logged. `sha256` None:
-    the hub has none for it."""
-
-    url: str
-    size: int
-    sha256: str | None
-    commit: str
-    direct: bool  # at the hub itself: the token goes there
 
 
 @dataclass(slots=True)
@@ -76,6 +65,7 @@ class HubClient:
             if not 300 <= reply.status < 400:
                 break
             to = joined(reply.url, reply.headers.get("location", ""))
+            check_redirect(reply.url, to)
             if "x-linked-size" in headers:  # it said all that we want to know
                 return _target(headers, to, direct=origin(to) == origin(self.endpoint))
             if origin(to) != origin(self.endpoint):

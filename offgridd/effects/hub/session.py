@@ -92,10 +92,15 @@ class Content:
 
 
 @contextmanager
-def open_content(url: str, start: int, end: int, token: str | None = None) -> Iterator[Content]:
-    """Asks for bytes `start` to `end` of `url`, redirects not followed. What comes may be something else: look."""
+def open_content(
+    url: str, start: int, end: int, token: str | None = None, silence: float = SILENCE
+) -> Iterator[Content]:
+    """Asks for bytes `start` to `end` of `url`, redirects not followed. What comes may be something else: look.
+
+    `silence`: seconds in which it may stand still.
+    """
     headers = {**_with(token), "Range": f"bytes={start}-{end - 1}"}
-    timeout = httpx2.Timeout(CONNECT, read=SILENCE)
+    timeout = httpx2.Timeout(CONNECT, read=silence)
     with _trouble(url), _session().stream("GET", url, headers=headers, timeout=timeout) as response:
         yield Content(response.status_code, _lower(response), response.iter_raw())
 

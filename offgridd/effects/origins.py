@@ -1,0 +1,68 @@
+"""What a source that is fetched means, and where its bytes come from: a repository of a hub, or an address of the web.
+
+Blocking: call it in a thread. The hub's library is loaded with the first question.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offgridd.core.desired import HubSource, RemoteSource, UrlSource
+from offgridd.core.errors import Failure
+from offgridd.core.hub import HubError, HubFailure, HubFile
+from offgridd.core.naming import url_name
+from offgridd.core.observed import Pin
+from offgridd.core.pinning import pin
+from offgridd.core.sizes import show_size
+from offgridd.effects.hubaccess import HubAccess
+
+if TYPE_CHECKING:
+    from offgridd.effects.transfer.server import Origin
+
+
+class Origins:
+    def __init__(self, access: HubAccess) -> None:
+        self._access = access
+
+    def ask(self, source: RemoteSource, key: str, sha256: str | None) -> Pin | Failure:
+        """What `source` means now. Raises HubError."""
+        match source:
+            case HubSource():
+                client = self._access.client(source.endpoint, source.token)
+                return pin(source, client.tree(source.repo, source.revision or "main"), key, sha256)
+            case UrlSource():
+                return self._ask_web(source, key, sha256)
+
+    def origin(self, source: RemoteSource, pinned: Pin, file: HubFile) -> Origin:
+        """Where a pinned file is fetched from. Raises HubError where the token can not be read."""
+        from offgridd.effects.hub import find
+        from offgridd.effects.transfer.server import Origin
+
+        match source:
+            case HubSource():
+                client = self._access.client(source.endpoint, source.token)
+                name = f"{source.endpoint}/{pinned.repo}"
+                return Origin(
+                    lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token, name, self._offline
+                )
+            case UrlSource(url):
+                return Origin(lambda: find(url), None, url.partition("?")[0], self._offline)
+
+    def _ask_web(self, source: UrlSource, key: str, sha256: str | None) -> Pin | Failure:
+        from offgridd.effects.hub import find
+
+        if self._offline():
+            raise HubError(HubFailure("Offline", f"cannot look for {url_name(source.url)}: offline is declared"))
+        return pin_web(source, find(source.url).size, key, sha256)
+
+    def _offline(self) -> bool:
+        return self._access.offline
+
+
+def pin_web(source: UrlSource, size: int, key: str, sha256: str | None) -> Pin | Failure:
+    """The one file of `source`, of `size` bytes."""
+    name = url_name(source.url)
+    if source.max_size is not None and size > source.max_size:
+        text = f"cannot take {name}: it has {show_size(size)}, max_size is {show_size(source.max_size)}"
+        return Failure("Resolved", "TooLarge", text, terminal=True)
+    return Pin(key, "", "", (HubFile(name, size, sha256),), None, "the sha256 says which file it is")
