@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offgridd.core.desired import LoadSpec, RemoteSource, Source
-from offgridd.core.observed import Pin, VerifiedFile
+from offgridd.core.hub import Pin
+from offgridd.core.observed import VerifiedFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
-from offgridd.core.observed import Effective, Identity, ManifestFacts, Pin, VerifiedFile
+from offgridd.core.hub import Pin
+from offgridd.core.observed import Effective, Identity, ManifestFacts, VerifiedFile
 
 
 @dataclass(frozen=True, slots=True)

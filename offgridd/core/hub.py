@@ -82,3 +82,23 @@ class HubError(Exception):
     def __init__(self, failure: HubFailure) -> None:
         super().__init__(f"{failure.reason}: {failure.message}")
         self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a source that is fetched was found to mean. It stands until the question changes, whatever the hub does.
+
+    Of a URL `repo` and `commit` are empty.
+    """
+
+    key: str  # the source key of the question
+    repo: str
+    commit: str  # 40 hex digits
+    files: tuple[HubFile, ...]  # the chosen variant's, each with its sha256
+    quant: str | None
+    why: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)

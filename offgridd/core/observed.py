@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
-from offgridd.core.hub import HubFile
+from offgridd.core.hub import Pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,6 @@ class ModelHeader:
     tensor_count: int
     tensor_bytes: int  # sum of the tensors' data
     has_chat_template: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What a source that is fetched was found to mean. It stands until the question changes, whatever the hub does.
-
-    Of a URL `repo` and `commit` are empty.
-    """
-
-    key: str  # the source key of the question
-    repo: str
-    commit: str  # 40 hex digits
-    files: tuple[HubFile, ...]  # the chosen variant's, each with its sha256
-    quant: str | None
-    why: str
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(f.size for f in self.files)
 
 
 @dataclass(frozen=True, slots=True)

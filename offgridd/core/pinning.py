@@ -5,8 +5,7 @@ from __future__ import annotations
 from offgridd.core.choice import AUTO, Choice, Wanted, choose
 from offgridd.core.desired import HubSource
 from offgridd.core.errors import SHARDS_DIGEST, Failure
-from offgridd.core.hub import HubFile, RepoTree
-from offgridd.core.observed import Pin
+from offgridd.core.hub import HubFile, Pin, RepoTree
 from offgridd.core.sizes import show_size
 from offgridd.core.variants import Listing, RepoFile, Variant, sort_files
 

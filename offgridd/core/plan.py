@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource
 from offgridd.core.errors import Failure
+from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
-from offgridd.core.observed import ModelFacts, Observed, Pin, Retry, VerifiedFile
+from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
 
 KEPT_IDLE = 600.0  # seconds that a kept file stays loaded when nobody asks for it
 

@@ -18,8 +18,8 @@ import anyio.to_thread
 from offgridd.core.actions import Resolve, Verify
 from offgridd.core.desired import RemoteSource, StoreSpec, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
-from offgridd.core.hub import HubError, HubFile
-from offgridd.core.observed import Pin, VerifiedFile
+from offgridd.core.hub import HubError, HubFile, Pin
+from offgridd.core.observed import VerifiedFile
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
 from offgridd.effects.origins import Origins, pin_web

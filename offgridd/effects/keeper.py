@@ -14,8 +14,8 @@ import anyio.to_thread
 from offgridd.core.actions import Verify
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
-from offgridd.core.observed import Pin
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from offgridd.core.desired import HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import Failure
-from offgridd.core.hub import HubError, HubFailure, HubFile
+from offgridd.core.hub import HubError, HubFailure, HubFile, Pin
 from offgridd.core.naming import url_name
-from offgridd.core.observed import Pin
 from offgridd.core.pinning import pin
 from offgridd.core.sizes import show_size
 from offgridd.effects.hubaccess import HubAccess

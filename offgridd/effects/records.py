@@ -11,7 +11,8 @@ from collections.abc import Iterator, MutableMapping
 
 import msgspec
 
-from offgridd.core.observed import Identity, Pin
+from offgridd.core.hub import Pin
+from offgridd.core.observed import Identity
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from offgridd.core.hub import HubFile, as_sha256
-from offgridd.core.observed import Pin
+from offgridd.core.hub import HubFile, Pin, as_sha256
 from offgridd.effects.durable import replace_file, sync_folder
 from offgridd.effects.transfer.part import Part
 from offgridd.failpoints import failpoint

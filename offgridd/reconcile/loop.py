@@ -16,7 +16,8 @@ from offgridd.core.desired import Desired
 from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
-from offgridd.core.observed import Identity, Observed, Pin, VerifiedFile
+from offgridd.core.hub import Pin
+from offgridd.core.observed import Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 
 RESYNC = 30.0  # seconds between looks at the verified files

@@ -19,9 +19,9 @@ from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, Mode
 from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import Failure
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
-from offgridd.core.hub import HubFile
+from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import source_key
-from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, Pin, VerifiedFile
+from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import KEPT_IDLE, current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from offgridd.core.hub import HubFile
-from offgridd.core.observed import Pin
+from offgridd.core.hub import HubFile, Pin
 from offgridd.effects.state import State
 
 PIN = Pin("k", "a/b", "c" * 40, (HubFile("m.gguf", 5, "ab" * 32),), "Q8_0", "asked")
