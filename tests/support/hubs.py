@@ -82,11 +82,14 @@ class Faulty(Handler):
         stop = min(end, start + limit)
         if faults.get("corrupt"):
             self.wfile.write(b"\xff" * (stop - start))
+            self.sent(stop - start)
         else:
             super().send_file(file, start, stop)
-        self.seen.add(self.seen.sent, self.prefix, stop - start)
         if stop < end:
             self._break(faults)
+
+    def sent(self, count: int) -> None:
+        self.seen.add(self.seen.sent, self.prefix, count)
 
     def _break(self, faults: dict[str, int]) -> None:
         self.close_connection = True
