@@ -41,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     hub: Hub
     content = False  # the second origin
     rate: float | None = None  # bytes a second that a connection may have of a file
+    at_once = PIECE
     origins: tuple[str, str]
 
     def do_GET(self) -> None:
@@ -120,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         """The body: bytes `start` to `end` of the file, no faster than `rate`."""
         began, at = time.monotonic(), start
         while at < end:
-            sent = self._some(file, at, min(PIECE, end - at))
+            sent = self._some(file, at, min(self.at_once, end - at))
             if sent == 0:
                 self.close_connection = True  # the file became shorter
                 return

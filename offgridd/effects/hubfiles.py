@@ -25,7 +25,7 @@ from offgridd.effects.files import Files
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
-from offgridd.effects.transfer.pace import Stopped
+from offgridd.effects.transfer.pace import Limits, Stopped
 
 if TYPE_CHECKING:
     from offgridd.effects.download import Download
@@ -153,7 +153,7 @@ class HubFiles:
     def _download(self, action: Verify, file: HubFile, heard: Heard) -> Download:
         """Made when its turn has come, so that all of it is what is declared now. Raises ActionFailed."""
         from offgridd.effects.download import Download, Wanted
-        from offgridd.effects.transfer.server import Options, Origin
+        from offgridd.effects.transfer.server import Origin
 
         pinned, source, spec = action.pin, action.source, self._spec()
         assert pinned is not None
@@ -169,15 +169,20 @@ class HubFiles:
             raise _of_hub("Downloaded", error) from error
         self._coming[file.sha256] = file.size
         origin = Origin(lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token,
-                        f"{source.endpoint}/{pinned.repo}", lambda: self._access.offline)  # fmt: skip
+                        f"{source.endpoint}/{pinned.repo}", lambda: self._access.offline,
+                        self._access.gate(source.endpoint))  # fmt: skip
         wanted = Wanted(file.path, file.sha256, file.size, origin, self._note(action, file), spec.min_free + others)
-        options = Options(spec.connections, float(spec.rate) if spec.rate else None)
 
         def hears(here: int, size: int) -> None:
             self._coming[str(file.sha256)] = size - here
             heard(here, size)
 
-        return Download(self._store, wanted, options, hears)
+        return Download(self._store, wanted, self._limits, hears)
+
+    def _limits(self) -> Limits:
+        """What is declared now: asked again and again while a file comes."""
+        spec = self._spec()
+        return Limits(spec.connections, spec.rate, spec.min_rate.rate, spec.min_rate.over)
 
     def _note(self, action: Verify, file: HubFile) -> dict[str, Any]:
         """What stands beside the blob: from it a pin can be made again."""

@@ -1,6 +1,8 @@
 """The hub: repositories, files and where they lie. The door to huggingface_hub and its HTTP library."""
 
 from offgridd.effects.hub.client import HubClient, Target
-from offgridd.effects.hub.session import Content, open_content, seconds_to_wait
+from offgridd.effects.hub.content import Content, Wires
+from offgridd.effects.hub.gate import Gate
+from offgridd.effects.hub.session import seconds_to_wait
 
-__all__ = ["Content", "HubClient", "Target", "open_content", "seconds_to_wait"]
+__all__ = ["Content", "Gate", "HubClient", "Target", "Wires", "seconds_to_wait"]
