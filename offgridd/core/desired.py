@@ -139,6 +139,14 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MinRate:
+    """What a connection has to bring at least: `rate` bytes a second, over so many seconds."""
+
+    rate: int = 1 << 10
+    over: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSpec:
     """How files are fetched and kept; all of it is live."""
 
@@ -146,6 +154,7 @@ class StoreSpec:
     min_free: int = 2 << 30  # bytes of the file system that are left alone
     rate: int | None = None  # bytes a second, of each file
     connections: int = 8  # for each file
+    min_rate: MinRate = MinRate()
 
 
 @dataclass(frozen=True, slots=True)

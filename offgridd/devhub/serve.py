@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import socket
 import threading
 import time
@@ -40,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     hub: Hub
     content = False  # the second origin
     rate: float | None = None  # bytes a second that a connection may have of a file
+    at_once = PIECE
     origins: tuple[str, str]
 
     def do_GET(self) -> None:
@@ -119,13 +121,30 @@ class Handler(BaseHTTPRequestHandler):
         """The body: bytes `start` to `end` of the file, no faster than `rate`."""
         began, at = time.monotonic(), start
         while at < end:
-            sent = os.sendfile(self.connection.fileno(), file.fileno(), at, min(PIECE, end - at))
+            sent = self._some(file, at, min(self.at_once, end - at))
             if sent == 0:
                 self.close_connection = True  # the file became shorter
                 return
             at += sent
+            self.sent(sent)
             if self.rate is not None:
                 time.sleep(max(0.0, began + (at - start) / self.rate - time.monotonic()))
+
+    def _some(self, file: BinaryIO, at: int, count: int) -> int:
+        """Sends from the file as much as goes at once, at least one byte; 0 at its end. Raises OSError."""
+        while True:
+            try:
+                return os.sendfile(self.connection.fileno(), file.fileno(), at, count)
+            except (
+                BlockingIOError
+            ):  # a socket with a timeout does not block: this client reads more slowly than we send
+                ready = select.poll()
+                ready.register(self.connection, select.POLLOUT)
+                if not ready.poll(self.timeout * 1000):
+                    raise TimeoutError("the client has stopped reading") from None
+
+    def sent(self, count: int) -> None:
+        """So many bytes of a file went out; for subclasses that count."""
 
 
 def part_of(header: str | None, size: int) -> tuple[int, int] | None:

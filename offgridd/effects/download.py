@@ -12,9 +12,9 @@ from offgridd.core.hub import HubError
 from offgridd.core.sizes import show_size
 from offgridd.effects.store import Store
 from offgridd.effects.transfer.fetch import Fetch
-from offgridd.effects.transfer.pace import Stopped
+from offgridd.effects.transfer.pace import Limits, Stopped
 from offgridd.effects.transfer.part import PartInUse
-from offgridd.effects.transfer.server import Options, Origin
+from offgridd.effects.transfer.server import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,15 @@ class Wanted:
 
 
 class Download:
-    """One file on its way. `progress` hears bytes that are here and bytes in all, in any thread."""
+    """One file on its way. `limits` is asked as it goes.
 
-    def __init__(self, store: Store, wanted: Wanted, options: Options, progress: Callable[[int, int], None]) -> None:
-        self._store, self._wanted, self._options, self._progress = store, wanted, options, progress
+    `progress` hears bytes that are here and bytes in all, in any thread.
+    """
+
+    def __init__(
+        self, store: Store, wanted: Wanted, limits: Callable[[], Limits], progress: Callable[[int, int], None]
+    ) -> None:
+        self._store, self._wanted, self._limits, self._progress = store, wanted, limits, progress
         self._fetch: Fetch | None = None
         self._stopped = False
 
@@ -75,7 +80,7 @@ class Download:
                 came += count  # the threads may lose some of it to each other; the end is exact
                 self._progress(min(came, wanted.size), wanted.size)
 
-            self._fetch = Fetch(part, wanted.origin, self._options, note)
+            self._fetch = Fetch(part, wanted.origin, self._limits, note)
             if self._stopped:
                 raise Stopped
             found = self._fetch.run()

@@ -11,7 +11,7 @@ from offgridd.core.hub import HubError, HubFailure
 from offgridd.effects.secrets import SecretUnavailable, read_secret
 
 if TYPE_CHECKING:  # it brings the hub's library with it, 20 MB: only where a hub is asked
-    from offgridd.effects.hub import HubClient
+    from offgridd.effects.hub import Gate, HubClient
 
 
 class HubAccess:
@@ -20,6 +20,7 @@ class HubAccess:
     def __init__(self, desired: Callable[[], Desired]) -> None:
         self._desired, self._lock = desired, threading.Lock()
         self._clients: dict[tuple[str, str | None], HubClient] = {}
+        self._gates: dict[str, Gate] = {}
 
     @property
     def offline(self) -> bool:
@@ -35,8 +36,19 @@ class HubAccess:
             raise HubError(HubFailure("TokenUnavailable", str(error), passing=True)) from None
         with self._lock:
             if key not in self._clients:
-                self._clients[key] = HubClient(*key, offline=lambda: self.offline)
+                gate = self._gate(endpoint)
+                self._clients[key] = HubClient(*key, offline=lambda: self.offline, gate=gate)
             return self._clients[key]
+
+    def gate(self, endpoint: str) -> Gate:
+        """What all who ask this hub wait at, whatever their token."""
+        with self._lock:
+            return self._gate(endpoint)
+
+    def _gate(self, endpoint: str) -> Gate:
+        from offgridd.effects.hub import Gate
+
+        return self._gates.setdefault(endpoint, Gate())
 
     def searched(self) -> HubClient | None:
         """The hub that searches ask; None where none is to be asked. Raises HubError."""

@@ -25,7 +25,7 @@ from offgridd.effects.files import Files
 from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
-from offgridd.effects.transfer.pace import Stopped
+from offgridd.effects.transfer.pace import Limits, Stopped
 
 if TYPE_CHECKING:
     from offgridd.effects.download import Download
@@ -174,7 +174,6 @@ class HubFiles:
     def _download(self, action: Verify, file: HubFile, heard: Heard) -> Download:
         """Made when its turn has come, so that all of it is what is declared now. Raises ActionFailed."""
         from offgridd.effects.download import Download, Wanted
-        from offgridd.effects.transfer.server import Options
 
         pinned, source, spec = action.pin, action.source, self._spec()
         assert pinned is not None
@@ -190,13 +189,17 @@ class HubFiles:
         except HubError as error:
             raise _of_hub("Downloaded", error) from error
         wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
-        options = Options(spec.connections, float(spec.rate) if spec.rate else None)
 
         def hears(here: int, size: int) -> None:
             self._coming[sha256] = size - here
             heard(here, size)
 
-        return Download(self._store, wanted, options, hears)
+        return Download(self._store, wanted, self._limits, hears)
+
+    def _limits(self) -> Limits:
+        """What is declared now: asked again and again while a file comes."""
+        spec = self._spec()
+        return Limits(spec.connections, spec.rate, spec.min_rate.rate, spec.min_rate.over)
 
     def _announce(self, pin: Pin) -> None:
         """What is still to be written of all its files: the first must not begin where the last has no room."""

@@ -42,8 +42,9 @@ class Origins:
                 client = self._access.client(source.endpoint, source.token)
                 name = f"{source.endpoint}/{pinned.repo}"
                 return Origin(
-                    lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token, name, self._offline
-                )
+                    lambda: client.resolve(pinned.repo, pinned.commit, file.path), client.token, name, self._offline,
+                    self._access.gate(source.endpoint),
+                )  # fmt: skip
             case UrlSource(url):
                 return Origin(lambda: find(url), None, url.partition("?")[0], self._offline)
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from offgridd.core.desired import MinRate
 from offgridd.manifest import values
 
 CHANGE: Final = "x-offgridd-change"  # in the JSON schema: what an edit of the field costs
 MAX_DRAIN_HOURS: Final = 168
+MAX_OVER: Final = 3600  # seconds
 
 
 def _read_size(value: object) -> object:
@@ -30,6 +32,16 @@ def _read_duration(value: object) -> float:
     return seconds
 
 
+def _read_min_rate(value: object) -> MinRate:
+    try:
+        rate, over = values.min_rate(value if isinstance(value, str) else "")
+    except ValueError:
+        raise PydanticCustomError("WrongType", values.WANTED_MIN_RATE) from None
+    if not 1 <= over <= MAX_OVER:
+        raise PydanticCustomError("InvalidValue", f"a rate over 1s to {MAX_OVER // 60}m")
+    return MinRate(rate, over)
+
+
 _SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 1}]}
 _ANY_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 0}]}
 Size = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -47,6 +59,11 @@ Quants = Annotated[
     WithJsonSchema(
         {"anyOf": [_QUANT_SCHEMA, {"type": "array", "items": _QUANT_SCHEMA, "minItems": 1, "maxItems": 16}]}
     ),
+]
+LeastRate = Annotated[
+    MinRate,
+    BeforeValidator(_read_min_rate),
+    WithJsonSchema({"type": "string", "pattern": values.MIN_RATE}),
 ]
 Endpoint = Annotated[str, AfterValidator(values.endpoint)]
 WebAddress = Annotated[str, AfterValidator(values.web_address)]

@@ -33,6 +33,7 @@ column; what ran before goes on.
   that looks like a number needs quotes. Tags and merge keys (`<<`) are refused; anchors and aliases work.
 - Where the type is *size*, write {values.WANTED_SIZE}. GB is 10^9 bytes, GiB is 2^30.
 - Where it is *duration*, write {values.WANTED_DURATION}.
+- Where it is *rate over duration*, write {values.WANTED_MIN_RATE}.
 - Files `conf.d/*.yaml` beside the manifest are laid over it in byte order. They may leave out `apiVersion`. Maps merge
   by key, lists and scalars are replaced, the later file wins, `null` deletes. An empty file is refused: write `{{}}`.
 - For completion in an editor, begin the file with
@@ -110,7 +111,7 @@ def _type(field: JsonSchema) -> str:
         return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{word}`" for word in field["enum"])
-    known = {values.SIZE: "size", values.DURATION: "duration"}
+    known = {values.SIZE: "size", values.DURATION: "duration", values.MIN_RATE: "rate over duration"}
     patterns = [choice.get("pattern") for choice in (field, *field.get("anyOf", ()))]
     named = [known[pattern] for pattern in patterns if pattern in known]
     if named:

@@ -21,6 +21,7 @@ from offgridd.manifest.fields import (
     Endpoint,
     Host,
     KvType,
+    LeastRate,
     Name,
     Quants,
     Section,
@@ -69,12 +70,17 @@ class Server(Section):
 class Store(Section):
     """How files are fetched and kept."""
 
-    not_yet = frozenset({"min_rate", "prune", "grace", "allow_empty"})
+    not_yet = frozenset({"prune", "grace", "allow_empty"})
 
     max_total: Size | None = live(None, "The most that all fetched files may take together.")
     min_free: CacheSize = live(StoreSpec().min_free, "What the file system keeps free, whatever is fetched.")
     rate: Size | None = live(None, "Bytes a second that fetching a file may take. Default: as fast as it goes.")
     connections: int = live(StoreSpec().connections, "Connections for each file.", ge=1, le=32)
+    min_rate: LeastRate = live(
+        "1KiB/s over 60s",
+        "What a connection has to bring at least; one that brings less is made anew. Where all together bring less for "
+        "twice as long, the file waits and is tried again later.",
+    )
 
 
 class Token(Section):

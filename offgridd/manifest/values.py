@@ -20,6 +20,7 @@ REVISION: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
 QUANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
 SECRET: Final = r"^[A-Za-z_][A-Za-z0-9._-]{0,127}$"
 SIZE: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGT]i?B)$"
+MIN_RATE: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGT]i?B)/s over ([0-9]{1,9}[hms]|[0-9]{1,9}ms)+$"
 DURATION: Final = r"^(?=[0-9])([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$"
 
 # A pattern's reason when it does not match, and what to write.
@@ -35,6 +36,7 @@ WANTED: Final = {
 }
 WANTED_SIZE: Final = "a size such as 4GB, 512MiB or 1.5GiB, or a whole number of bytes"
 WANTED_DURATION: Final = "a duration with its unit, such as 500ms, 30s, 10m or 1h30m"
+WANTED_MIN_RATE: Final = "a size a second over a duration, such as 1KiB/s over 60s; 0KB/s over 60s for none"
 
 MAX_PATH: Final = 4096
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
@@ -111,6 +113,15 @@ def duration(text: str) -> float:
         raise ValueError(WANTED_DURATION)
     parts = (int(re.sub(r"[a-z]", "", part or "0")) for part in match.groups())
     return sum(amount * unit for amount, unit in zip(parts, _SECONDS, strict=True))
+
+
+def min_rate(text: str) -> tuple[int, float]:
+    """Bytes a second, and over how many seconds they are counted."""
+    rate, _, over = text.partition("/s over ")
+    try:
+        return size(rate), duration(over)
+    except ValueError:
+        raise ValueError(WANTED_MIN_RATE) from None
 
 
 class Address(NamedTuple):

@@ -151,6 +151,14 @@ def test_ranges_of_large_and_small_files(hub: str) -> None:
             assert (found.status_code, found.headers["content-range"]) == (416, f"bytes */{size}")
 
 
+def test_a_client_that_reads_more_slowly_than_the_hub_sends_gets_all_of_it(tmp_path: Path) -> None:
+    repo, data = tmp_path / "acme/Big-GGUF", bytes(48 << 20)  # more than any socket holds
+    repo.mkdir(parents=True)
+    (repo / "big-Q8_0.gguf").write_bytes(data)
+    with serving(Hub(Repos(tmp_path))) as (base, _), httpx2.Client(follow_redirects=True) as client:
+        assert client.get(f"{base}/acme/Big-GGUF/resolve/main/big-Q8_0.gguf").content == data
+
+
 @pytest.mark.parametrize(
     ("header", "found"),
     [(None, (0, 10)), ("bytes=0-", (0, 10)), ("bytes=3-4", (3, 5)), ("bytes=3-99", (3, 10)), ("bytes=-4", (6, 10)),

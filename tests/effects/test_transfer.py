@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 from support.hubs import Local, local_hub
 
 from offgridd.core.hub import HubError
-from offgridd.effects.hub import HubClient
+from offgridd.effects.hub import Gate, HubClient
 from offgridd.effects.transfer.fetch import Fetch
-from offgridd.effects.transfer.pace import Crawl, Stopped
+from offgridd.effects.transfer.pace import Limits, Pace, Stopped
 from offgridd.effects.transfer.part import Part, PartInUse
 from offgridd.effects.transfer.pieces import Pieces, from_bits, to_bits
-from offgridd.effects.transfer.server import Options, Origin
+from offgridd.effects.transfer.server import Origin
 
 REPO, FILE, PIECE = "acme/Tiny-GGUF", "tiny-Q8_0.gguf", 64 << 10
 DATA = random.Random(1).randbytes(20 * PIECE + 12345)
@@ -42,10 +43,12 @@ def part(tmp_path: Path) -> Iterator[Part]:
 
 
 def fetch(part: Part, endpoint: str, came: Callable[[int], None] = lambda count: None, **options: Any) -> Fetch:
+    """`options` are those of Limits, or `limits` that change; and `gate`."""
+    gate, limits = options.pop("gate", None) or Gate(), options.pop("limits", None)
     client = HubClient(endpoint)
     commit = client.tree(REPO).commit
-    origin = Origin(lambda: client.resolve(REPO, commit, FILE), name=endpoint)
-    return Fetch(part, origin, Options(**options), came)
+    origin = Origin(lambda: client.resolve(REPO, commit, FILE), name=endpoint, gate=gate)
+    return Fetch(part, origin, limits or (lambda: Limits(**options)), came)
 
 
 def whole(part: Part) -> bool:
@@ -139,13 +142,75 @@ def test_it_goes_on_with_what_was_there(hub: Local, tmp_path: Path) -> None:
     assert hub.seen.sent[""] == len(DATA) - before
 
 
-def test_a_connection_that_crawls_is_left(hub: Local, part: Part) -> None:
-    slow = fetch(part, hub.url(stall=1000), connections=1, crawl=lambda: Crawl(1 << 30, 0.0))
-    done: list[str] = []
-    thread = threading.Thread(target=lambda: done.append(slow.run()))
-    thread.start()
-    thread.join(30)
-    assert done == [SHA]
+def test_a_connection_that_crawls_is_made_anew(hub: Local, part: Part) -> None:
+    hub.seen.requests.clear()
+    endpoint = hub.url(crawl=20_000, times=1)  # bytes a second, of the first connection
+    assert fetch(part, endpoint, connections=2, min_rate=1e6, within=0.2).run() == SHA
+    ranges = [headers["range"] for _, _, headers in hub.seen.requests if "range" in headers]
+    assert len({text.partition("-")[2] for text in ranges}) < len(ranges), "one was asked for anew, from where it was"
+
+
+def test_a_transfer_that_crawls_on_all_connections_ends(hub: Local, part: Part) -> None:
+    with pytest.raises(HubError) as error:
+        fetch(part, hub.url(crawl=20_000), connections=2, min_rate=1e6, within=0.2).run()
+    assert (error.value.failure.reason, error.value.failure.passing) == ("TooSlow", True)
+
+
+def test_a_hub_that_wants_to_be_left_alone_is_left_alone_by_every_transfer(hub: Local, tmp_path: Path) -> None:
+    """The first is told 429 for long and gives up; the second, which waits at the same gate, asks for nothing."""
+    gate, endpoint = Gate(), hub.url(status=429, times=1, retry=200)
+    for name in ("a", "b"):
+        part = Part(tmp_path, name, len(DATA), PIECE)
+        before = len(hub.seen.requests)
+        with pytest.raises(HubError) as error:
+            fetch(part, endpoint, gate=gate, connections=1).run()
+        assert error.value.failure.reason == "RateLimited"
+        assert error.value.failure.retry_after == pytest.approx(200, abs=5)
+        part.close()
+    asked = [path for method, path, _ in hub.seen.requests[before:] if method == "HEAD" or "/cdn" in path]
+    assert asked == []
+    client = HubClient(endpoint, gate=gate)
+    before = len(hub.seen.requests)
+    with pytest.raises(HubError, match="rate limit"):
+        client.tree(REPO)
+    assert len(hub.seen.requests) == before
+
+
+def test_a_pause_is_kept_before_the_first_request(hub: Local, part: Part) -> None:
+    gate, asked_at = Gate(), []
+    gate.close(0.5)
+    until = time.monotonic() + gate.left()
+    fetch(part, hub.base, lambda count: asked_at.append(time.monotonic()), gate=gate).run()
+    assert min(asked_at) >= until
+
+
+def test_limits_are_asked_for_as_it_goes(hub: Local, part: Part) -> None:
+    """One connection and next to nothing a second, until some bytes have come; then four, as fast as it goes."""
+    now = Limits(connections=1, rate=1000.0)
+    threads: set[int] = set()
+
+    def came(_count: int) -> None:
+        nonlocal now
+        now = Limits(connections=4)
+        threads.add(threading.get_ident())
+
+    hub.seen.sent.clear()
+    running = fetch(part, hub.url(drop=1 << 20), came, limits=lambda: now)
+    assert running.run() == SHA
+    assert 1 < len(threads) <= 4
+    assert hub.seen.sent["/drop=1048576"] == len(DATA)
+
+
+def test_fewer_connections_are_used_once_fewer_are_declared(hub: Local, part: Part) -> None:
+    now, busy = Limits(connections=8), []
+
+    def came(_count: int) -> None:
+        nonlocal now
+        now = Limits(connections=1)
+        busy.append(threading.get_ident())
+
+    assert fetch(part, hub.base, came, limits=lambda: now).run() == SHA
+    assert len(set(busy[-8:])) == 1
 
 
 def test_a_part_has_one_writer(part: Part, tmp_path: Path) -> None:
@@ -155,8 +220,7 @@ def test_a_part_has_one_writer(part: Part, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b"[" * 100_000, None])
 def test_a_damaged_map_counts_for_nothing(part: Part, tmp_path: Path, damage: bytes | None) -> None:
-    part.pieces.finish(0)
-    part.save()
+    part.save({0})
     path = tmp_path / f"{SHA}.map"
     text = path.read_bytes()
     path.write_bytes(text.replace(b'"done": "01', b'"done": "03') if damage is None else damage)
@@ -172,22 +236,78 @@ def test_a_bitmap_is_read_as_it_was_written(count: int, data: st.DataObject) -> 
     assert from_bits(to_bits(done, count), count) == done
 
 
-@given(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 2000), st.randoms(use_true_random=False))
-def test_pieces_are_taken_once_within_the_window_until_all_are_here(
-    size: int, piece: int, window: int, rng: random.Random
+SIZES = st.tuples(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 2000), st.integers(1, 9))
+
+
+@given(SIZES, st.integers(1, 40), st.randoms(use_true_random=False))
+def test_bytes_are_taken_once_within_the_window_until_all_are_here(
+    sizes: tuple[int, int, int, int], least: int, rng: random.Random
 ) -> None:
-    pieces = Pieces(size, piece, window)
-    held: list[int] = []
+    size, piece, window, sharers = sizes
+    before = set(rng.sample(range(-(-size // piece)), rng.randint(0, -(-size // piece))))
+    pieces = Pieces(size, piece, window, set(before), least)
+    held: list[tuple[int, int]] = []
+    here = bytearray(size)
+    for number in before:
+        here[slice(*pieces.span(number))] = b"x" * (pieces.span(number)[1] - pieces.span(number)[0])
     while not pieces.complete:
-        number = pieces.take() if rng.random() < 0.6 else None
-        if number is not None:
-            start, end = pieces.span(number)
+        taken = pieces.take(sharers) if len(held) < sharers and rng.random() < 0.6 else None
+        if taken is not None:
+            start, end = taken
             assert start < end <= size
+            assert start // piece == (end - 1) // piece
             assert start - pieces.prefix < max(window, piece)
-            held.append(number)
+            assert not any(here[start:end])
+            held.append(taken)
         elif held:
-            number = held.pop(rng.randrange(len(held)))
-            (pieces.finish if rng.random() < 0.8 else pieces.give_back)(number)
-        assert len(set(held)) == len(held)
-        assert pieces.prefix <= pieces.here <= size
+            start, end = held.pop(rng.randrange(len(held)))
+            if rng.random() < 0.3 and end - start > 1:
+                pieces.reach(start, (start + end) // 2)
+                assert pieces.prefix <= size
+            assert not any(here[start:end]), "no byte comes twice"
+            here[start:end] = b"x" * (end - start)
+            if (number := pieces.came(start, end)) is not None:
+                assert all(here[slice(*pieces.span(number))])
+                pieces.finish(number)
+            assert here[: pieces.prefix].count(0) <= (end - start if held else 0) + sum(b - a for a, b in held)
+        begun = {start // piece for start, _ in held}
+        lost = {n for n in range(pieces.count) if n not in pieces.done and any(here[slice(*pieces.span(n))])} - begun
+        assert len(begun | lost) <= sharers, "so many pieces are fetched again after a kill, and no more"
+    assert all(here)
     assert pieces.here == pieces.prefix == size
+    assert pieces.take(sharers) is None
+
+
+@given(st.integers(1, 9), st.integers(1, 400))
+def test_near_the_end_spans_are_small_so_that_all_connections_end_together(sharers: int, count: int) -> None:
+    pieces = Pieces(count * 1000, 8000, 10**9, set(), 1000)
+    spans = list(iter(lambda: pieces.take(sharers), None))
+    assert sum(end - start for start, end in spans) == pieces.size
+    if sharers > 1:
+        last = max(end - start for start, end in spans[-sharers:])
+        assert last <= max(1000, sum(end - start for start, end in spans[-sharers - 1 :]) // sharers + 1000)
+    else:
+        assert len(spans) == pieces.count
+
+
+def test_a_limit_holds_for_all_threads_and_can_be_changed_while_somebody_waits() -> None:
+    now, rate = 0.0, 100.0
+    slept: list[float] = []
+    pace = Pace(lambda: rate, lambda: now)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now, rate
+        slept.append(seconds)
+        now += seconds
+        rate = 1000.0 if now > 3 else rate
+
+    pace.sleep = sleep  # type: ignore[method-assign]
+    pace.took(100)
+    assert now == pytest.approx(1.0)
+    pace.took(1000)
+    assert now == pytest.approx(3.5 + 750 / 1000, abs=0.6), "250 bytes at the old limit, the rest at the new one"
+    assert max(slept) <= 0.5
+    now += 100  # what nobody took in that time is not taken all at once
+    began = now
+    pace.took(500)
+    assert now - began == pytest.approx(0.5)

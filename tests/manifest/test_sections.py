@@ -9,6 +9,7 @@ from offgridd.core.desired import (
     FileSource,
     HubSource,
     LoadSpec,
+    MinRate,
     ModelSpec,
     PackageSource,
     Placement,
@@ -487,6 +488,15 @@ def test_addresses_that_are_refused(entries: str, reason: str, says: str) -> Non
     assert says in found.message
 
 
+@pytest.mark.parametrize(
+    ("text", "rate", "over"),
+    [("1KiB/s over 60s", 1024, 60.0), ("1.5 MB/s over 1m30s", 1_500_000, 90.0), ("0KB/s over 1s", 0, 1.0)],
+)
+def test_a_rate_over_a_duration(text: str, rate: int, over: float) -> None:
+    assert accept(manifest(f"models: {{}}\nstore: {{min_rate: {text}}}")).desired.store.min_rate == MinRate(rate, over)
+    assert accept(manifest("models: {}")).desired.store.min_rate == MinRate(1024, 60.0)
+
+
 def test_loopback_needs_no_leave() -> None:
     assert server("listen: ['127.9.8.7:1', '[::1]:1', 'localhost:2']").listen == (
         "127.9.8.7:1",
@@ -505,6 +515,11 @@ def test_loopback_needs_no_leave() -> None:
         ("store: {x: 1}\nmodels: {}", "UnknownField", 2, "x"),
         ("store: {connections: 0}\nmodels: {}", "InvalidValue", 2, "connections"),
         ("store: {rate: 0}\nmodels: {}", "InvalidValue", 2, "rate"),
+        ("store: {min_rate: 1KiB}\nmodels: {}", "WrongType", 2, "1KiB/s over 60s"),
+        ("store: {min_rate: 1KiB/s over 60}\nmodels: {}", "WrongType", 2, "1KiB/s over 60s"),
+        ("store: {min_rate: 1024}\nmodels: {}", "WrongType", 2, "1KiB/s over 60s"),
+        ("store: {min_rate: 1KiB/s over 2h}\nmodels: {}", "InvalidValue", 2, "1s to 60m"),
+        ("store: {min_rate: 1KiB/s over 100ms}\nmodels: {}", "InvalidValue", 2, "1s to 60m"),
         ("server: {port: 8_080}\nmodels: {}", "UnknownField", 2, "'port'"),
         ("server: {ready: soon}\nmodels: {}", "InvalidValue", 2, "'listening', 'settled' or 'preloaded'"),
         ("server: {ready: 1}\nmodels: {}", "WrongType", 2, "1 is a whole number"),

@@ -2,7 +2,8 @@
 
 `drop=N`, `reset=N`: the connection ends after N bytes of a body, quietly or with a reset. `whole=1`: ranges are not
 understood. `status=S` with `times=K`, `retry=SECONDS`: the first K requests for content are answered so. `corrupt=1`:
-other bytes of the same size. `stall=N`: silence after N bytes. `expire=K`: an address is good for K requests.
+other bytes of the same size. `crawl=N`: N bytes a second; with `times=K` the first K answers only. `stall=N`: silence
+after N bytes. `expire=K`: an address is good for K requests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 from offgridd.devhub.answers import Answer, Request, error
 from offgridd.devhub.repos import Repos
 from offgridd.devhub.routes import Hub
-from offgridd.devhub.serve import Handler, serving
+from offgridd.devhub.serve import PIECE, Handler, serving
 
 
 @dataclass
@@ -80,13 +81,19 @@ class Faulty(Handler):
         faults = self.faults
         limit = min((faults[name] for name in ("drop", "reset", "stall") if name in faults), default=end - start)
         stop = min(end, start + limit)
+        if "crawl" in faults:
+            slow = self.seen.add(self.seen.count, f"crawl{self.prefix}") < faults.get("times", 1 << 30)
+            self.rate, self.at_once = (faults["crawl"], faults["crawl"] // 20 + 1) if slow else (None, PIECE)
         if faults.get("corrupt"):
             self.wfile.write(b"\xff" * (stop - start))
+            self.sent(stop - start)
         else:
             super().send_file(file, start, stop)
-        self.seen.add(self.seen.sent, self.prefix, stop - start)
         if stop < end:
             self._break(faults)
+
+    def sent(self, count: int) -> None:
+        self.seen.add(self.seen.sent, self.prefix, count)
 
     def _break(self, faults: dict[str, int]) -> None:
         self.close_connection = True

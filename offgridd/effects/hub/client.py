@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, HubFile, RepoTree, Target, as_sha256, is_path, is_repo
-from offgridd.effects.hub.refusals import refusal
+from offgridd.effects.hub.gate import Gate
+from offgridd.effects.hub.refusals import LIMITED, refusal
 from offgridd.effects.hub.session import Reply, ask, joined, origin
 from offgridd.effects.hub.web import check_redirect
 
@@ -27,6 +28,7 @@ class HubClient:
     token: str | None = None
     offline: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    gate: Gate = field(default_factory=Gate)  # shared with all who ask the endpoint
     _down: HubFailure | None = None
     _down_until: float = field(default=0.0)
 
@@ -92,6 +94,8 @@ class HubClient:
             raise HubError(HubFailure("Offline", f"cannot ask {self.endpoint}: offline is declared"))
         if origin(url) != origin(self.endpoint):
             raise HubError(HubFailure("BadAnswer", f"cannot go on: {self.endpoint} sends us to another server"))
+        if (left := self.gate.left()) > 0:
+            raise HubError(HubFailure("RateLimited", f"cannot ask for {repo}: {LIMITED}", True, left))
         down = self._down  # another thread may write it meanwhile
         if down is not None and self.clock() < self._down_until:
             raise HubError(down)
@@ -100,10 +104,10 @@ class HubClient:
             if reply.status >= 400:
                 raise HubError(refusal(reply.status, reply.headers, repo, anonymous=self.token is None))
         except HubError as error:
-            wait = error.failure.retry_after if error.failure.reason == "RateLimited" else None
-            if error.failure.reason in _UNREACHABLE or wait is not None:
-                self._down_until = self.clock() + (DOWN if wait is None else wait)
-                self._down = error.failure
+            if error.failure.reason == "RateLimited" and error.failure.retry_after is not None:
+                self.gate.close(error.failure.retry_after)
+            elif error.failure.reason in _UNREACHABLE:
+                self._down_until, self._down = self.clock() + DOWN, error.failure
             raise
         self._down = None
         return reply

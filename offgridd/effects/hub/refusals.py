@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from offgridd.core.hub import HubFailure
 from offgridd.effects.hub.session import seconds_to_wait
 
+LIMITED = "the hub's rate limit is used up"
 _BAD_TOKEN = "Invalid credentials in Authorization header"
 
 
@@ -15,7 +16,7 @@ def refusal(status: int, headers: Mapping[str, str], repo: str, *, anonymous: bo
     code, said = headers.get("x-error-code", ""), headers.get("x-error-message", "")
     if status == 429:
         wait = seconds_to_wait(headers)
-        return HubFailure("RateLimited", f"cannot ask for {repo}: the hub's rate limit is used up", True, wait)
+        return HubFailure("RateLimited", f"cannot ask for {repo}: {LIMITED}", True, wait)
     if status >= 500 or status == 408:
         return HubFailure("HubUnavailable", f"cannot ask for {repo}: the hub answers {status}", True,
                           seconds_to_wait(headers))  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -71,38 +72,15 @@ class Reply:
 
 def ask(method: str, url: str, token: str | None = None, until: float | None = None) -> Reply:
     """One request, its redirects not followed, its answer of at most MOST_JSON. `until`: monotonic seconds."""
-    with _trouble(url), _session().stream(method, url, headers=_with(token)) as response:
+    with _trouble(url), _session().stream(method, url, headers=asked_with(token)) as response:
         body = bytearray()
         for data in response.iter_raw():
             body += data
             if len(body) > MOST_JSON:
                 raise HubError(HubFailure("BadAnswer", "cannot read the hub's answer: it has no end"))
             if until is not None and time.monotonic() > until:
-                raise HubError(HubFailure("HubSlow", f"cannot wait for {_place(url)}: it is too slow", passing=True))
+                raise HubError(HubFailure("HubSlow", f"cannot wait for {place(url)}: it is too slow", passing=True))
         return Reply(response.status_code, _lower(response), bytes(body), url)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The answer to a request for a file's bytes, which are read from `pieces`; raises HubError while it does."""
-
-    status: int
-    headers: Mapping[str, str]
-    pieces: Iterator[bytes]
-
-
-@contextmanager
-def open_content(
-    url: str, start: int, end: int, token: str | None = None, silence: float = SILENCE
-) -> Iterator[Content]:
-    """Asks for bytes `start` to `end` of `url`, redirects not followed. What comes may be something else: look.
-
-    `silence`: seconds in which it may stand still.
-    """
-    headers = {**_with(token), "Range": f"bytes={start}-{end - 1}"}
-    timeout = httpx2.Timeout(CONNECT, read=silence)
-    with _trouble(url), _session().stream("GET", url, headers=headers, timeout=timeout) as response:
-        yield Content(response.status_code, _lower(response), response.iter_raw())
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -139,15 +117,21 @@ def joined(base: str, to: str) -> str:
     return found
 
 
-def _with(token: str | None) -> dict[str, str]:
+def asked_with(token: str | None) -> dict[str, str]:
+    """The headers of a request."""
     return _HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+def trust() -> ssl.SSLContext:
+    """Which certificates the session accepts; SSL_CERT_FILE and SSL_CERT_DIR name others. Some 20 ms."""
+    return httpx2.create_ssl_context()
 
 
 def _lower(response: httpx2.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-def _place(url: str) -> str:
+def place(url: str) -> str:
     """Its origin: the rest may hold a signature."""
     scheme, host, port = origin(url)
     return f"{scheme}://{host}:{port}"
@@ -159,14 +143,14 @@ def _trouble(url: str) -> Iterator[None]:
     try:
         yield
     except httpx2.TimeoutException as error:
-        text = f"cannot reach {_place(url)}: it does not answer ({type(error).__name__})"
+        text = f"cannot reach {place(url)}: it does not answer ({type(error).__name__})"
         raise HubError(HubFailure("HubTimeout", text, passing=True)) from error
     except httpx2.ProtocolError as error:  # its text may quote what was sent, the token with it
-        text = f"cannot talk to {_place(url)}: it does not keep to HTTP ({type(error).__name__})"
+        text = f"cannot talk to {place(url)}: it does not keep to HTTP ({type(error).__name__})"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except httpx2.TransportError as error:
-        text = f"cannot reach {_place(url)}: {error or type(error).__name__}"
+        text = f"cannot reach {place(url)}: {error or type(error).__name__}"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except (httpx2.InvalidURL, httpx2.HTTPError, UnicodeError) as error:
-        text = f"cannot ask {_place(url)}: {type(error).__name__}"
+        text = f"cannot ask {place(url)}: {type(error).__name__}"
         raise HubError(HubFailure("BadAddress", text)) from error

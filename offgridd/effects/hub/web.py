@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from contextlib import closing
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, Target
-from offgridd.effects.hub.session import CONNECT, Content, joined, open_content, seconds_to_wait
+from offgridd.effects.hub.content import Content, Wires
+from offgridd.effects.hub.session import joined, seconds_to_wait
 
 MOST_HOPS = 5
 _TOTAL = re.compile(r"bytes 0-0/([0-9]{1,18})")
@@ -18,7 +20,7 @@ _TOTAL = re.compile(r"bytes 0-0/([0-9]{1,18})")
 def find(url: str) -> Target:
     """Where the file at `url` is now, and its size; no byte of it is kept. Raises HubError."""
     for _ in range(MOST_HOPS):
-        with open_content(url, 0, 1, silence=CONNECT) as content:  # a signed address may answer nothing but GET
+        with closing(Wires()) as wires, wires.open(url, 0, 1) as content:  # a signed address may answer to GET alone
             if not 300 <= content.status < 400:
                 return Target(url, _size(content), None, "", direct=False)
             to = joined(url, content.headers.get("location", ""))

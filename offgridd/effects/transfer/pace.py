@@ -1,4 +1,4 @@
-"""How fast, and when: a limit over all connections, a pause that all keep, and a watch over one that crawls."""
+"""How fast: a limit over all connections, which may change, and a watch over what crawls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], float]
+LOOK = 0.5  # seconds after which a limit is looked at again that somebody waits for
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one transfer; what is declared may change while it goes on."""
+
+    connections: int = 8
+    rate: float | None = None  # bytes a second of all connections; None = as fast as it goes
+    min_rate: float = 1024.0  # bytes a second of one connection, over `within` seconds; what is slower is made anew
+    within: float = 60.0
+
+    @property
+    def least(self) -> float:
+        """Bytes that a connection has to bring `within`: fewer, where our own limit makes it slow."""
+        fair = self.min_rate if self.rate is None else min(self.min_rate, self.rate / self.connections / 2)
+        return fair * self.within
 
 
 class Stopped(Exception):
@@ -15,14 +32,13 @@ class Stopped(Exception):
 
 
 class Pace:
-    """Shared by the threads of a transfer. `rate` in bytes a second of all of them; None = as fast as it goes."""
+    """Shared by the threads of a transfer; `rate` is asked for each time."""
 
-    def __init__(self, rate: float | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, rate: Callable[[], float | None] = lambda: None, clock: Clock = time.monotonic) -> None:
         self._rate, self._clock = rate, clock
         self._lock = threading.Lock()
-        self._free_at = clock()  # when what was taken so far is paid for
+        self._taken, self._paid, self._looked = 0, 0.0, clock()  # bytes, bytes whose time has come, and when that was
         self._stop = threading.Event()
-        self._until = 0.0
 
     @property
     def stopped(self) -> bool:
@@ -45,34 +61,31 @@ class Pace:
         if self._stop.wait(seconds):
             raise Stopped
 
-    def pause(self, seconds: float) -> None:
-        """Nobody asks the server for anything for so long."""
-        with self._lock:
-            self._until = max(self._until, self._clock() + seconds)
-
-    def turn(self) -> None:
-        """Waits until the server may be asked again. Raises Stopped."""
-        self.check()
-        while (left := self._until - self._clock()) > 0:
-            self.sleep(left)
-
     def took(self, count: int) -> None:
         """Waits as long as `count` bytes take at the limit. Raises Stopped."""
-        if self._rate is None:
-            return
+        self._left(0)
+        with self._lock:
+            self._taken += count
+            mark = self._taken
+        while (left := self._left(mark)) > 0:
+            self.sleep(min(left, LOOK))
+
+    def _left(self, mark: int) -> float:
+        """Seconds until so many bytes are paid for. Time in which nobody took anything pays for nothing."""
+        rate = self._rate()
         with self._lock:
             now = self._clock()
-            self._free_at = max(self._free_at, now) + count / self._rate
-            wait = self._free_at - now
-        self.sleep(wait)
+            more = float(self._taken) if rate is None else (now - self._looked) * rate
+            self._paid, self._looked = min(float(self._taken), self._paid + more), now
+            return 0.0 if rate is None else (mark - self._paid) / rate
 
 
 @dataclass(slots=True)
 class Crawl:
-    """Watches one connection: fewer than `least` bytes within `within` seconds is too slow to wait for."""
+    """Watches what comes: fewer than `least` bytes within `within` seconds is too slow to wait for."""
 
-    least: int = 60 << 10
-    within: float = 60.0
+    least: float
+    within: float
     clock: Clock = time.monotonic
     _since: float = 0.0
     _came: int = 0
@@ -83,9 +96,12 @@ class Crawl:
     def too_slow(self, count: int) -> bool:
         """`count` bytes have come."""
         self._came += count
-        now = self.clock()
-        if now - self._since < self.within:
+        if self.clock() - self._since < self.within:
             return False
         slow = self._came < self.least
-        self._since, self._came = now, 0
+        self.begin()
         return slow
+
+    def begin(self) -> None:
+        """Nothing that was before counts: nobody was to bring anything."""
+        self._since, self._came = self.clock(), 0

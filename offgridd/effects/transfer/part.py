@@ -11,8 +11,10 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from offgridd.effects.piped import Piped
 from offgridd.effects.transfer.pieces import PIECE, WINDOW, Pieces, from_bits, to_bits
 from offgridd.failpoints import failpoint
 
@@ -37,9 +39,12 @@ class Part:
             os.close(self.fd)
             raise
 
-    def write(self, data: bytes, at: int) -> None:
+    def write(self, data: bytes | Piped, at: int) -> None:
         """Raises OSError."""
         failpoint("part.write")
+        if isinstance(data, Piped):
+            data.into(self.fd, at)
+            return
         view = memoryview(data)
         while view:
             wrote = os.pwrite(self.fd, view, at)
@@ -50,11 +55,11 @@ class Part:
         failpoint("part.before-sync")
         os.fdatasync(self.fd)
 
-    def save(self, sources: tuple[str, ...] = ()) -> None:
-        """Notes which pieces are here; `sources` says from where, for people. Raises OSError."""
+    def save(self, done: Collection[int], sources: tuple[str, ...] = ()) -> None:
+        """Notes that these pieces are here; `sources` says from where, for people. Raises OSError."""
         pieces = self.pieces
         found = {"version": VERSION, "size": pieces.size, "piece": pieces.piece, "sources": list(sources),
-                 "done": to_bits(pieces.done, pieces.count)}  # fmt: skip
+                 "done": to_bits(done, pieces.count)}  # fmt: skip
         text = json.dumps(found | {"check": _check(found)})
         new = self._map.with_suffix(".map.new")
         failpoint("part.before-map")
