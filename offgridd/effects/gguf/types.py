@@ -28,6 +28,7 @@ MAX_ALIGNMENT = 1 << 20
 MAX_DIMS = 4
 MAX_NAME = 63  # bytes of a tensor's name
 MAX_HEADS = 4_096  # elements of a head count per layer
+MAX_LAYERED = 16  # arrays of a number per layer whose elements are kept: real files have up to 5
 IMPLAUSIBLE = 1 << 40  # a declared length from here on is nonsense and not a file that was cut off
 INT64 = 1 << 63  # the engine counts elements and bytes below this
 
@@ -120,11 +121,15 @@ class GgufError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """What is kept of an array: never its elements, but for a head count per layer."""
+    """What is kept of an array: never its elements, but for a few numbers per layer."""
 
     kind: int
     count: int
-    largest: int = 0  # of a head count per layer
+    items: tuple[int, ...] = ()  # of a number per layer
+
+    @property
+    def largest(self) -> int:
+        return max(self.items, default=0)
 
 
 Value = int | float | bool | str | Array
@@ -140,6 +145,10 @@ class Facts:
     tensor_bytes: int = 0
     embedding_row: int | None = None  # first dimension of token_embd.weight
     empty_tensor: str = ""  # name of a tensor with a zero dimension
+    layered: int = 0  # arrays whose elements were kept
+    multiplied: dict[int, int] = field(default_factory=dict)  # by type, bytes of matrices whose rows divide by 8
+    embedding: dict[int, int] = field(default_factory=dict)  # the same of token_embd.weight
+    own_output: bool = False  # there is an output.weight
 
 
 def malformed(offset: int, why: str) -> GgufError:
