@@ -27,6 +27,7 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import source, watch
 from offgridd.effects.catalog import Catalog
+from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
@@ -93,7 +94,7 @@ class Daemon:
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
         settings, metrics = self.settings, Metrics()
-        status = StatusView(metrics)
+        status = StatusView(metrics, features=features())
         files = Files(settings.store_roots, state.inventory)
         loop = Reconciler(files, group, engine_build(settings.engine))
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
