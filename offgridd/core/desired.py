@@ -119,6 +119,15 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySpec:
+    """What models may take: `ram` bytes, or `share` percent of what there is; `gpu`: number and bytes of each."""
+
+    ram: int | None = None
+    share: int | None = None
+    gpu: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     allowed_hosts: tuple[str, ...] = ()
@@ -127,6 +136,7 @@ class ServerSpec:
     undeclared: Literal["serve", "refuse"] = "serve"
     offline: bool = False
     suspend: bool = False
+    memory: MemorySpec = MemorySpec()
 
 
 @dataclass(frozen=True, slots=True)

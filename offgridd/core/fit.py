@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from offgridd.core.architectures import ATTENTION, FOREIGN, HYBRID, LATENT, RECURRENT, window
-from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, LoadSpec
+from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, LoadSpec, MemorySpec
 from offgridd.core.kernels import NAMES, fast_types
 from offgridd.core.observed import ModelHeader
-from offgridd.core.shape import Matrix, Shape
+from offgridd.core.shape import Shape
+from offgridd.core.sizes import RESERVE
 
 Fits = Literal["yes", "no", "unknown"]
 UBATCH, CELL_STEP = 512, 256  # rows of a decode, and what buffers of cells are rounded up to: as the engine has them
 PROCESS = 25 << 20  # bytes of a worker that has loaded nothing: Python, numpy, the library
 TOKEN = 200  # bytes that the library and we keep of each token, and of each merge
 CELL = 64  # bytes that the library keeps of each cell besides its keys and values
-RESERVE = 100_000_000  # bytes that a charge adds for a worker and its helpers, whatever they turn out to take
 
 # Elements and bytes of a block of each type that a cache may have.
 _BLOCKS = {
@@ -40,6 +40,7 @@ class Estimate:
     compute: int  # what a full decode touches
     base: int  # the process, the vocabulary, the library's lists of cells
     repacked: int = 0  # weights that are there a second time, laid out for this processor
+    unread: int = 0  # pages of the file that are read no more once they were laid out so; the kernel may drop them
     moving: int = 0  # room for the state of one sequence on its way out and one on its way in
     cache: int = 0  # finished prefixes, at most
     spilled: int = 0  # sequences that have no cells, at most
@@ -58,8 +59,8 @@ class Estimate:
     @property
     def charge(self) -> int:
         """What a memory limit must have room for: also what it may keep, move and spill."""
-        used = self.weights + self.repacked + self.kv + self.compute + self.moving
-        return used + self.cache + self.spilled + RESERVE
+        needed = self.weights - self.unread + self.repacked + self.kv + self.compute + self.moving
+        return needed + self.cache + self.spilled + RESERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class Limits:
 
     ram: int | None
     gpu: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def all(self) -> int | None:
+        """Bytes of both together."""
+        return None if self.ram is None else self.ram + sum(size for _, size in self.gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +101,14 @@ def estimate(
     mapped = load.placement.mmap
     sequence = cells.context * token + states
     idle = cache == 0 and load.parallel == 1
+    unread, again = _repacked(header.shape, features) if mapped else (0, 0)
     return Estimate(
         weights=header.tensor_bytes,
         kv=cells.total * token + cells.sequences * states,
         compute=_compute(header, load, cells),
         base=PROCESS + TOKEN * (header.vocab_size + header.shape.merges) + CELL * cells.total,
-        repacked=_repacked(header.shape, features) if mapped else 0,
+        repacked=unread + again,
+        unread=unread,
         moving=0 if idle else 2 * sequence,
         cache=cache,
         spilled=max(0, cells.context * load.parallel - (load.kv_cells or cells.context * load.parallel)) * token,
@@ -118,9 +126,23 @@ def fits(found: Estimate | None, load: LoadSpec, limits: Limits) -> Fits:
     on_gpu = placed.gpu_layers != 0 and bool(
         placed.gpu_layers or placed.main_gpu is not None or placed.tensor_split or limits.gpu
     )
-    if on_gpu and (not limits.gpu or found.charge <= limits.ram + sum(size for _, size in limits.gpu)):
+    if on_gpu and (not limits.gpu or found.charge <= (limits.all or 0)):
         return "unknown"
     return "no"
+
+
+def declared(spec: MemorySpec, total: int | None) -> Limits | None:
+    """What the manifest lets models take of `total` bytes; None where it says nothing of the RAM."""
+    if spec.ram is not None:
+        return Limits(spec.ram if total is None else min(spec.ram, total), spec.gpu)
+    if spec.share is not None:
+        return Limits(None if total is None else total * spec.share // 100, spec.gpu)
+    return None
+
+
+def limits(spec: MemorySpec, total: int | None) -> Limits:
+    """The same, and all there is where nothing is declared."""
+    return declared(spec, total) or Limits(total, spec.gpu)
 
 
 def _cells(header: ModelHeader, load: LoadSpec) -> _Cells | None:
@@ -213,15 +235,12 @@ def _compute(header: ModelHeader, load: LoadSpec, cells: _Cells) -> int:
     return rows * widest * 4 + masks * rows * cells.buffer * cell + scores + product + logits
 
 
-def _repacked(shape: Shape, features: Set[str]) -> int:
-    """Bytes of the weights that are laid out anew. The embedding is looked up in, and multiplied with where tied."""
+def _repacked(shape: Shape, features: Set[str]) -> tuple[int, int]:
+    """Bytes of the weights that are laid out anew: those that are only multiplied with, and a tied embedding."""
     fast = fast_types(features)
     found = [matrix for kind, matrix in shape.matrices.items() if NAMES.get(kind) in fast]
-    return sum(matrix.multiplied + _tied(matrix, shape) for matrix in found)
-
-
-def _tied(matrix: Matrix, shape: Shape) -> int:
-    return 0 if shape.own_output else matrix.embedding
+    tied = 0 if shape.own_output else sum(matrix.embedding for matrix in found)
+    return sum(matrix.multiplied for matrix in found), tied
 
 
 def _padded(cells: int) -> int:

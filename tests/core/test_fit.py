@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offgridd.core.desired import LoadSpec, Placement
-from offgridd.core.fit import Limits, estimate, fits
+from offgridd.core.desired import LoadSpec, MemorySpec, Placement
+from offgridd.core.fit import Limits, declared, estimate, fits, limits
 from offgridd.core.observed import ModelHeader
 from offgridd.core.shape import Matrix, Shape
 
@@ -152,13 +152,28 @@ def test_heads_that_are_not_told_for_each_layer_make_it_unknown() -> None:
 def test_what_is_laid_out_anew_is_there_twice() -> None:
     shape = replace(LLAMA_8B.shape, matrices={12: Matrix(1000, 50), 14: Matrix(200, 7)}, own_output=False)
     header = replace(LLAMA_8B, shape=shape)
-    for cpu, bytes_ in ((frozenset[str](), 0), ({"avx2"}, 1050), ({"i8mm"}, 1257)):
+    plain = estimate(header, LoadSpec())
+    assert plain is not None
+    for cpu, unread, tied in ((frozenset[str](), 0, 0), ({"avx2"}, 1000, 50), ({"i8mm"}, 1200, 57)):
         found = estimate(header, LoadSpec(), cpu)
         assert found is not None
-        assert found.repacked == bytes_
+        assert found.total == plain.total + unread + tied
+        assert found.charge == plain.charge + tied
     copied = estimate(header, LoadSpec(placement=Placement(mmap=False)), {"avx2"})
     assert copied is not None
     assert (copied.repacked, copied.own) == (0, copied.total)
+
+
+def test_limits_are_of_what_there_is() -> None:
+    gpu = ((0, 5),)
+    assert declared(MemorySpec(), 1000) is None
+    assert limits(MemorySpec(gpu=gpu), 1000) == Limits(1000, gpu)
+    assert declared(MemorySpec(share=80, gpu=gpu), 1000) == Limits(800, gpu)
+    assert declared(MemorySpec(share=80), None) == Limits(None)
+    assert declared(MemorySpec(ram=300), 1000) == Limits(300)
+    assert declared(MemorySpec(ram=3000), 1000) == Limits(1000)
+    assert declared(MemorySpec(ram=3000), None) == Limits(3000)
+    assert (Limits(7, gpu).all, Limits(None, gpu).all) == (12, None)
 
 
 def test_where_a_gpu_takes_a_part_only_the_sum_is_judged() -> None:
