@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offgridd.core.desired import HubSource, LoadSpec, Source
+from offgridd.core.desired import DEFAULT_USE, HubSource, LoadSpec, Source, Use
 from offgridd.core.observed import Pin, VerifiedFile
 
 
@@ -16,6 +16,7 @@ class Resolve:
     source: HubSource
     sha256: str | None
     key: str
+    use: Use = DEFAULT_USE  # where the choice is bounded by memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,17 @@ class LoadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """How a model will be used, as far as its memory depends on that. `cache`: bytes of finished prefixes."""
+
+    load: LoadSpec = LoadSpec()
+    cache: int = DEFAULT_CACHE
+
+
+DEFAULT_USE = Use()
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """Defaults of a request's sampling parameters (live). None = the API's default."""
 

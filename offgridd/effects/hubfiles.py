@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import HubSource, StoreSpec
+from offgridd.core.desired import DEFAULT_USE, HubSource, StoreSpec, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile
 from offgridd.core.observed import Pin, VerifiedFile
@@ -23,6 +23,7 @@ from offgridd.core.pinning import pin
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
 from offgridd.effects.hubaccess import HubAccess
+from offgridd.effects.hublook import host_for
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Stopped
@@ -66,7 +67,7 @@ class HubFiles:
         if known is not None and known.key == action.key:
             return known
         self._waits(action.model)
-        ask = partial(self.ask, action.source, action.key, action.sha256)
+        ask = partial(self.ask, action.source, action.key, action.sha256, action.use)
         found = await anyio.to_thread.run_sync(ask, limiter=self._asking, abandon_on_cancel=True)
         # Here, not in the thread: one that was given up may end after the question has changed.
         await anyio.to_thread.run_sync(self._pins.keep, action.model, found)
@@ -132,20 +133,21 @@ class HubFiles:
             raise _failed("Verified", "DigestMismatch", text)
         return found
 
-    def ask(self, source: HubSource, key: str, sha256: str | None = None) -> Pin:
+    def ask(self, source: HubSource, key: str, sha256: str | None = None, use: Use = DEFAULT_USE) -> Pin:
         """What `source` means now. Blocking. Raises ActionFailed."""
-        return _told(partial(self._ask, source, key, sha256), "Resolved")
+        return _told(partial(self._ask, source, key, sha256, use), "Resolved")
 
-    def _ask(self, source: HubSource, key: str, sha256: str | None) -> Pin:
+    def _ask(self, source: HubSource, key: str, sha256: str | None, use: Use) -> Pin:
         try:
             client = self._access.client(source.endpoint, source.token)
             tree = client.tree(source.repo, source.revision or "main")
+            host = host_for(self._access, client, source, tree, use)
         except HubError as error:
             known = self._store.pinned(key)
             if known is not None:
                 return known
             raise _of_hub("Resolved", error) from error
-        made = pin(source, tree, key, sha256)
+        made = pin(source, tree, key, sha256, host)
         if isinstance(made, Failure):
             raise ActionFailed(made)
         return made

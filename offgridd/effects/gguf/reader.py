@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from offgridd.effects.gguf.check import check_model
@@ -67,7 +69,12 @@ def read_header(fd: int, size: int) -> ModelHeader:
 
     Raises GgufError for whatever is wrong with the file; an OSError is the disk's.
     """
-    cursor = Cursor(fd, size)
+    return read_remote(partial(os.pread, fd), size)
+
+
+def read_remote(read: Callable[[int, int], bytes], size: int) -> ModelHeader:
+    """The same of a file that is elsewhere: `read` gives so many bytes from an offset on. What it raises passes."""
+    cursor = Cursor(read, size)
     tensors, keys = _preamble(cursor)
     facts = Facts(tensor_count=tensors)
     read_keys(cursor, keys, facts)
@@ -77,7 +84,7 @@ def read_header(fd: int, size: int) -> ModelHeader:
 
 def _preamble(cursor: Cursor) -> tuple[int, int]:
     """Magic, version and the counts of tensors and keys."""
-    head = os.pread(cursor.fd, SNIFF, 0)
+    head = cursor.read(min(SNIFF, cursor.size), 0)
     if not head.startswith(b"GGUF"):
         what = looks_like(head, cursor.size)
         raise GgufError(NOT_GGUF, f"cannot use the file as a model: it is {what}, not a GGUF; get the model's file")
