@@ -20,7 +20,7 @@ from offgridd.core.sizes import RESERVE
 
 Fits = Literal["yes", "no", "unknown"]
 UBATCH, CELL_STEP = 512, 256  # rows of a decode, and what buffers of cells are rounded up to: as the engine has them
-PROCESS = 25 << 20  # bytes of a worker that has loaded nothing: Python, numpy, the library
+PROCESS = 30 << 20  # bytes of a worker that has loaded nothing: Python, numpy, the library
 TOKEN = 200  # bytes that the library and we keep of each token, and of each merge
 CELL = 64  # bytes that the library keeps of each cell besides its keys and values
 

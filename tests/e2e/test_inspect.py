@@ -18,7 +18,6 @@ from support.tinymodel import CONTROL, model
 OFFGRID = str(Path(sys.executable).with_name("offgrid"))
 REPO, LARGE = "acme/Tiny-GGUF", "acme/Large-GGUF"
 DATA = model(spec=CONTROL)
-LARGE_SIZE = 91_739_008  # of the quickstart's model, or so: only its beginning may be read
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_a_declared_model_by_any_name_over_tcp(rig: Rig) -> None:
     header = found["header"]
     assert (header["architecture"], header["layers"], header["vocabulary"]) == ("llama", 30, 49152)
     assert header["contextLength"] == 8192
-    assert list(header["types"]) == ["Q4_1", "Q8_0", "F32"] or "Q4_1" in header["types"]
+    assert "Q4_1" in header["types"]
     memory = found["memory"]
     assert memory["estimate"]["kv"] == 2 * 2048 * 30 * 3 * 64 * 2 * 2
     assert memory["estimate"]["total"] == sum(
@@ -102,10 +101,10 @@ def test_the_command_prints_it(rig: Rig) -> None:
 
 
 def test_what_is_at_the_hub_is_judged_by_its_beginning(rig: Rig, hub: Local) -> None:
-    before = hub.seen.sent[""]
+    requests = len(hub.seen.requests)
     found = ask(rig, f"model={LARGE}").json()
-    read = hub.seen.sent[""] - before
-    assert 0 < read <= 4 << 20 < FILE_PATH.stat().st_size // 4
+    ranges = [headers["range"] for _, _, headers in hub.seen.requests[requests:] if "range" in headers]
+    assert ranges == ["bytes=0-2097151"]
     assert (found["where"], found["here"], found["source"]["files"]) == ("hub", False, ["large-Q4_1.gguf"])
     assert found["header"] == ask(rig, "model=smol").json()["header"]
     assert (found["context"], found["parallel"]) == (8192, 4)
@@ -150,10 +149,10 @@ def test_exit_codes(rig: Rig) -> None:
 def test_a_kept_file_is_read_where_it_is(rig: Rig, hub: Local) -> None:
     job: dict[str, Any] = rig.admin.json("POST", "/v1/pull", json.dumps({"repo": REPO, "quant": "Q8_0"}).encode())
     until(lambda: rig.admin.json("GET", f"/v1/jobs/{job['id']}")["state"] == "done")
-    before = hub.seen.sent[""]
+    requests = len(hub.seen.requests)
     found = ask(rig, "model=tiny-Q8_0.gguf").json()
     assert (found["where"], found["here"], found["size"]) == ("kept", True, len(DATA))
-    assert hub.seen.sent[""] == before
+    assert len(hub.seen.requests) == requests
 
 
 def refused(rig: Rig) -> Any:
