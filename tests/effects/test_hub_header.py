@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from support.hubs import Local, local_hub
@@ -12,7 +14,7 @@ from support.rig import FILE_PATH
 from support.tinymodel import CONTROL, model
 
 from offgridd.core.hub import HubError
-from offgridd.effects.gguf import GgufError, read_header
+from offgridd.effects.gguf import GgufError, read_header, read_remote
 from offgridd.effects.hub import HubClient
 from offgridd.effects.hub import header as module
 from offgridd.effects.hub.header import remote_header
@@ -98,6 +100,27 @@ def test_the_token_goes_to_the_hub_and_not_to_where_it_sends_us(hub: Local) -> N
     remote_header(HubClient(hub.base, token="hf_secret"), REPO, sha, "tiny.gguf")
     tokens = {"range" in headers: headers.get("authorization") for _, _, headers in hub.seen.requests[requests:]}
     assert tokens == {False: "Bearer hf_secret", True: None}
+
+
+def test_a_server_that_sends_less_than_it_says_is_no_broken_file() -> None:
+    class Short(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes 0-{len(DATA) - 1}/{len(DATA)}")
+            self.end_headers()
+            self.wfile.write(DATA[:500])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Short) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        target = module.Target(f"http://127.0.0.1:{server.server_port}/x", len(DATA), None, "", False)
+        try:
+            with pytest.raises(HubError, match="broke off"):
+                read_remote(module._Ranges(target, None).read, len(DATA))
+        finally:
+            server.shutdown()
 
 
 def test_time_is_bounded_as_a_whole(hub: Local) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,13 @@ def test_the_header_tells_what_memory_depends_on() -> None:
     found, embd, ff = shape.matrices[tinymodel.GGML_F32], badfiles.N_EMBD, badfiles.N_FF
     assert found.embedding == 288 * embd * 4
     assert found.multiplied == (4 * embd * embd + 3 * embd * ff + 288 * embd) * 4
+
+
+def test_matrices_that_can_not_be_laid_out_by_8_rows_are_not_counted() -> None:
+    even, odd = (replace(tinymodel.CONTROL, fillers=n) for n in (8, 9))
+    assert read_bytes(tinymodel.model(spec=even)).shape.matrices[tinymodel.GGML_F32].embedding > 0
+    found = read_bytes(tinymodel.model(spec=odd)).shape.matrices[tinymodel.GGML_F32]
+    assert (found.embedding, found.multiplied) == (0, (4 * 32 * 32 + 3 * 32 * badfiles.N_FF) * 4)
 
 
 def test_numbers_of_each_layer_are_kept_of_few_keys_only() -> None:
