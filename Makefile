@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving soak run demo-hub schema
+.PHONY: setup check test bench bench-serving bench-fit soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -21,6 +21,9 @@ bench: setup
 
 bench-serving: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving $(ARGS)
+
+bench-fit: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/fit.py $(ARGS)
 
 soak: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving --scenes soak $(ARGS)

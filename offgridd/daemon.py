@@ -16,7 +16,7 @@ from quart import Quart
 
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
-from offgridd.api.context import Context
+from offgridd.api.context import Context, Host
 from offgridd.api.jobs import Jobs
 from offgridd.api.listen import LAST_BYTES, Listeners, start
 from offgridd.api.metrics import Metrics
@@ -25,11 +25,14 @@ from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
+from offgridd.core.fit import limits
 from offgridd.effects import source, watch
 from offgridd.effects.catalog import Catalog
+from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.hublook import HubLook
 from offgridd.effects.keeper import Keeper
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
@@ -94,7 +97,7 @@ class Daemon:
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
         settings, metrics = self.settings, Metrics()
-        status = StatusView(metrics)
+        status = StatusView(metrics, features=features())
         files = Files(settings.store_roots, state.inventory)
         loop = Reconciler(files, group, engine_build(settings.engine))
         workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
@@ -106,7 +109,14 @@ class Daemon:
             lambda model: loop.emit(ev.NetworkAwaited(model)),
         )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
-        searcher = Searcher(Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, total_memory)
+        searcher = Searcher(
+            Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, lambda: host().limits.all
+        )
+        look = HubLook(access, store).look
+
+        def host() -> Host:
+            total = total_memory()
+            return Host(total, limits(loop.snapshot.desired.server.memory, total), features())
 
         def changed(snapshot: Snapshot) -> None:
             status.update(snapshot)
@@ -119,7 +129,7 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs)
+            parts = (searcher.search, keeper, jobs, look, state.pins.get, host)
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:

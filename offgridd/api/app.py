@@ -10,6 +10,7 @@ from offgridd.api.control import add_control
 from offgridd.api.files import add_files
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
+from offgridd.api.inspect import add_inspect
 from offgridd.api.search import add_search
 
 
@@ -22,5 +23,6 @@ def create_app(ctx: Context) -> Quart:
     add_inference(app, ctx)
     add_control(app, ctx)
     add_search(app, ctx)
+    add_inspect(app, ctx)
     add_files(app, ctx)
     return app

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired, HubSource, ModelSpec
+from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
+from offgridd.core.fit import Limits
+from offgridd.core.hub import Pin
+from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -34,6 +37,15 @@ class KeeperPort(Protocol):
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
+
+    total: int | None
+    limits: Limits
+    features: frozenset[str]
+
+
 @dataclass
 class Context:
     loop: Reconciler
@@ -46,6 +58,9 @@ class Context:
     search: Callable[[Query], Found]  # blocking
     keeper: KeeperPort
     jobs: Jobs
+    look: Callable[[HubSource, Pin | None, Use], Looked]  # blocking
+    pinned: Callable[[str], Pin | None]  # blocking
+    host: Callable[[], Host]
 
     @property
     def desired(self) -> Desired:

@@ -69,6 +69,15 @@ class Metrics:
         for name in [name for name in self.models if name not in declared]:
             del self.models[name]
 
+    def measured(self, model: str) -> dict[str, int] | None:
+        """Bytes of memory that its workers take; None where none has reported."""
+        totals = self.models.get(model)
+        if totals is None or not totals.workers:
+            return None
+        now = totals.now
+        return {"own": now.own_bytes, "ownPeak": now.own_peak_bytes, "mapped": now.mapped_bytes,
+                "cache": now.cache_bytes}  # fmt: skip
+
     def shown(self, model: str) -> dict[str, Any] | None:
         """For status: what is, and the means of what was; None where nothing was reported yet."""
         totals = self.models.get(model)

@@ -23,6 +23,9 @@ _GAUGES = {
     "cache_bytes": "Host memory taken by finished prefixes, in bytes.",
     "cache_tokens": "Tokens of finished prefixes that are kept.",
     "threads": "Threads that compute.",
+    "own_bytes": "Memory of the workers' own, in bytes.",
+    "own_peak_bytes": "The most that it was.",
+    "mapped_bytes": "Pages of the file that are in memory, in bytes.",
 }
 _SPREADS = {
     "queue": "Seconds from the arrival of a request at its worker until it had a slot.",

@@ -15,7 +15,7 @@ from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.core.errors import RequestRefused
-from offgridd.core.hub import HubError
+from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
 from offgridd.core.variants import Variant
 from offgridd.manifest import values
@@ -46,10 +46,7 @@ async def _search(ctx: Context, given: Mapping[str, Any], searching: anyio.Capac
     try:
         found = await anyio.to_thread.run_sync(ctx.search, query, limiter=searching)
     except HubError as error:
-        status = _STATUS.get(error.failure.reason, 502)
-        wait = error.failure.retry_after
-        retry = None if wait is None else round(wait)
-        raise RequestRefused(status, "hub_failed", error.failure.message, retry_after=retry) from error
+        raise hub_refused(error.failure) from error
     failed = found.hub_error
     return answer(
         {
@@ -60,6 +57,12 @@ async def _search(ctx: Context, given: Mapping[str, Any], searching: anyio.Capac
             "hub_error": failed and {"code": failed.reason, "message": failed.message},
         }
     )
+
+
+def hub_refused(failure: HubFailure) -> RequestRefused:
+    """What a request gets that a hub was needed for."""
+    retry = None if failure.retry_after is None else round(failure.retry_after)
+    return RequestRefused(_STATUS.get(failure.reason, 502), "hub_failed", failure.message, retry_after=retry)
 
 
 def parse_query(given: Mapping[str, Any]) -> Query:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
 
+from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
+from offgridd.core.fit import estimate
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_pin
+from offgridd.core.plan import current_file, current_pin
 from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
@@ -39,7 +41,10 @@ class StatusView:
     A model's part is kept as JSON text: at 1,000 models encoding it all at each request would hold up every stream.
     """
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, metrics: Metrics, clock: Callable[[], float] = time.time, features: Set[str] = frozenset()
+    ) -> None:
+        self._features = features  # of the processor
         self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
         self._models: dict[str, _Card] = {}
@@ -111,11 +116,16 @@ class StatusView:
         shown = _model(spec, facts, self._dress(spec.name, conditions, generation))
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
+        shown["memory"] = {"estimate": self._estimate(spec, facts), "measured": self._metrics.measured(spec.name)}
         return _Card(
             parts if fetching is None else (None,) * len(parts),
             conditions[-1].status == "True",
             msgspec.Raw(msgspec.json.encode(shown)),
         )
+
+    def _estimate(self, spec: ModelSpec, facts: ModelFacts) -> Json | None:
+        file = current_file(spec, facts)
+        return memory.shown(estimate(file.header, spec.load, self._features, spec.cache_ram)) if file else None
 
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
         dressed = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offgridd.core.desired import LoadSpec, RemoteSource, Source
+from offgridd.core.desired import DEFAULT_USE, LoadSpec, RemoteSource, Source, Use
 from offgridd.core.hub import Pin
 from offgridd.core.observed import VerifiedFile
 
@@ -17,6 +17,7 @@ class Resolve:
     source: RemoteSource
     sha256: str | None
     key: str
+    use: Use = DEFAULT_USE  # where the choice is bounded by memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from offgridd.core.errors import Failure
-from offgridd.core.sizes import show_size
+from offgridd.core.kernels import speed_note
+from offgridd.core.sizes import RESERVE, show_size
 from offgridd.core.variants import Variant
 
 AUTO = "auto"
@@ -21,11 +22,28 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The memory that `auto` must do with. `rest`: what a variant takes besides its files, where that is known."""
+
+    memory: int
+    rest: int | None = None
+
+    def needed(self, size: int) -> int:
+        """Bytes that files of `size` take. Where only that is known, a quarter more, and what any worker takes."""
+        return size + (size // 4 + RESERVE if self.rest is None else self.rest)
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """`quants` in order of preference, `auto` among them; `most` bytes of all its files."""
+    """`quants` in order of preference, `auto` among them; `most` bytes of all its files. `room` bounds `auto` alone.
+
+    `features`: what the processor says of itself; then `why` tells whether it is fast with the type.
+    """
 
     quants: tuple[str, ...] = (AUTO,)
     most: int | None = None
+    room: Room | None = None
+    features: frozenset[str] = frozenset()
 
 
 def choose(variants: Sequence[Variant], wanted: Wanted) -> Choice | Failure:
@@ -35,14 +53,15 @@ def choose(variants: Sequence[Variant], wanted: Wanted) -> Choice | Failure:
     sound = [v for v in variants if v.complete and v.loadable is not False]
     failure: Failure | None = None
     for name in wanted.quants:
-        found = _auto(sound, wanted.most) if name.lower() == AUTO else _named(variants, name, wanted.most)
+        found = _auto(sound, wanted) if name.lower() == AUTO else _named(variants, name, wanted.most)
         if isinstance(found, Choice):
-            return found
+            note = speed_note(found.variant.quant.name if found.variant.quant else None, wanted.features)
+            return Choice(found.variant, f"{found.why}; {note}" if note else found.why)
         failure = failure or found
     return failure or _refused("QuantNotFound", "no quant was asked for")
 
 
-def _auto(sound: Sequence[Variant], most: int | None) -> Choice | Failure:
+def _auto(sound: Sequence[Variant], wanted: Wanted) -> Choice | Failure:
     if not sound:
         return _refused(
             "NoModelFiles", "what the repository has is of types that llama.cpp can not load, or incomplete"
@@ -51,13 +70,21 @@ def _auto(sound: Sequence[Variant], most: int | None) -> Choice | Failure:
     if not tagged and len(sound) > 1:
         names = ", ".join(v.filename for v in sound[:8])
         return _refused("AmbiguousQuant", f"no file's name tells its quant; name one with `file:` of {names}")
-    fitting = [v for v in sound if _fits(v, most)]
+    small = [v for v in sound if _fits(v, wanted.most)]
+    fitting = [v for v in small if _has_room(v, wanted.room)]
     if not fitting:
         least = min((v.total_bytes for v in sound if v.total_bytes is not None), default=None)
         smallest = f"the smallest variant has {show_size(least)}" if least is not None else "no size is known"
-        return _refused("TooLarge", f"{smallest}, more than max_size")
+        return _refused("TooLarge", f"{smallest}, {_too_much(least, small, wanted.room)}")
     best = min(fitting, key=_rank)
-    return Choice(best, _why(best, fitting, most))
+    return Choice(best, _why(best, fitting, wanted))
+
+
+def _too_much(least: int | None, small: Sequence[Variant], room: Room | None) -> str:
+    if not small or room is None:
+        return "more than max_size"
+    needs = f"needs about {show_size(room.needed(least))}, " if least is not None else ""
+    return f"{needs}more than server.memory allows, {show_size(room.memory)}"
 
 
 def _named(variants: Sequence[Variant], name: str, most: int | None) -> Choice | Failure:
@@ -106,8 +133,14 @@ def _fits(variant: Variant, most: int | None) -> bool:
     return most is None or (variant.total_bytes is not None and variant.total_bytes <= most)
 
 
-def _why(best: Variant, fitting: Sequence[Variant], most: int | None) -> str:
-    within = f" within {show_size(most)}" if most is not None else ""
+def _has_room(variant: Variant, room: Room | None) -> bool:
+    return room is None or (variant.total_bytes is not None and room.needed(variant.total_bytes) <= room.memory)
+
+
+def _why(best: Variant, fitting: Sequence[Variant], wanted: Wanted) -> str:
+    bounds = [show_size(wanted.most)] if wanted.most is not None else []
+    bounds += [f"server.memory ({show_size(wanted.room.memory)})"] if wanted.room is not None else []
+    within = f" within {' and '.join(bounds)}" if bounds else ""
     if best.quant is None:
         return f"the only model file{within}" if len(fitting) == 1 else f"the only kind of file left{within}"
     name, width = best.quant.name, best.quant.width

@@ -95,6 +95,17 @@ class LoadSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """How a model will be used, as far as its memory depends on that. `cache`: bytes of finished prefixes."""
+
+    load: LoadSpec = LoadSpec()
+    cache: int = DEFAULT_CACHE
+
+
+DEFAULT_USE = Use()
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """Defaults of a request's sampling parameters (live). None = the API's default."""
 
@@ -128,6 +139,15 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySpec:
+    """What models may take: `ram` bytes, or `share` percent of what there is; `gpu`: number and bytes of each."""
+
+    ram: int | None = None
+    share: int | None = None
+    gpu: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     allowed_hosts: tuple[str, ...] = ()
@@ -136,6 +156,7 @@ class ServerSpec:
     undeclared: Literal["serve", "refuse"] = "serve"
     offline: bool = False
     suspend: bool = False
+    memory: MemorySpec = MemorySpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
 from offgridd.core.hub import Pin
+from offgridd.core.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class ModelHeader:
     tensor_count: int
     tensor_bytes: int  # sum of the tensors' data
     has_chat_template: bool
+    shape: Shape = Shape()  # what its memory depends on
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from offgridd.core.choice import AUTO, Choice, Wanted, choose
+from dataclasses import dataclass
+
+from offgridd.core.choice import AUTO, Choice, Room, Wanted, choose
 from offgridd.core.desired import HubSource
 from offgridd.core.errors import SHARDS_DIGEST, Failure
 from offgridd.core.hub import HubFile, Pin, RepoTree
@@ -10,10 +12,21 @@ from offgridd.core.sizes import show_size
 from offgridd.core.variants import Listing, RepoFile, Variant, sort_files
 
 
-def pin(source: HubSource, tree: RepoTree, key: str, sha256: str | None) -> Pin | Failure:
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a choice depends on besides the source: `room` for `auto`, and the processor's `features`."""
+
+    room: Room | None = None
+    features: frozenset[str] = frozenset()
+
+
+ANY_HOST = Host()
+
+
+def pin(source: HubSource, tree: RepoTree, key: str, sha256: str | None, host: Host = ANY_HOST) -> Pin | Failure:
     """The files that `source` means among those of `tree`; `sha256` is what the manifest wants it to hash to."""
     listing = sort_files(RepoFile(f.path, f.size) for f in tree.files)
-    found = _named(source, listing, tree) if source.file else choose(listing.variants, _wanted(source))
+    found = _named(source, listing, tree) if source.file else choose(listing.variants, _wanted(source, host))
     if isinstance(found, Failure):
         return found
     by_path = {f.path: f for f in tree.files}
@@ -24,8 +37,8 @@ def pin(source: HubSource, tree: RepoTree, key: str, sha256: str | None) -> Pin 
     return Pin(key, tree.repo, tree.commit, files, quant.name if quant else None, found.why)
 
 
-def _wanted(source: HubSource) -> Wanted:
-    return Wanted(source.quants or (AUTO,), source.max_size)
+def _wanted(source: HubSource, host: Host) -> Wanted:
+    return Wanted(source.quants or (AUTO,), source.max_size, host.room, host.features)
 
 
 def _named(source: HubSource, listing: Listing, tree: RepoTree) -> Choice | Failure:

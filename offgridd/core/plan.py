@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify
-from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource
+from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
@@ -109,7 +109,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
     if file is None:
         pin, asked = current_pin(spec, facts), source_key(spec)
         if isinstance(spec.source, RemoteSource) and pin is None:
-            return [Resolve(spec.name, spec.source, spec.sha256, asked)]
+            return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
         return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
     key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)

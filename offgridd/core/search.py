@@ -100,7 +100,7 @@ def matches(hit: Hit, query: Query) -> bool:
     return all(word in hit.id.lower() for word in query.words)
 
 
-def result(hit: Hit, query: Query, memory: int | None) -> Result | None:
+def result(hit: Hit, query: Query, memory: int | None, features: frozenset[str] = frozenset()) -> Result | None:
     """With the variant that would be taken; None where the query asks for what it has not. `memory`: bytes there are.
 
     What is not known is dropped only where a size limit or `fits` is asked for.
@@ -108,7 +108,7 @@ def result(hit: Hit, query: Query, memory: int | None) -> Result | None:
     variants = sort_files(hit.files).variants
     floor = query.min_size
     allowed = [v for v in variants if floor is None or (v.total_bytes is not None and v.total_bytes >= floor)]
-    found = choose(allowed, Wanted(query.quants or (AUTO,), query.max_size))
+    found = choose(allowed, Wanted(query.quants or (AUTO,), query.max_size, features=features))
     limited = query.quants or query.min_size is not None or query.max_size is not None
     best = found.variant if isinstance(found, Choice) else None
     fits = fits_in(best, memory)

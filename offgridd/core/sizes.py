@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RESERVE = 100_000_000  # bytes that are reckoned for any worker and its helpers, whatever they turn out to take
+
 
 def show_size(count: int) -> str:
     """Bytes in decimal units, as hubs and `max_size: 5GB` have them: `4.92 GB`, `812 MB`, `90 bytes`."""

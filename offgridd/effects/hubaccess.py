@@ -18,13 +18,13 @@ class HubAccess:
     """`desired` gives the present manifest. For any thread."""
 
     def __init__(self, desired: Callable[[], Desired]) -> None:
-        self._desired, self._lock = desired, threading.Lock()
+        self.desired, self._lock = desired, threading.Lock()
         self._clients: dict[tuple[str, str | None], HubClient] = {}
         self._gates: dict[str, Gate] = {}
 
     @property
     def offline(self) -> bool:
-        return self._desired().server.offline
+        return self.desired().server.offline
 
     def client(self, endpoint: str, secret: Secret | None) -> HubClient:
         """Raises HubError where the token can not be read."""
@@ -52,5 +52,5 @@ class HubAccess:
 
     def searched(self) -> HubClient | None:
         """The hub that searches ask; None where none is to be asked. Raises HubError."""
-        desired = self._desired()
+        desired = self.desired()
         return None if desired.server.offline else self.client(desired.endpoint, desired.token)

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import RemoteSource, StoreSpec, UrlSource
+from offgridd.core.desired import DEFAULT_USE, RemoteSource, StoreSpec, UrlSource, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile, Pin
 from offgridd.core.observed import VerifiedFile
@@ -66,7 +66,7 @@ class HubFiles:
         if known is not None and known.key == action.key:
             return known
         self._waits(action.model)
-        ask = partial(self.ask, action.source, action.key, action.sha256)
+        ask = partial(self.ask, action.source, action.key, action.sha256, action.use)
         found = await anyio.to_thread.run_sync(ask, limiter=self._asking, abandon_on_cancel=True)
         # Here, not in the thread: one that was given up may end after the question has changed.
         await anyio.to_thread.run_sync(self._pins.keep, action.model, found)
@@ -148,13 +148,13 @@ class HubFiles:
                 raise _failed("Verified", "DigestMismatch", text)
         return found
 
-    def ask(self, source: RemoteSource, key: str, sha256: str | None = None) -> Pin:
+    def ask(self, source: RemoteSource, key: str, sha256: str | None = None, use: Use = DEFAULT_USE) -> Pin:
         """What `source` means now. Blocking. Raises ActionFailed."""
-        return _told(partial(self._ask, source, key, sha256), "Resolved")
+        return _told(partial(self._ask, source, key, sha256, use), "Resolved")
 
-    def _ask(self, source: RemoteSource, key: str, sha256: str | None) -> Pin:
+    def _ask(self, source: RemoteSource, key: str, sha256: str | None, use: Use) -> Pin:
         try:
-            made = self._known(source, key, sha256) or self._origins.ask(source, key, sha256)
+            made = self._known(source, key, sha256) or self._origins.ask(source, key, sha256, use)
         except HubError as error:
             known = self._store.pinned(key)
             if known is not None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offgridd.core.desired import HubSource, RemoteSource, UrlSource
+from offgridd.core.desired import DEFAULT_USE, HubSource, RemoteSource, UrlSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubError, HubFailure, HubFile, Pin
 from offgridd.core.naming import url_name
 from offgridd.core.pinning import pin
 from offgridd.core.sizes import show_size
 from offgridd.effects.hubaccess import HubAccess
+from offgridd.effects.hublook import host_for
 
 if TYPE_CHECKING:
     from offgridd.effects.transfer.server import Origin
@@ -23,12 +24,13 @@ class Origins:
     def __init__(self, access: HubAccess) -> None:
         self._access = access
 
-    def ask(self, source: RemoteSource, key: str, sha256: str | None) -> Pin | Failure:
+    def ask(self, source: RemoteSource, key: str, sha256: str | None, use: Use = DEFAULT_USE) -> Pin | Failure:
         """What `source` means now. Raises HubError."""
         match source:
             case HubSource():
                 client = self._access.client(source.endpoint, source.token)
-                return pin(source, client.tree(source.repo, source.revision or "main"), key, sha256)
+                tree = client.tree(source.repo, source.revision or "main")
+                return pin(source, tree, key, sha256, host_for(self._access, client, source, tree, use))
             case UrlSource():
                 return self._ask_web(source, key, sha256)
 

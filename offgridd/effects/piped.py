@@ -30,6 +30,13 @@ class Piped:
     def __len__(self) -> int:
         return self._count
 
+    def read(self) -> bytes:
+        """All of them. Raises OSError."""
+        found = bytearray()
+        while len(found) < self._count:
+            found += os.read(self._pipe, self._count - len(found))
+        return bytes(found)
+
     def into(self, fd: int, at: int) -> None:
         """Writes all of them to a file. Raises OSError."""
         left = self._count

@@ -13,6 +13,7 @@ from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import Found, Hit, Query, Result, matches, ordered, result
 from offgridd.core.variants import RepoFile
 from offgridd.effects.catalog import Catalog
+from offgridd.effects.cpu import features
 
 if TYPE_CHECKING:
     from offgridd.effects.hub import HubClient
@@ -45,12 +46,15 @@ class Searcher:
                 raise
             return found
 
+    def _result(self, hit: Hit, query: Query) -> Result | None:
+        return result(hit, query, self._memory(), features())
+
     def _known(self, query: Query, error: HubFailure | None) -> Found:
         """From the catalogue alone."""
         made: list[Result] = []
         oldest = now = time.time()
         for hit, seen in islice(self._catalog.find(query), LOOKED_AT):
-            found = result(hit, query, self._memory())
+            found = self._result(hit, query)
             if found is not None:
                 made.append(found)
                 oldest = min(oldest, seen)
@@ -74,7 +78,7 @@ class Searcher:
             count = len(wanted) if _sized(query) else query.limit - len(made)
             hits, cut = self._with_sizes(client, wanted[:count], until)
             self._catalog.keep([*hits, *wanted[count:]], time.time())
-            made |= {r.hit.id: r for hit in hits if (r := result(hit, query, self._memory())) is not None}
+            made |= {r.hit.id: r for hit in hits if (r := self._result(hit, query)) is not None}
             partial, url = partial or cut, page.next
         self._merge(made, query)
         results = tuple(_in_order(made.values(), query)[: query.limit])
@@ -103,7 +107,7 @@ class Searcher:
     def _merge(self, made: dict[str, Result], query: Query) -> None:
         """Adds what the catalogue knows beside."""
         for hit, _ in islice(self._catalog.find(query), query.limit):
-            if hit.id not in made and (found := result(hit, query, self._memory())) is not None:
+            if hit.id not in made and (found := self._result(hit, query)) is not None:
                 made[hit.id] = found
 
 

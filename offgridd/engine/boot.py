@@ -18,6 +18,7 @@ from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.serve import Engine
 from offgridd.engine.special import Masker
 from offgridd.engine.threads import Threads
+from offgridd.engine.usage import Usage
 from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
 
 MOST_SPINS = 1000  # of libgomp, up to which the number of threads is adapted
@@ -48,7 +49,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     load = to_worker(body) if body is not None else None
     if not isinstance(load, Load):
         return
-    threads = load.threads or _cores()
+    threads, usage = load.threads or _cores(), Usage()
     try:
         if not _unchanged(load):
             link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
@@ -69,7 +70,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
             model.memory.value,
         )
     )  # fmt: skip
-    Engine(model, preparer, link, load.cache, adapted).run(lambda: os._exit(0))
+    Engine(model, preparer, link, load.cache, adapted, usage).run(lambda: os._exit(0))
 
 
 def _cores() -> int:

@@ -23,6 +23,7 @@ from offgridd.engine.sequence import Decode, Rows, Sequence
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
+from offgridd.engine.usage import Usage
 from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Refused, Tokens
 
 REPORT = 1.0  # seconds between two reports while there is work
@@ -31,8 +32,10 @@ REPORT = 1.0  # seconds between two reports while there is work
 class Engine:
     """`cache`: bytes of finished prefixes."""
 
-    def __init__(self, model: Model, preparer: Preparer, link: Link, cache: int, threads: Threads) -> None:
-        self._model, self._link, self._threads = model, link, threads
+    def __init__(
+        self, model: Model, preparer: Preparer, link: Link, cache: int, threads: Threads, usage: Usage
+    ) -> None:
+        self._model, self._link, self._threads, self._usage = model, link, threads, usage
         apart = model.memory is Memory.APART  # then no sequence takes cells from another
         cells = (1 << 30) if apart else model.cells
         follows = model.memory is not Memory.WHOLE
@@ -166,6 +169,7 @@ class Engine:
         if not due and now - self._reported < REPORT:
             return
         self._reported, batch, prefixes = now, self._batch, self._states.prefixes
+        memory = self._usage.look()
         gauges = Gauges(len(batch.running), len(batch.waiting), len(batch.parked), batch.used, prefixes.held,
-                        prefixes.tokens, self._threads.now)  # fmt: skip
+                        prefixes.tokens, self._threads.now, memory.own, self._usage.peak, memory.mapped)  # fmt: skip
         self._link.send(self._meter.take(gauges))

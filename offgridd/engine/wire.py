@@ -192,6 +192,9 @@ class Gauges(msgspec.Struct, frozen=True):
     cache_bytes: int = 0
     cache_tokens: int = 0
     threads: int = 0
+    own_bytes: int = 0  # memory of the worker's own
+    own_peak_bytes: int = 0  # the most that it was
+    mapped_bytes: int = 0  # pages of the file that are in memory
 
 
 class Stats(Frame, frozen=True, tag=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from offgridd.core.desired import (
     FileSource,
     HubSource,
     LoadSpec,
+    MemorySpec,
     ModelSpec,
     PackageSource,
     Placement,
@@ -131,8 +132,16 @@ def _desired(manifest: sections.Manifest) -> Desired:
     defaults = manifest.defaults.given()
     models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
     store = StoreSpec(**manifest.store.given())
-    server, endpoint = ServerSpec(**manifest.server.given()), defaults.get("endpoint", HUB)
+    memory, endpoint = _memory(manifest.server.memory), defaults.get("endpoint", HUB)
+    server = _pick(ServerSpec, {**manifest.server.given(), "memory": memory})
     return Desired(server=server, store=store, models=models, endpoint=endpoint, token=_token(defaults, {}))
+
+
+def _memory(memory: sections.Memory) -> MemorySpec:
+    gpu = tuple(sorted((int(number), size) for number, size in memory.gpu.items()))
+    if isinstance(memory.ram, str):
+        return MemorySpec(share=int(memory.ram.removesuffix("%")), gpu=gpu)
+    return MemorySpec(memory.ram, gpu=gpu)
 
 
 def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> ModelSpec:

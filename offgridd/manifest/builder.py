@@ -145,7 +145,8 @@ class Builder:
             self._add(Scalar(value, text, mark), 0)
 
     def _check_key(self, parent: Node, value: object, text: str, mark: Mark) -> None:
-        if not isinstance(value, str):
+        number = type(value) is int and str(value) == text  # of a GPU: it can be written in one way only
+        if not isinstance(value, str) and not number:
             message = f"cannot use the key {text[:60]!a}: it is not text; put it in quotes"
             refuse("ParseError", message, mark)
         if isinstance(parent, MapNode) and text in parent.entries:

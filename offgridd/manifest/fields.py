@@ -22,6 +22,21 @@ def _read_size(value: object) -> object:
         raise PydanticCustomError("WrongType", values.WANTED_SIZE) from None
 
 
+def _read_share(value: object) -> object:
+    """Text only where it is a share."""
+    if isinstance(value, str) and values.matches(values.PERCENT, value):
+        return value
+    try:
+        read = values.size(value) if isinstance(value, str) else value
+    except ValueError:
+        read = None
+    if type(read) is not int:
+        raise PydanticCustomError("WrongType", values.WANTED_SHARE)
+    if not 1 <= read < 2**63:
+        raise PydanticCustomError("InvalidValue", values.WANTED_SHARE)
+    return read
+
+
 def _read_duration(value: object) -> float:
     try:
         seconds = values.duration(value if isinstance(value, str) else "")
@@ -45,6 +60,9 @@ def _read_min_rate(value: object) -> MinRate:
 _SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 1}]}
 _ANY_SIZE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.SIZE}, {"type": "integer", "minimum": 0}]}
 Size = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_SIZE_SCHEMA)]
+_SHARE_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": values.PERCENT}, *_SIZE_SCHEMA["anyOf"]]}
+SizeOrShare = Annotated[int | str, BeforeValidator(_read_share), WithJsonSchema(_SHARE_SCHEMA)]
+Gpu = Annotated[str, Field(pattern=values.GPU)]
 Duration = Annotated[
     float,
     BeforeValidator(_read_duration),

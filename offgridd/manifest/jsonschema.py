@@ -43,6 +43,7 @@ column; what ran before goes on.
 _PAGES: Final = (
     ("Top level", "Manifest"),
     ("server", "Server"),
+    ("server.memory", "Memory"),
     ("store", "Store"),
     ("defaults", "Defaults"),
     ("defaults.cache", "Cache"),
@@ -111,7 +112,8 @@ def _type(field: JsonSchema) -> str:
         return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{word}`" for word in field["enum"])
-    known = {values.SIZE: "size", values.DURATION: "duration", values.MIN_RATE: "rate over duration"}
+    known = {values.PERCENT: "share or size", values.SIZE: "size", values.DURATION: "duration"}
+    known[values.MIN_RATE] = "rate over duration"
     patterns = [choice.get("pattern") for choice in (field, *field.get("anyOf", ()))]
     named = [known[pattern] for pattern in patterns if pattern in known]
     if named:

@@ -152,6 +152,8 @@ def _section(path: Path) -> type[Section]:
             return sections.Source
         case ("models", _, "cache") | ("defaults", "cache"):
             return sections.Cache
+        case ("server", "memory"):
+            return sections.Memory
         case (str() as name,):
             return _SECTIONS[name]
         case _:

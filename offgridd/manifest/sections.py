@@ -19,6 +19,7 @@ from offgridd.manifest.fields import (
     CacheSize,
     Duration,
     Endpoint,
+    Gpu,
     Host,
     KvType,
     LeastRate,
@@ -27,6 +28,7 @@ from offgridd.manifest.fields import (
     Section,
     Share,
     Size,
+    SizeOrShare,
     Stop,
     WebAddress,
     live,
@@ -40,10 +42,19 @@ MAX_STOPS: Final = 16
 MAX_INT32: Final = 2**31 - 1
 
 
+class Memory(Section):
+    """What models may take of this machine's memory. Without it the choice of a file knows no limit."""
+
+    ram: SizeOrShare | None = live(
+        None, "A size, or a share of what there is: the smaller of the machine's memory and the cgroup's limit."
+    )
+    gpu: dict[Gpu, Size] = live({}, "Sizes by the number of a GPU.", max_length=32)
+
+
 class Server(Section):
     """How the daemon serves."""
 
-    not_yet = frozenset({"memory", "keys"})
+    not_yet = frozenset({"keys"})
 
     listen: list[Address] = live(
         [DEFAULT_LISTEN],
@@ -64,6 +75,7 @@ class Server(Section):
         "serve", "Whether files that were pulled but not declared are served by their name."
     )
     offline: bool = live(False, "Make no request to any hub; what is missing stays missing.")
+    memory: Memory = Field(default_factory=Memory, description="What models may take of the memory.")
     suspend: bool = live(False, "Freeze all changes and go on serving; crashed workers are still restarted.")
 
 

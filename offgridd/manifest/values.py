@@ -21,6 +21,8 @@ QUANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
 SECRET: Final = r"^[A-Za-z_][A-Za-z0-9._-]{0,127}$"
 SIZE: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGT]i?B)$"
 MIN_RATE: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?([KMGT]i?B)/s over ([0-9]{1,9}[hms]|[0-9]{1,9}ms)+$"
+PERCENT: Final = r"^(100|[1-9][0-9]?)%$"
+GPU: Final = r"^(0|[1-9][0-9]?)$"
 DURATION: Final = r"^(?=[0-9])([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$"
 
 # A pattern's reason when it does not match, and what to write.
@@ -33,8 +35,10 @@ WANTED: Final = {
     REVISION: ("InvalidValue", "a commit, tag or branch"),
     SECRET: ("InvalidValue", "a name of letters, digits and . _ -"),
     QUANT: ("InvalidValue", "a quantisation such as Q4_K_M, or auto"),
+    GPU: ("InvalidName", "the number of a GPU, from 0 to 99"),
 }
 WANTED_SIZE: Final = "a size such as 4GB, 512MiB or 1.5GiB, or a whole number of bytes"
+WANTED_SHARE: Final = "a share such as 80%, or " + WANTED_SIZE
 WANTED_DURATION: Final = "a duration with its unit, such as 500ms, 30s, 10m or 1h30m"
 WANTED_MIN_RATE: Final = "a size a second over a duration, such as 1KiB/s over 60s; 0KB/s over 60s for none"
 

@@ -27,7 +27,8 @@ REPORT = st.builds(
     st.fixed_dictionaries(dict.fromkeys(SPREADS, SPREAD)),
 )
 REPORTS = st.lists(st.tuples(st.sampled_from(["a", "b", 'so "c\\d']), REPORT), max_size=12)
-GAUGES = ("running", "waiting", "parked", "cells_used", "cache_bytes", "cache_tokens", "threads")
+GAUGES = ("running", "waiting", "parked", "cells_used", "cache_bytes", "cache_tokens", "threads", "own_bytes",
+          "own_peak_bytes", "mapped_bytes")  # fmt: skip
 
 
 def told(reports: Iterable[tuple[str, Stats]]) -> Metrics:
@@ -116,6 +117,15 @@ def test_while_one_worker_replaces_another_both_count_until_one_is_gone() -> Non
     assert metrics.models["a"].now == Gauges(running=3, threads=3)
     metrics.gone("a", 1)
     assert metrics.models["a"].now == Gauges(running=1, threads=2)
+
+
+def test_what_workers_take_is_shown_while_there_are_any() -> None:
+    metrics = Metrics()
+    assert metrics.measured("a") is None
+    metrics.took("a", 1, report(own_bytes=5, own_peak_bytes=7, mapped_bytes=3, cache_bytes=2))
+    assert metrics.measured("a") == {"own": 5, "ownPeak": 7, "mapped": 3, "cache": 2}
+    metrics.gone("a", 1)
+    assert metrics.measured("a") is None
 
 
 def test_a_model_that_is_declared_no_more_is_forgotten() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from offgridd.core.choice import Choice, Wanted, choose
+from offgridd.core.choice import Choice, Room, Wanted, choose
 from offgridd.core.errors import Failure
 from offgridd.core.variants import RepoFile, sort_files
 
 GB = 10**9
 
 
-def of(*names: str, most: int | None = None, quants: tuple[str, ...] = ("auto",)) -> Choice | Failure:
+def of(
+    *names: str, most: int | None = None, quants: tuple[str, ...] = ("auto",), room: Room | None = None
+) -> Choice | Failure:
     """From files `m-NAME.gguf`, or `m-NAME.gguf=GIGABYTES`."""
     files = []
     for name in names:
         path, _, size = name.partition("=")
         files.append(RepoFile(path if "." in path else f"m-{path}.gguf", int(float(size) * GB) if size else None))
-    return choose(sort_files(files).variants, Wanted(quants, most))
+    return choose(sort_files(files).variants, Wanted(quants, most, room))
 
 
 def name_of(found: Choice | Failure) -> str:
@@ -49,6 +51,46 @@ def reason_of(found: Choice | Failure) -> str:
 )
 def test_auto(names: list[str], best: str) -> None:
     assert name_of(of(*names)) == f"m-{best}.gguf"
+
+
+def why_of(found: Choice | Failure) -> str:
+    assert isinstance(found, Choice), found
+    return found.why
+
+
+def test_auto_does_with_the_memory_that_is_declared() -> None:
+    files = ("Q4_K_M=5", "Q3_K_M=4", "Q2_K=3", "Q8_0=8")
+    assert name_of(of(*files, room=Room(int(6.5 * GB)))) == "m-Q4_K_M.gguf"
+    guessed = of(*files, room=Room(int(6.3 * GB)))
+    assert name_of(guessed) == "m-Q3_K_M.gguf"
+    assert "within server.memory (6.3 GB)" in why_of(guessed)
+    known = of(*files, room=Room(int(6.3 * GB), rest=GB))
+    assert name_of(known) == "m-Q4_K_M.gguf"
+    assert name_of(of(*files, room=Room(int(6.3 * GB), rest=3 * GB))) == "m-Q2_K.gguf"
+    both = of(*files, most=int(4.5 * GB), room=Room(9 * GB))
+    assert name_of(both) == "m-Q3_K_M.gguf"
+    assert "within 4.5 GB and server.memory (9 GB)" in why_of(both)
+
+
+def test_where_nothing_has_room_both_numbers_are_told() -> None:
+    found = of("Q4_K_M=5", "Q2_K=3", room=Room(4 * GB, rest=2 * GB))
+    assert reason_of(found) == "TooLarge"
+    assert isinstance(found, Failure)
+    assert "3 GB, needs about 5 GB, more than server.memory allows, 4 GB" in found.message
+    small = of("Q4_K_M=5", most=GB, room=Room(4 * GB))
+    assert isinstance(small, Failure)
+    assert "more than max_size" in small.message
+    assert reason_of(of("Q4_K_M", room=Room(4 * GB))) == "TooLarge"
+
+
+def test_what_is_asked_for_by_name_is_not_bounded_by_memory() -> None:
+    assert name_of(of("Q4_K_M=5", quants=("Q4_K_M",), room=Room(GB))) == "m-Q4_K_M.gguf"
+
+
+def test_why_tells_whether_the_processor_is_fast_with_the_type() -> None:
+    files = sort_files([RepoFile("m-Q4_K_M.gguf", GB)]).variants
+    found = choose(files, Wanted(features=frozenset({"avx2"})))
+    assert why_of(found) == "Q4_K_M: the usual balance of size and quality; Q4_K has fast kernels on this CPU"
 
 
 def test_the_untagged_file_beside_others_is_the_last_to_be_taken() -> None:

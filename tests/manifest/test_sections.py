@@ -9,6 +9,7 @@ from offgridd.core.desired import (
     FileSource,
     HubSource,
     LoadSpec,
+    MemorySpec,
     MinRate,
     ModelSpec,
     PackageSource,
@@ -130,6 +131,7 @@ def test_every_field_of_the_server() -> None:
         "undeclared: refuse",
         "offline: true",
         "suspend: true",
+        "memory: {ram: 80%, gpu: {1: 8GB, 0: 16GiB}}",
     )
     assert found == ServerSpec(
         ("0.0.0.0:80", "[::1]:1", "localhost:65535"),
@@ -139,7 +141,9 @@ def test_every_field_of_the_server() -> None:
         "refuse",
         True,
         True,
+        MemorySpec(share=80, gpu=((0, 16 << 30), (1, 8 * 10**9))),
     )
+    assert server("memory: {ram: 4GiB}").memory == MemorySpec(4 << 30)
 
 
 def test_a_model_wins_over_the_defaults_and_they_over_ours() -> None:
@@ -510,7 +514,14 @@ def test_loopback_needs_no_leave() -> None:
     [
         ("modles: {}\nmodels: {}", "UnknownField", 2, "unknown key 'modles'; did you mean 'models'?"),
         ("git: {}\nmodels: {}", "NotSupportedYet", 2, "git"),
-        ("server: {memory: 1}\nmodels: {}", "NotSupportedYet", 2, "memory"),
+        ("server: {memory: 1}\nmodels: {}", "WrongType", 2, "write a map"),
+        ("server: {memory: {ram: 101%}}\nmodels: {}", "WrongType", 2, "a share such as 80%"),
+        ("server: {memory: {ram: 0}}\nmodels: {}", "InvalidValue", 2, "a share such as 80%"),
+        ("server: {memory: {ram: 1.5}}\nmodels: {}", "WrongType", 2, "a share such as 80%"),
+        ("server: {memory: {rom: 1}}\nmodels: {}", "UnknownField", 2, "did you mean 'ram'?"),
+        ("server: {memory: {gpu: {x: 1GB}}}\nmodels: {}", "InvalidName", 2, "the number of a GPU"),
+        ("server: {memory: {gpu: {00: 1GB}}}\nmodels: {}", "InvalidName", 2, "the number of a GPU"),
+        ("server: {memory: {gpu: {0: 0}}}\nmodels: {}", "InvalidValue", 2, "at least 1"),
         ("store: {grace: 24h}\nmodels: {}", "NotSupportedYet", 2, "grace"),
         ("store: {x: 1}\nmodels: {}", "UnknownField", 2, "x"),
         ("store: {connections: 0}\nmodels: {}", "InvalidValue", 2, "connections"),

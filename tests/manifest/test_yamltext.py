@@ -101,7 +101,7 @@ def test_byte_order_mark_comments_and_anchors_are_fine(parser: None) -> None:
         (b"a: 1\nb: caf\xe9", "ParseError", 2, "0xe9"),
         ("a: 1".encode("utf-16"), "ParseError", 1, "UTF-8"),
         ("a: &x {b: 1}\nc:\n  <<: *x", "ParseError", 3, "<<"),
-        ("1: x", "ParseError", 1, "'1'"),
+        ("1.5: x", "ParseError", 1, "'1.5'"),
         ("true: x", "ParseError", 1, "quotes"),
         ("~: x", "ParseError", 1, "quotes"),
         ("[a]: x", "ParseError", 1, "key"),

@@ -42,6 +42,7 @@ class Serving:
         self.loaded, self.got = loaded, dict[int, Got]()
         self._sock, self._splitter, self._bodies = sock, wire.Splitter(), list[bytes]()
         self._request = 0
+        self.stats: wire.Stats | None = None  # the newest
 
     def send(self, frame: wire.Frame) -> None:
         self._sock.sendall(wire.encode(frame))
@@ -68,6 +69,8 @@ class Serving:
             case wire.Finish(request) | wire.Refused(request) as end:
                 assert self.got[request].end is None, "exactly one end"
                 self.got[request].end = end
+            case wire.Stats() as stats:
+                self.stats = stats
 
     def begun(self, request: int) -> None:
         """Until it has some text."""
@@ -78,6 +81,13 @@ class Serving:
         while any(self.got[r].end is None for r in requests):
             self.take()
         return [self.got[r] for r in requests]
+
+    def rested(self) -> wire.Gauges:
+        """What it reports when its last request, which was waited for, has ended."""
+        self.stats = None
+        while self.stats is None:
+            self.take()
+        return self.stats.now
 
     def answers(self, *texts: str, **options: Any) -> Got:
         """The answer, waited for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from offgridd.core.observed import ModelHeader
+from offgridd.effects.gguf.shape import shape_of
 from offgridd.effects.gguf.types import ARCHITECTURE, SPLIT_COUNT, SPLIT_NO, Array, Facts, Kind, invalid, show
 
 _INT32 = (1 << 31) - 1  # the engine keeps lengths in 32 bits and reads larger ones as negative
@@ -41,6 +42,7 @@ def check_model(facts: Facts) -> ModelHeader:
         tensor_count=facts.tensor_count,
         tensor_bytes=facts.tensor_bytes,
         has_chat_template=facts.has_chat_template,
+        shape=shape_of(facts, architecture),
     )
 
 

@@ -1,13 +1,13 @@
 """A read position in a file that is not trusted: every step is checked against the file's size first.
 
-Used by `reader` only. It must never map the file (one that shrinks would then kill the process with SIGBUS), never hold
+Used by `reader` only. It must never map a file (one that shrinks would then kill the process with SIGBUS), never hold
 more than one chunk of it, and never allocate by a length that the file declares.
 """
 
 from __future__ import annotations
 
-import os
 import struct
+from collections.abc import Callable
 
 from offgridd.effects.gguf.types import IMPLAUSIBLE, MAX_HEADER, malformed, truncated
 
@@ -20,12 +20,12 @@ _UNPACK["<Q"] = _U64.unpack_from
 
 
 class Cursor:
-    """`pos` is the offset of the next byte, counted from the start of the file."""
+    """`read` gives so many bytes from an offset on, fewer at the end; `pos` is the offset of the next byte."""
 
-    __slots__ = ("_base", "_buffer", "fd", "pos", "size")
+    __slots__ = ("_base", "_buffer", "pos", "read", "size")
 
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd, self.size, self.pos = fd, size, 0
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self.read, self.size, self.pos = read, size, 0
         self._base, self._buffer = 0, b""
 
     def take(self, count: int) -> bytes:
@@ -98,7 +98,7 @@ class Cursor:
             raise truncated(end, self.size)
         if end > MAX_HEADER:
             raise malformed(self.pos, f"the header goes on beyond {MAX_HEADER} bytes")
-        self._base, self._buffer = self.pos, os.pread(self.fd, min(max(CHUNK, count), self.size - self.pos), self.pos)
+        self._base, self._buffer = self.pos, self.read(min(max(CHUNK, count), self.size - self.pos), self.pos)
         if len(self._buffer) < count:  # it shrank while we read it
             raise truncated(end, self._base + len(self._buffer))
         return 0

@@ -1,6 +1,6 @@
 """Walks the keys and values of a GGUF header and keeps the few that matter; used by `reader`.
 
-It must never keep an array's elements, or anything else whose size the file decides.
+It must never keep an array's elements, but for a few numbers per layer, or anything else whose size the file decides.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from offgridd.effects.gguf.shape import ENDS, LAYERED_ENDS, MERGES
 from offgridd.effects.gguf.types import (
     ALIGNMENT,
     ARCHITECTURE,
@@ -16,6 +17,7 @@ from offgridd.effects.gguf.types import (
     MAX_ALIGNMENT,
     MAX_FACTS,
     MAX_HEADS,
+    MAX_LAYERED,
     MAX_TEXT,
     SPLIT_COUNT,
     SPLIT_NO,
@@ -42,7 +44,6 @@ _WIDTHS = MappingProxyType(
 # Keys whose type the format itself gives; the engine dies of another one in split.no.
 _TYPED = MappingProxyType({ARCHITECTURE: Kind.STR, ALIGNMENT: Kind.U32, SPLIT_NO: Kind.U16})
 _TEMPLATE = "tokenizer.chat_template"
-_HEADS = ".attention.head_count"
 _KEPT = frozenset(
     {
         ARCHITECTURE,
@@ -57,6 +58,7 @@ _KEPT = frozenset(
         "tokenizer.ggml.tokens",
         "tokenizer.ggml.scores",
         "tokenizer.ggml.token_type",
+        MERGES,
     }
 )
 # Which architecture it is may come later in the file, so these are kept whatever stands before them.
@@ -66,9 +68,8 @@ _KEPT_ENDS = (
     ".embedding_length",
     ".features_length",
     ".vocab_size",
-    ".ssm.conv_kernel",
     ".wkv.head_size",
-    _HEADS,
+    *ENDS,
 )
 
 
@@ -116,7 +117,7 @@ def _read_value(cursor: Cursor, key: str, kind: Kind, facts: Facts) -> Value | N
     """Step over one value; return it if it is of use later."""
     keep = key in _KEPT or key.endswith(_KEPT_ENDS)
     if kind is Kind.ARRAY:
-        array = _read_array(cursor, key)
+        array = _read_array(cursor, key, facts)
         return array if keep else None
     if kind is not Kind.STR:
         value = cursor.scalar(FORMATS[kind], _WIDTHS[kind])
@@ -133,7 +134,7 @@ def _read_value(cursor: Cursor, key: str, kind: Kind, facts: Facts) -> Value | N
     return "" if keep else None  # no number: the check refuses it
 
 
-def _read_array(cursor: Cursor, key: str) -> Array:
+def _read_array(cursor: Cursor, key: str, facts: Facts) -> Array:
     kind, count = cursor.i32(), cursor.u64()
     if kind == Kind.STR:
         cursor.fits(count, 8, "array length")
@@ -143,8 +144,9 @@ def _read_array(cursor: Cursor, key: str) -> Array:
         raise malformed(cursor.pos - 12, f"key {show(key)} is an array of type {kind}, which cannot be")
     width = _WIDTHS[Kind(kind)]
     cursor.fits(count, width, "array length")
-    if key.endswith(_HEADS) and count <= MAX_HEADS and kind in (Kind.U32, Kind.I32):
-        heads = [int(cursor.scalar(FORMATS[Kind(kind)], width)) for _ in range(count)]
-        return Array(kind, count, max(heads, default=0))
+    layered = key.endswith(LAYERED_ENDS) and count <= MAX_HEADS and kind in (Kind.U32, Kind.I32)
+    if layered and facts.layered < MAX_LAYERED:
+        facts.layered += 1
+        return Array(kind, count, tuple(int(cursor.scalar(FORMATS[Kind(kind)], width)) for _ in range(count)))
     cursor.skip(count * width)
     return Array(kind, count)

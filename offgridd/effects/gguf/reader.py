@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from offgridd.effects.gguf.check import check_model
@@ -75,7 +77,19 @@ def read_header(fd: int, size: int) -> ModelHeader:
 
 def read_model(shards: Sequence[tuple[int, int]]) -> ModelHeader:
     """As `read_header`, of a model in several files: each its descriptor and size, in their order."""
-    return check_model(join([_walk(Cursor(fd, size)) for fd, size in shards]))
+    return _judge([Cursor(partial(os.pread, fd), size) for fd, size in shards])
+
+
+def read_remote(shards: Sequence[tuple[Callable[[int, int], bytes], int]]) -> ModelHeader:
+    """The same of files that are elsewhere: each a call that gives so many bytes from an offset on, and its size.
+
+    What the call raises passes.
+    """
+    return _judge([Cursor(read, size) for read, size in shards])
+
+
+def _judge(shards: Sequence[Cursor]) -> ModelHeader:
+    return check_model(join([_walk(cursor) for cursor in shards]))
 
 
 def _walk(cursor: Cursor) -> Facts:
@@ -88,7 +102,7 @@ def _walk(cursor: Cursor) -> Facts:
 
 def _preamble(cursor: Cursor) -> tuple[int, int]:
     """Magic, version and the counts of tensors and keys."""
-    head = os.pread(cursor.fd, SNIFF, 0)
+    head = cursor.read(min(SNIFF, cursor.size), 0)
     if not head.startswith(b"GGUF"):
         what = looks_like(head, cursor.size)
         raise GgufError(NOT_GGUF, f"cannot use the file as a model: it is {what}, not a GGUF; get the model's file")

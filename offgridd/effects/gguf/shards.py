@@ -37,5 +37,9 @@ def _add(whole: Facts, part: Facts) -> None:
     whole.names |= part.names
     whole.tensor_count += part.tensor_count
     whole.tensor_bytes += part.tensor_bytes
+    for mine, other in ((whole.multiplied, part.multiplied), (whole.embedding, part.embedding)):
+        for kind, size in other.items():
+            mine[kind] = mine.get(kind, 0) + size
+    whole.own_output = whole.own_output or part.own_output
     whole.empty_tensor = whole.empty_tensor or part.empty_tensor
     whole.embedding_row = part.embedding_row if whole.embedding_row is None else whole.embedding_row

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from offgridd.effects.gguf.cursor import Cursor
 
 _DEFAULT_ALIGNMENT = 32
+_ROWS = 8  # that the engine lays out side by side
 
 
 def read_tensors(cursor: Cursor, count: int, facts: Facts) -> None:
@@ -72,9 +73,20 @@ def _tensor_bytes(cursor: Cursor, name: bytes, facts: Facts) -> int:
     if 0 in shape:
         facts.empty_tensor = facts.empty_tensor or show(name)
         return 0
-    if name == b"token_embd.weight":
-        facts.embedding_row = row
-    return elements // block * width
+    size = elements // block * width
+    _note(name, shape, kind, size, facts)
+    return size
+
+
+def _note(name: bytes, shape: list[int], kind: int, size: int, facts: Facts) -> None:
+    """Keeps what the memory that a model takes depends on."""
+    looked_up = name == b"token_embd.weight"
+    if looked_up:
+        facts.embedding_row = shape[0] if shape else 1
+    facts.own_output = facts.own_output or name == b"output.weight"
+    if len(shape) > 1 and shape[1] % _ROWS == 0:
+        sums = facts.embedding if looked_up else facts.multiplied
+        sums[kind] = sums.get(kind, 0) + size
 
 
 def _pad(size: int, alignment: int) -> int:

@@ -29,6 +29,7 @@ MAX_ALIGNMENT = 1 << 20
 MAX_DIMS = 4
 MAX_NAME = 63  # bytes of a tensor's name
 MAX_HEADS = 4_096  # elements of a head count per layer
+MAX_LAYERED = 16  # arrays of a number per layer whose elements are kept: real files have up to 5
 IMPLAUSIBLE = 1 << 40  # a declared length from here on is nonsense and not a file that was cut off
 INT64 = 1 << 63  # the engine counts elements and bytes below this
 
@@ -121,11 +122,15 @@ class GgufError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """What is kept of an array: never its elements, but for a head count per layer."""
+    """What is kept of an array: never its elements, but for a few numbers per layer."""
 
     kind: int
     count: int
-    largest: int = 0  # of a head count per layer
+    items: tuple[int, ...] = ()  # of a number per layer
+
+    @property
+    def largest(self) -> int:
+        return max(self.items, default=0)
 
 
 Value = int | float | bool | str | Array
@@ -143,6 +148,10 @@ class Facts:
     empty_tensor: str = ""  # name of a tensor with a zero dimension
     names: set[bytes] = field(default_factory=set)  # of the tensors
     shards: int = 1  # files that these facts are of
+    layered: int = 0  # arrays whose elements were kept
+    multiplied: dict[int, int] = field(default_factory=dict)  # by type, bytes of matrices whose rows divide by 8
+    embedding: dict[int, int] = field(default_factory=dict)  # the same of token_embd.weight
+    own_output: bool = False  # there is an output.weight
 
 
 def malformed(offset: int, why: str) -> GgufError:

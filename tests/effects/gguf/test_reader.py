@@ -8,6 +8,7 @@ import os
 import random
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,40 @@ def test_a_file_that_shrinks_while_it_is_read_is_truncated() -> None:
             read_header(fd, len(good))
     finally:
         os.close(fd)
+
+
+def test_the_header_tells_what_memory_depends_on() -> None:
+    u32 = tinymodel.U32
+    more = (
+        tinymodel.pair_array("llama.attention.head_count_kv", u32, [2]),
+        tinymodel.pair("llama.attention.key_length", u32, 48),
+        tinymodel.pair("llama.attention.value_length", tinymodel.STR, "none"),
+        tinymodel.pair("gemma.attention.sliding_window", u32, 5),
+    )
+    shape = read_bytes(with_keys(*more, drop=("llama.attention.head_count_kv",))).shape
+    assert shape.numbers["attention.head_count_kv"] == (2,)
+    assert shape.one("attention.key_length") == 48
+    assert shape.one("attention.sliding_window") is None
+    assert shape.odd == ("attention.value_length",)
+    assert shape.own_output
+    found, embd, ff = shape.matrices[tinymodel.GGML_F32], badfiles.N_EMBD, badfiles.N_FF
+    assert found.embedding == 288 * embd * 4
+    assert found.multiplied == (4 * embd * embd + 3 * embd * ff + 288 * embd) * 4
+
+
+def test_matrices_that_can_not_be_laid_out_by_8_rows_are_not_counted() -> None:
+    even, odd = (replace(tinymodel.CONTROL, fillers=n) for n in (8, 9))
+    assert read_bytes(tinymodel.model(spec=even)).shape.matrices[tinymodel.GGML_F32].embedding > 0
+    found = read_bytes(tinymodel.model(spec=odd)).shape.matrices[tinymodel.GGML_F32]
+    assert (found.embedding, found.multiplied) == (0, (4 * 32 * 32 + 3 * 32 * badfiles.N_FF) * 4)
+
+
+def test_numbers_of_each_layer_are_kept_of_few_keys_only() -> None:
+    """Their names can be made up: a thousand of them would be a hundred megabytes."""
+    many = tuple(tinymodel.pair_array(f"a{i}.feed_forward_length", tinymodel.U32, range(4096)) for i in range(40))
+    late = tinymodel.pair_array("llama.attention.head_count_kv", tinymodel.U32, [2])
+    shape = read_bytes(with_keys(*many, late, drop=("llama.attention.head_count_kv",))).shape
+    assert shape.odd == ("attention.head_count_kv",)
 
 
 def test_head_count_may_be_zero_in_recurrent_models_or_a_list() -> None:
