@@ -118,7 +118,7 @@ def test_a_server_that_sends_less_than_it_says_is_no_broken_file() -> None:
         target = module.Target(f"http://127.0.0.1:{server.server_port}/x", len(DATA), None, "", False)
         try:
             with pytest.raises(HubError, match="broke off"):
-                read_remote(module._Ranges(target, None).read, len(DATA))
+                read_remote([(module._Ranges(module.Wires(), target, None).read, len(DATA))])
         finally:
             server.shutdown()
 
@@ -126,4 +126,4 @@ def test_a_server_that_sends_less_than_it_says_is_no_broken_file() -> None:
 def test_time_is_bounded_as_a_whole(hub: Local) -> None:
     target = module.Target(hub.base, 1 << 30, None, "", False)
     with pytest.raises(HubError, match="HubSlow"):
-        module._Ranges(target, None, until=time.monotonic() - 1).read(10, 0)
+        module._Ranges(module.Wires(), target, None, until=time.monotonic() - 1).read(10, 0)
