@@ -168,9 +168,7 @@ def test_kill_9_in_mid_download_and_again(rig: Rig, tmp_path: Path) -> None:
         declare(rig, slow.base)
         rig.start()
         until(lambda: (tiny(rig)["download"] or {"bytes": 0})["bytes"] > 9 << 20)
-        assert rig.process is not None
-        rig.process.kill()
-        rig.process.wait()
+        rig.kill()
         rig.start()
         until(rig.is_ready)
         assert hashlib.sha256(big).hexdigest() in {p.name[7:] for p in (rig.folder / "state/blobs").iterdir()}
