@@ -16,6 +16,7 @@ from serving.judge import interval
 from serving.pairs import Contender, Plan, Question, compare
 from serving.peer import ROOT
 from serving.record import Row, keep, stated
+
 from transfer import report
 from transfer.hub import Field, Found, field
 

@@ -21,22 +21,23 @@ HEAD = """# Fetching, measured
 
 <!-- Written by `python -m transfer --report` from benchmarks/results/transfer.json. Do not edit. -->
 
-`make bench-transfer` measures it again; `ARGS="--scenes aria,free"` a part. The machine: {cores} cores ({cpu}) of a virtual
-machine on shared hardware, {memory}, {system}, Python {python}. Read ratios, not absolutes.
+`make bench-transfer` measures it again; `ARGS="--scenes aria,free"` a part. The machine: {cores} cores ({cpu}) of a
+virtual machine on shared hardware, {memory}, {system}, Python {python}. Read ratios, not absolutes.
 
 ## How
 
-- The hub is `offgridd dev-hub`, in a process of its own, on loopback and on the same cores. All contenders ask it in turns,
-  each run in a new process and into an empty folder: ours, the other, ours, the other.
-- Ours is what the daemon does, with its defaults: 8 connections, pieces of 8 MiB, hashed while they come, each piece synced, then
-  renamed into the store. It includes asking the hub where the file is. Time begins when everything is imported.
+- The hub is `offgridd dev-hub`, in a process of its own, on loopback and on the same cores. All contenders ask it in
+  turns, each run in a new process and into an empty folder: ours, the other, ours, the other.
+- Ours is what the daemon does, with its defaults: 8 connections, pieces of 8 MiB, hashed while they come, each piece
+  synced, then renamed into the store. It includes asking the hub where the file is. Time begins when everything is
+  imported.
 - `hf_hub_download` of the hub's own library has its defaults, with `HF_HUB_DISABLE_XET=1`. `aria2c -x8 -s8
   --file-allocation=falloc` is timed with its start. Neither syncs, and neither knows the sha256 afterwards.
-- The plain stream is one connection, read by `http.client` into a buffer of 1 MiB and written to a file; synced at its end, and hashed
-  on the way, where it says so. Before each run without limit a file of the same size is written and removed: otherwise whoever
-  comes after a long pause pays for memory that the virtual machine had given back.
-- Figures are medians. The ratio is the median of the pairs' ratios, always so that more is better, with its 95 % bootstrap
-  interval; how a bound is judged stands in `benchmarks/serving/judge.py`.
+- The plain stream is one connection, read by `http.client` into a buffer of 1 MiB and written to a file; synced at
+  its end, and hashed on the way, where it says so. Before each run without limit a file of the same size is written
+  and removed: otherwise whoever comes after a long pause pays for memory that the virtual machine had given back.
+- Figures are medians. The ratio is the median of the pairs' ratios, always so that more is better, with its 95 %
+  bootstrap interval; how a bound is judged stands in `benchmarks/serving/judge.py`.
 
 ## Seconds
 
@@ -70,17 +71,18 @@ def _line(row: Mapping[str, Any]) -> str:
 TAIL = """
 What stands behind the figures:
 
-- One sha256 goes over about 1.6 GB a second of one core here, a plain stream on loopback brings more than that. So where there is no
-  limit at all, a file that is verified can not be as fast as one that is not; hashing runs beside the transfer, but the cores are
-  shared with the hub's side of it. On a line of 10 Gbit/s or less nothing waits for it.
+- One sha256 goes over about 1.6 GB a second of one core here, a plain stream on loopback brings more than that. So
+  where there is no limit at all, a file that is verified can not be as fast as one that is not; hashing runs beside
+  the transfer, but the cores are shared with the hub's side of it. On a line of 10 Gbit/s or less nothing waits for
+  it.
 - Plain http goes from the socket to the file by `splice`, without a copy to the process. With TLS it can not.
 
 ## What breaks off, and kills
 
 Counted by the hub, in `tests/effects/test_large.py`:
 
-- A file of 512 MiB, killed with signal 9 at each failpoint of a fetch: at most one piece (8 MiB) a connection is sent a second time, and
-  nothing is left in `partial/`.
-- A connection that ends after each MiB, or each 700 kB: the hub sends the file's size once. With resets what lies in a socket is lost:
-  no byte is written twice, and the hub sends as much again as the sockets held.
+- A file of 512 MiB, killed with signal 9 at each failpoint of a fetch: at most one piece (8 MiB) a connection is sent
+  a second time, and nothing is left in `partial/`.
+- A connection that ends after each MiB, or each 700 kB: the hub sends the file's size once. With resets what lies in
+  a socket is lost: no byte is written twice, and the hub sends as much again as the sockets held.
 """
