@@ -38,7 +38,8 @@ def ours(endpoint: str, folder: Path, sha256: str, size: int, *, hashed: bool = 
     if not hashed:
         Fetch._hash = only_wait  # type: ignore[method-assign]
     client = HubClient(endpoint)
-    origin = Origin(lambda: client.resolve(REPO, "main", FILE))
+    commit = client.tree(REPO).commit  # the daemon has listed the repository before it fetches, once
+    origin = Origin(lambda: client.resolve(REPO, commit, FILE))
     wanted = Wanted(FILE, sha256, size, origin, {"key": "benchmark"}, 0)
     return Download(Store(folder), wanted, Limits, lambda here, of: None).run
 

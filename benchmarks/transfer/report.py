@@ -29,8 +29,8 @@ virtual machine on shared hardware, {memory}, {system}, Python {python}. Read ra
 - The hub is `offgridd dev-hub`, in a process of its own, on loopback and on the same cores. All contenders ask it in
   turns, each run in a new process and into an empty folder: ours, the other, ours, the other.
 - Ours is what the daemon does, with its defaults: 8 connections, pieces of 8 MiB, hashed while they come, each piece
-  synced, then renamed into the store. It includes asking the hub where the file is. Time begins when everything is
-  imported.
+  synced, then renamed into the store. It includes asking the hub where the file is. Time begins when
+  everything is imported and, for ours, the repository was listed, which the daemon does once.
 - `hf_hub_download` of the hub's own library has its defaults, with `HF_HUB_DISABLE_XET=1`. `aria2c -x8 -s8
   --file-allocation=falloc` is timed with its start. Neither syncs, and neither knows the sha256 afterwards.
 - The plain stream is one connection, read by `http.client` into a buffer of 1 MiB and written to a file; synced at
