@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving soak run demo-hub schema
+.PHONY: setup check test bench bench-serving bench-transfer test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -21,6 +21,12 @@ bench: setup
 
 bench-serving: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving $(ARGS)
+
+bench-transfer: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m transfer $(ARGS)
+
+test-mirror: setup
+	@$(BIN)/python scripts/test_mirror.py
 
 soak: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving --scenes soak $(ARGS)
