@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving bench-fit soak run demo-hub schema
+.PHONY: setup check test bench bench-serving bench-transfer bench-fit test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -24,6 +24,12 @@ bench-serving: setup
 
 bench-fit: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/fit.py $(ARGS)
+
+bench-transfer: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m transfer $(ARGS)
+
+test-mirror: setup
+	@$(BIN)/python scripts/test_mirror.py
 
 soak: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving --scenes soak $(ARGS)

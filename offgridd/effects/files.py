@@ -41,10 +41,6 @@ class Files:
         """The file of `action`, checked and hashed. Raises ActionFailed."""
         return await anyio.to_thread.run_sync(self._verify, action, limiter=self._limiter)
 
-    def verify_blobs(self, paths: Sequence[Path], action: Verify) -> VerifiedFile:
-        """The files at `paths`, of the store, checked and hashed for `action`. Blocking. Raises ActionFailed."""
-        return self._verify_at(paths, action)
-
     def digest_of(self, path: Path) -> str:
         """The sha256 of a file, whatever it is. Blocking. Raises OSError."""
         with path.open("rb") as file:
@@ -61,9 +57,10 @@ class Files:
         )
 
     def _verify(self, action: Verify) -> VerifiedFile:
-        return self._verify_at(self._resolve(action.source), action)
+        return self.verify_at(self._resolve(action.source), action)
 
-    def _verify_at(self, paths: Sequence[Path], action: Verify) -> VerifiedFile:
+    def verify_at(self, paths: Sequence[Path], action: Verify) -> VerifiedFile:
+        """The files at `paths`, checked and hashed for `action`. Blocking. Raises ActionFailed."""
         path = paths[0]
         if action.sha256 is not None and len(paths) > 1:
             text = f"cannot hold the {len(paths)} shards of {path.name} against one sha256: remove sha256"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -22,6 +20,7 @@ from offgridd.core.hub import HubError, HubFile, Pin
 from offgridd.core.observed import VerifiedFile
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
+from offgridd.effects.getting import Ahead, Getting, Heard, of_hub, refused, told
 from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
@@ -30,11 +29,8 @@ from offgridd.effects.transfer.pace import Limits, Stopped
 if TYPE_CHECKING:
     from offgridd.effects.download import Download
 
-log = logging.getLogger("offgridd")
 ASKED_AT_ONCE, FETCHED_AT_ONCE = 4, 2
 MISMATCHES = 2  # of a file's digest, after which it is not fetched again by itself
-_T = TypeVar("_T")
-Heard = Callable[[int, int], None]  # bytes here, bytes in all; when it is over: 0, 0
 
 
 class PinsPort(Protocol):
@@ -86,7 +82,7 @@ class HubFiles:
             tell = heard or partial(self._report, action.model)
             try:
                 for file in missing:
-                    ahead = _Ahead(here, action.pin.size, tell)
+                    ahead = Ahead(here, action.pin.size, tell)
                     if not self._store.has(file.digest, file.size):
                         await self._get(action, file, ahead)
                     here += file.size
@@ -95,13 +91,13 @@ class HubFiles:
                     self._coming.pop(file.digest, None)
                 if missing:
                     tell(0, 0)
-            return await anyio.to_thread.run_sync(_told, partial(self._verify, action))
+            return await anyio.to_thread.run_sync(told, partial(self._verify, action))
 
     async def _get(self, action: Verify, file: HubFile, heard: Heard) -> None:
-        getting = _Getting(partial(self._download, action, file, heard))
+        getting = Getting(partial(self._download, action, file, heard))
 
         def run() -> None:
-            path = _told(getting.run)
+            path = told(getting.run)
             self._files.learn(path, file.digest)
 
         try:
@@ -133,11 +129,11 @@ class HubFiles:
             self._store.note(file.digest, self._note(action, file))
         paths = [self._store.blob(file.digest) for file in files]
         try:
-            found = self._files.verify_blobs(paths, replace(action, sha256=None))  # the pin was held against that
+            found = self._files.verify_at(paths, replace(action, sha256=None))  # the pin was held against that
             digests = [part.sha256 for part in found.parts]
         except ActionFailed as failed:
             if failed.failure.reason == "FileNotFound":  # it was taken away this very moment
-                raise _failed("Downloaded", "BlobGone", failed.failure.message) from None
+                raise refused("Downloaded", "BlobGone", failed.failure.message) from None
             digests = [self._files.digest_of(path) for path in paths]
             if digests == [file.digest for file in files]:
                 raise
@@ -145,12 +141,12 @@ class HubFiles:
             if digest != file.sha256:
                 self._store.put_away(file.digest)
                 text = f"cannot use {file.path}: what the store has of it was changed; it is fetched again"
-                raise _failed("Verified", "DigestMismatch", text)
+                raise refused("Verified", "DigestMismatch", text)
         return found
 
     def ask(self, source: RemoteSource, key: str, sha256: str | None = None, use: Use = DEFAULT_USE) -> Pin:
         """What `source` means now. Blocking. Raises ActionFailed."""
-        return _told(partial(self._ask, source, key, sha256, use), "Resolved")
+        return told(partial(self._ask, source, key, sha256, use), "Resolved")
 
     def _ask(self, source: RemoteSource, key: str, sha256: str | None, use: Use) -> Pin:
         try:
@@ -159,7 +155,7 @@ class HubFiles:
             known = self._store.pinned(key)
             if known is not None:
                 return known
-            raise _of_hub("Resolved", error) from error
+            raise of_hub("Resolved", error) from error
         if isinstance(made, Failure):
             raise ActionFailed(made)
         return made
@@ -183,11 +179,11 @@ class HubFiles:
         others = sum(size for of, size in self._coming.items() if of != sha256)
         if spec.max_total is not None and (total := self._store.total() + others + file.size) > spec.max_total:
             text = f"cannot fetch {file.path}: the store would hold {show_size(total)}, store.max_total is "
-            raise _failed("Downloaded", "StoreFull", text + show_size(spec.max_total))
+            raise refused("Downloaded", "StoreFull", text + show_size(spec.max_total))
         try:
             origin = self._origins.origin(source, pinned, file)
         except HubError as error:
-            raise _of_hub("Downloaded", error) from error
+            raise of_hub("Downloaded", error) from error
         wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
 
         def hears(here: int, size: int) -> None:
@@ -212,55 +208,3 @@ class HubFiles:
         assert action.pin is not None
         found = {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}
         return found | ({"kept": action.model} if "/" in action.model else {})
-
-
-class _Ahead:
-    """Tells of one file's progress as a part of all: `here` bytes came before it, of `size`."""
-
-    def __init__(self, here: int, size: int, tell: Heard) -> None:
-        self._here, self._size, self._tell = here, size, tell
-
-    def __call__(self, here: int, _size: int) -> None:
-        self._tell(self._here + here, self._size)
-
-
-class _Getting:
-    """A download that is made in its own thread; it can be stopped before."""
-
-    def __init__(self, make: Callable[[], Download]) -> None:
-        self._make, self._stopped = make, False
-        self._download: Download | None = None
-
-    def run(self) -> Path:
-        """Raises ActionFailed, Stopped."""
-        self._download = self._make()
-        if self._stopped:
-            raise Stopped
-        return self._download.run()
-
-    def stop(self) -> None:
-        self._stopped = True
-        if self._download is not None:
-            self._download.stop()
-
-
-def _told(work: Callable[[], _T], condition: str = "Downloaded") -> _T:
-    """What `work` gives. Whatever a disk or a hub brings up is a failure of the model, not the end of the daemon."""
-    try:
-        return work()
-    except (ActionFailed, Stopped):
-        raise
-    except OSError as error:
-        raise _failed(condition, "Unreadable", f"cannot use the store: {error.strerror or error}") from error
-    except Exception as error:
-        log.exception("unexpected, while a hub's file was asked for")
-        raise _failed(condition, "InternalError", f"cannot go on: {type(error).__name__}; it is in the log") from error
-
-
-def _of_hub(condition: str, error: HubError) -> ActionFailed:
-    failure = error.failure
-    return _failed(condition, failure.reason, failure.message, not failure.passing and failure.reason != "Offline")
-
-
-def _failed(condition: str, reason: str, message: str, terminal: bool = False) -> ActionFailed:
-    return ActionFailed(Failure(condition, reason, message, terminal))

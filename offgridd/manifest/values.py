@@ -105,8 +105,7 @@ def is_near(host: str) -> bool:
     """Whether a host's name or address is of this machine or of a private network."""
     ip = _ip(host, 6) or _ip(host, 4)
     if ip:
-        found = ipaddress.ip_address(ip)
-        return found.is_private or found.is_loopback or found.is_link_local
+        return ipaddress.ip_address(ip).is_private  # so are those of this machine
     return "." not in host or host.endswith(_NEAR)
 
 

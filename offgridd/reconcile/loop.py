@@ -151,11 +151,8 @@ class Reconciler:
         """Beside the passes: a file system that hangs must not stop them."""
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
         try:
-            seen = (
-                await self.files.look({name: [p.path for p in file.parts] for name, file in looked.items()})
-                if looked
-                else {}
-            )
+            paths = {name: [part.path for part in file.parts] for name, file in looked.items()}
+            seen = await self.files.look(paths) if paths else {}
             for name, identities in seen.items():
                 if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile
                     self.emit(ev.FileSeen(name, identities))

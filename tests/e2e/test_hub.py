@@ -37,11 +37,13 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.api.close()
 
 
-def declare(rig: Rig, endpoint: str, model: str = f"source: {{hf: {REPO}}}, quant: Q8_0", server: str = "") -> None:
+def declare(
+    rig: Rig, endpoint: str, model: str = f"source: {{hf: {REPO}}}, quant: Q8_0", server: str = "", store: str = ""
+) -> None:
     text = f"""apiVersion: offgridd/v1
 server: {{listen: ["127.0.0.1:{rig.port}"]{server}}}
 defaults: {{endpoint: "{endpoint}"}}
-store: {{min_free: 0}}
+store: {{min_free: 0{store}}}
 models: {{tiny: {{{model}, context: 64}}}}
 """
     new = rig.manifest.with_suffix(".new")
@@ -161,6 +163,23 @@ def test_a_download_does_not_hold_up_the_start_and_is_seen_in_status(rig: Rig, t
         until(rig.is_ready)
 
 
+def test_limits_reach_a_download_that_is_running(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base, store=", rate: 1KB, connections: 1")
+    rig.start()
+    until(lambda: (tiny(rig)["download"] or {"bytes": 0})["bytes"] > 0)
+    declare(rig, hub.base)
+    until(rig.is_ready)
+    assert hub.seen.sent[""] == len(DATA), "it was not begun anew"
+
+
+def test_a_hub_that_crawls_is_told_and_left_for_another(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.url(crawl=2000), store=", min_rate: 1MB/s over 1s")
+    rig.start()
+    until(lambda: condition(rig, "Downloaded") == ("False", "TooSlow"))
+    declare(rig, hub.base)
+    until(rig.is_ready)
+
+
 def test_kill_9_in_mid_download_and_again(rig: Rig, tmp_path: Path) -> None:
     big = DATA + os.urandom(24 << 20)
     with local_hub(tmp_path / "slow", rate=8 << 20) as slow:
@@ -168,9 +187,7 @@ def test_kill_9_in_mid_download_and_again(rig: Rig, tmp_path: Path) -> None:
         declare(rig, slow.base)
         rig.start()
         until(lambda: (tiny(rig)["download"] or {"bytes": 0})["bytes"] > 9 << 20)
-        assert rig.process is not None
-        rig.process.kill()
-        rig.process.wait()
+        rig.kill()
         rig.start()
         until(rig.is_ready)
         assert hashlib.sha256(big).hexdigest() in {p.name[7:] for p in (rig.folder / "state/blobs").iterdir()}

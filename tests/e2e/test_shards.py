@@ -84,9 +84,7 @@ def test_progress_is_that_of_all_shards(rig: Rig, tmp_path: Path) -> None:
         rig.start()
         until(lambda: (tiny(rig)["download"] or {"bytes": 0})["bytes"] > len(SHARDS[0]) + len(SHARDS[1]))
         assert tiny(rig)["download"]["size"] == SIZE
-        assert rig.process is not None
-        rig.process.kill()
-        rig.process.wait()
+        rig.kill()
         rig.start()
         until(rig.is_ready)
         assert blobs(rig) == set(DIGESTS)

@@ -77,6 +77,12 @@ models:
         self.launch()
         until(self.ready)
 
+    def kill(self) -> None:
+        """As a crash of the daemon would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
     def ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "log").read_text()

@@ -186,7 +186,7 @@ def _cut_off(url: str) -> HubError:
 
 def _wire(to: SplitResult, trusted: ssl.SSLContext | None) -> http.client.HTTPConnection:
     """A connection that is not open yet: to the server, or to the proxy that the environment names for it."""
-    proxy = _proxy(to)
+    proxy = proxy_for(to)
     first = proxy or to
     host, port = first.hostname or "", first.port
     if to.scheme != "https":
@@ -198,7 +198,8 @@ def _wire(to: SplitResult, trusted: ssl.SSLContext | None) -> http.client.HTTPCo
     return wire
 
 
-def _proxy(to: SplitResult) -> SplitResult | None:
+def proxy_for(to: SplitResult) -> SplitResult | None:
+    """The proxy that the environment names for an address; None where it is asked itself."""
     found = getproxies()
     text = found.get(to.scheme) or found.get("all")
     if not text or proxy_bypass(to.hostname or ""):
@@ -228,7 +229,7 @@ def _target(url: str, wire: http.client.HTTPConnection) -> str:
 def _headers(url: str, wire: http.client.HTTPConnection, headers: dict[str, str]) -> dict[str, str]:
     if not _through(url, wire):
         return headers
-    proxy = _proxy(urlsplit(url))
+    proxy = proxy_for(urlsplit(url))
     return {**headers, "Host": urlsplit(url).netloc, **(_credentials(proxy) if proxy else {})}
 
 

@@ -7,10 +7,9 @@ import re
 import socket
 from contextlib import closing
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, Target
-from offgridd.effects.hub.content import Content, Wires
+from offgridd.effects.hub.content import Content, Wires, proxy_for
 from offgridd.effects.hub.session import joined, seconds_to_wait
 
 MOST_HOPS = 5
@@ -34,14 +33,10 @@ def check_redirect(base: str, to: str) -> None:
     before, after = urlsplit(base), urlsplit(to)
     if before.scheme == "https" and after.scheme != "https":
         raise _unsafe("to an address that is not encrypted")
-    if _by_proxy(after.scheme, after.hostname or ""):
+    if proxy_for(after) is not None:
         return  # it reaches what it reaches; our own network is not what is asked
     if after.hostname != before.hostname and _is_inside(after.hostname) and not _is_inside(before.hostname):
         raise _unsafe("to an address of a private network")
-
-
-def _by_proxy(scheme: str, host: str) -> bool:
-    return scheme in getproxies() and not proxy_bypass(host)
 
 
 def _is_inside(host: str | None) -> bool:

@@ -43,6 +43,7 @@ class Fetch:
         self._work: Callable[[], None] = self._pieces
         self._crew: set[threading.Thread] = set()  # who fetches now
         self._started: list[threading.Thread] = []
+        self._enough = 0  # bytes from the beginning that the hasher waits for: it is not woken for few
         self._rounds = 0  # how often everything was begun anew
         self._error: BaseException | None = None
         self._cancelled = False
@@ -138,11 +139,12 @@ class Fetch:
                 at += count
 
     def _grown(self, at: int, round_: int) -> tuple[int, int]:
-        """Waits for bytes behind `at`, a new round, or the end; gives the completed beginning and the round."""
+        """Waits for enough bytes behind `at`, a new round, or the end; gives the completed beginning and the round."""
         with self._grew:
             pieces = self._part.pieces
+            self._enough = min(at + _HASHED_AT_ONCE, pieces.size)
             self._grew.wait_for(
-                lambda: pieces.prefix > at or self._rounds != round_ or pieces.complete or self._pace.stopped
+                lambda: pieces.prefix >= self._enough or self._rounds != round_ or pieces.complete or self._pace.stopped
             )
             self._pace.check()
             return pieces.prefix, self._rounds
@@ -213,7 +215,8 @@ class Fetch:
         for _ in self._server.take(span, content):
             with self._grew:
                 self._part.pieces.reach(span.start, span.at)
-                self._grew.notify_all()
+                if self._part.pieces.prefix >= self._enough:
+                    self._grew.notify_all()
 
     def _take_all(self, span: Span, content: Content, _verdict: Verdict) -> None:
         number, pieces = 0, self._part.pieces
