@@ -89,7 +89,7 @@ async def _look(ctx: Context, spec: ModelSpec, where: str, looking: anyio.Capaci
     facts = ctx.loop.snapshot.observed.of(spec.name)
     file = current_file(spec, facts) if where != "hub" else None
     if file is not None:
-        return Looked(file.header, file.identity.size, current_pin(spec, facts))
+        return Looked(file.header, file.size, current_pin(spec, facts))
     if not isinstance(spec.source, HubSource):
         text = f"cannot inspect {spec.name}: its file was not verified yet; offgrid status says why"
         raise RequestRefused(409, "not_verified", text, param="model")
