@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -192,14 +193,22 @@ def test_a_piped_answer_that_is_stopped_is_no_success(rig: Rig) -> None:
     os.kill(rig.pids()[0], signal.SIGSTOP)
     pipe = subprocess.PIPE
     with subprocess.Popen([OFFGRID, "--host", str(rig.socket), "run", "smol"], stdin=pipe, stdout=pipe) as process:
-        assert process.stdin is not None
-        process.stdin.write(b"hello")
-        process.stdin.close()
-        until(lambda: b"socket:" in b"".join(os.readlink(p).encode() for p in descriptors(process.pid)))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        try:
+            assert process.stdin is not None
+            process.stdin.write(b"hello")
+            process.stdin.close()
+            until(lambda: any(path.startswith("socket:") for path in descriptors(process.pid)))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+        finally:
+            process.kill()  # else leaving waits for it, and nobody learns what went wrong
     os.kill(rig.pids()[0], signal.SIGCONT)
 
 
-def descriptors(pid: int) -> list[Path]:
-    return [p for p in Path(f"/proc/{pid}/fd").iterdir() if p.is_symlink()]
+def descriptors(pid: int) -> list[str]:
+    """What they lead to; those that are closed meanwhile are left out."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(path))
+    return found
