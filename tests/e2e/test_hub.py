@@ -15,6 +15,9 @@ from support.hubs import Local, local_hub
 from support.rig import Rig, until
 from support.tinymodel import CONTROL, model
 
+from offgridd.core.kernels import speed_note
+from offgridd.effects.cpu import features
+
 REPO, FILE = "acme/Tiny-GGUF", "tiny-Q8_0.gguf"
 DATA = model(spec=CONTROL) + bytes(3 << 20)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -77,7 +80,9 @@ def test_declared_is_found_fetched_and_served(rig: Rig, hub: Local) -> None:
     assert [condition(rig, kind) for kind in ("Resolved", "Downloaded", "Verified")] == [
         ("True", "Pinned"), ("True", "InStore"), ("True", "DigestKnown")]  # fmt: skip
     assert found["source"]["pinned"]["files"] == [FILE]
-    assert found["source"]["pinned"]["why"] == "Q8_0 was asked for"
+    assert found["source"]["pinned"]["why"] == f"Q8_0 was asked for; {speed_note('Q8_0', features())}".removesuffix(
+        "; "
+    )
     assert found["download"] is None
     assert all("hf_of_the_user" not in str(headers) for _, _, headers in hub.seen.requests)
     assert rig.api.chat.completions.create(
