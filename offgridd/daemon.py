@@ -34,6 +34,7 @@ from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
 from offgridd.effects.keeper import Keeper
+from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
 from offgridd.effects.searcher import Searcher
@@ -104,15 +105,16 @@ class Daemon:
         loop.workers = workers
         store = Store(settings.state_dir)
         access = HubAccess(lambda: loop.snapshot.desired)
+        origins = Origins(access)
         loop.hub = hub = HubFiles(
-            store, files, state.pins, Origins(access), lambda: loop.snapshot.desired.store, status.fetched,
+            store, files, state.pins, origins, access.desired, status.fetched,
             lambda model: loop.emit(ev.NetworkAwaited(model)),
         )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
         searcher = Searcher(
             Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, lambda: host().limits.all
         )
-        look = HubLook(access, store).look
+        look, locker = HubLook(access, store).look, Locker(origins.ask)
 
         def host() -> Host:
             total = total_memory()
@@ -129,7 +131,7 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host)
+            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, settings.private)
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:

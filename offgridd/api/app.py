@@ -11,6 +11,7 @@ from offgridd.api.files import add_files
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
+from offgridd.api.lock import add_lock
 from offgridd.api.search import add_search
 
 
@@ -24,5 +25,6 @@ def create_app(ctx: Context) -> Quart:
     add_control(app, ctx)
     add_search(app, ctx)
     add_inspect(app, ctx)
+    add_lock(app, ctx)
     add_files(app, ctx)
     return app

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
+from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, Use
+from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
 from offgridd.core.hub import Pin
+from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.engine import wire
@@ -35,6 +37,12 @@ class KeeperPort(Protocol):
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec: ...
     async def remove(self, name: str, declared: Collection[str]) -> int: ...
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
+
+
+class LockerPort(Protocol):
+    async def entries(
+        self, specs: Sequence[ModelSpec], memory: MemorySpec | None
+    ) -> Mapping[str, LockEntry | Failure]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ class Context:
     look: Callable[[HubSource, Pin | None, Use], Looked]  # blocking
     pinned: Callable[[str], Pin | None]  # blocking
     host: Callable[[], Host]
+    locker: LockerPort
+    private: bool  # who asks is the daemon's own user
 
     @property
     def desired(self) -> Desired:

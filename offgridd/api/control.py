@@ -13,11 +13,12 @@ from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.api.metrics import Totals
+from offgridd.api.texts import Files, files_of
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.conditions import is_ready
 from offgridd.core.edits import changes, hold_back
-from offgridd.core.errors import ManifestError, RequestRefused
+from offgridd.core.errors import ManifestError
 from offgridd.reconcile.intake import Seen, parse
 
 
@@ -79,24 +80,14 @@ def _seen(seen: Seen) -> Response:
     return answer(value, 200 if not seen.problems else 422)
 
 
-async def _plan_files() -> list[tuple[str, bytes]]:
-    """JSON {"files": [{"name", "text"}, ...]}, the manifest first, then its conf.d; else the manifest's own text."""
+async def _plan_files() -> Files:
+    """The files of a JSON request; else its body is the manifest's own text."""
     if request.mimetype != "application/json":
         return [("manifest", await body.read_body())]
-    files = (await body.read_json()).get("files")
-    if not isinstance(files, list) or not files:
-        raise RequestRefused(400, "invalid_value", "cannot plan: files must be a list that is not empty", param="files")
-    return [_plan_file(i, one) for i, one in enumerate(files)]
+    return files_of(await body.read_json())
 
 
-def _plan_file(index: int, one: object) -> tuple[str, bytes]:
-    if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not isinstance(one.get("text"), str):
-        where = f"files[{index}]"
-        raise RequestRefused(400, "invalid_value", f"cannot plan: {where} needs a name and a text", param=where)
-    return one["name"], one["text"].encode("utf-8", "surrogatepass")
-
-
-def describe_plan(ctx: Context, files: list[tuple[str, bytes]]) -> dict[str, Any]:
+def describe_plan(ctx: Context, files: Files) -> dict[str, Any]:
     """What would be done if `files` were the manifest and its conf.d: by model, or `server` for its own fields."""
     try:
         wanted = parse(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import chat, files, inspect, search, state, variants
+from offgridd.cli import chat, files, inspect, lock, search, state, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     variants.add_to(commands)
     search.add_to(commands)
     inspect.add_to(commands)
+    lock.add_to(commands)
     files.add_to(commands)
     return top
 

@@ -16,8 +16,8 @@ from offgridd.effects import source
 CHANGES = 6
 
 
-def _files(path: Path) -> list[tuple[str, bytes]]:
-    """The manifest and its own conf.d. Raises CliError."""
+def read_files(path: Path) -> list[tuple[str, bytes]]:
+    """The manifest, its own conf.d and its lock. Raises CliError."""
     try:
         return list(source.read(path))
     except OSError as error:
@@ -92,7 +92,7 @@ def _requests(serving: dict[str, Any]) -> int:
 
 
 def plan(client: Client, args: argparse.Namespace) -> int:
-    files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in _files(args.file)]
+    files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in read_files(args.file)]
     made = client.json("POST", "/v1/plan", json.dumps({"files": files}).encode())
     if not made["valid"]:
         say(*made["errors"], file=sys.stderr)
@@ -107,11 +107,10 @@ def plan(client: Client, args: argparse.Namespace) -> int:
 
 def check(_: Client, args: argparse.Namespace) -> int:
     from offgridd.core.errors import ManifestError
-    from offgridd.manifest import SourceText, accept
+    from offgridd.manifest import accept_files
 
-    main, *fragments = [SourceText(name, text) for name, text in _files(args.file)]
     try:
-        found = accept(main, fragments)
+        found = accept_files(read_files(args.file))
     except ManifestError as error:
         say(*error.problems, file=sys.stderr)
         return REFUSED

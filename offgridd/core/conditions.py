@@ -136,7 +136,7 @@ def _done(kind: str, spec: ModelSpec, facts: ModelFacts) -> Condition:
     if kind == "Downloaded":
         return Condition(kind, "True", "InStore")
     place = f"{pin.repo} at {pin.commit[:12]}; " if pin.repo else ""
-    return Condition(kind, "True", "Pinned", place + pin.why)
+    return Condition(kind, "True", "Locked" if spec.lock else "Pinned", place + pin.why)
 
 
 def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:

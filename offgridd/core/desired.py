@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from offgridd.core.errors import Failure
+from offgridd.core.hub import Pin
+
 HUB = "https://huggingface.co"
 DEFAULT_LISTEN = "127.0.0.1:11611"
 DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
@@ -136,6 +139,7 @@ class ModelSpec:
     description: str = ""
     drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests
     suspend: bool = False
+    lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 
 from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec
+from offgridd.core.errors import Failure
+from offgridd.core.hub import Pin
 
 
 def stable_key(*parts: object) -> str:
@@ -21,7 +23,19 @@ def stable_key(*parts: object) -> str:
 
 @lru_cache(maxsize=8192)
 def source_key(spec: ModelSpec) -> str:
-    """Changes when the file has to be found and verified again. Where it comes from and its declared sha256."""
+    """Changes when the file has to be found and verified again: the question, and the lock's answer."""
+    match spec.lock:
+        case None:
+            return question_key(spec)
+        case Pin(files=files):
+            return stable_key(question_key(spec), [f.sha256 for f in files])
+        case Failure(reason=reason):
+            return stable_key(question_key(spec), reason)
+
+
+@lru_cache(maxsize=8192)
+def question_key(spec: ModelSpec) -> str:
+    """Changes when the source asks for something else. Where it comes from and its declared sha256."""
     source = spec.source
     if isinstance(source, HubSource):
         source = replace(source, endpoint=HUB, token=None)

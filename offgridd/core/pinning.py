@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offgridd.core.choice import AUTO, Choice, Room, Wanted, choose
-from offgridd.core.desired import HubSource
+from offgridd.core.desired import DEFAULT_USE, HubSource, MemorySpec, RemoteSource, Use
 from offgridd.core.errors import SHARDS_DIGEST, Failure
 from offgridd.core.hub import HubFile, Pin, RepoTree
 from offgridd.core.sizes import show_size
@@ -21,6 +21,20 @@ class Host:
 
 
 ANY_HOST = Host()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a source means: `key` names the question, `sha256` is what the manifest wants the file to hash to.
+
+    `memory`, as a manifest declares it, bounds the choice of `auto` for the given `use`; with None nothing does.
+    """
+
+    source: RemoteSource
+    key: str = ""
+    sha256: str | None = None
+    use: Use = DEFAULT_USE
+    memory: MemorySpec | None = None
 
 
 def pin(source: HubSource, tree: RepoTree, key: str, sha256: str | None, host: Host = ANY_HOST) -> Pin | Failure:

@@ -65,12 +65,16 @@ def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
 
 
 def current_pin(spec: ModelSpec, facts: ModelFacts) -> Pin | None:
-    """What the hub's source means, if that was found out for what the spec asks now."""
+    """What the hub's source means, if that is locked or was found out for what the spec asks now."""
+    if isinstance(spec.lock, Pin):
+        return spec.lock
     return facts.pin if facts.pin and facts.pin.key == source_key(spec) else None
 
 
 def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
     """Why this model can not be served as declared, known without trying."""
+    if isinstance(spec.lock, Failure):
+        return spec.lock
     if file and spec.load.context and file.header.context_length and spec.load.context > file.header.context_length:
         trained = file.header.context_length
         text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"

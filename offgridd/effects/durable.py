@@ -8,10 +8,11 @@ from pathlib import Path
 from offgridd.failpoints import failpoint
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Writes whole or not at all, and it stays: part, fsync, rename, fsync of the folder. Raises OSError."""
     part = path.with_name(path.name + ".part")
     with open(part, "wb", opener=private) as file:
+        os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

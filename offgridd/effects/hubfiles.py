@@ -14,10 +14,11 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import DEFAULT_USE, RemoteSource, StoreSpec, UrlSource, Use
+from offgridd.core.desired import Desired, RemoteSource, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile, Pin
 from offgridd.core.observed import VerifiedFile
+from offgridd.core.pinning import Question
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
 from offgridd.effects.getting import Ahead, Getting, Heard, of_hub, refused, told
@@ -39,16 +40,16 @@ class PinsPort(Protocol):
 
 
 class HubFiles:
-    """`pins` outlive the daemon; `spec` gives the present settings of the store.
+    """`pins` outlive the daemon; `desired` gives the present manifest.
 
     `report` hears of each model's progress, in any thread; `waits` that a model waits for the network, in the loop's.
     """
 
     def __init__(
-        self, store: Store, files: Files, pins: PinsPort, origins: Origins, spec: Callable[[], StoreSpec],
+        self, store: Store, files: Files, pins: PinsPort, origins: Origins, desired: Callable[[], Desired],
         report: Callable[[str, int, int], None], waits: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._store, self._files, self._pins, self._origins, self._spec = store, files, pins, origins, spec
+        self._store, self._files, self._pins, self._origins, self._desired = store, files, pins, origins, desired
         self._report, self._waits = report, waits
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
         self._fetching = anyio.CapacityLimiter(FETCHED_AT_ONCE)
@@ -62,7 +63,7 @@ class HubFiles:
         if known is not None and known.key == action.key:
             return known
         self._waits(action.model)
-        ask = partial(self.ask, action.source, action.key, action.sha256, action.use)
+        ask = partial(self.ask, Question(action.source, action.key, action.sha256, action.use))
         found = await anyio.to_thread.run_sync(ask, limiter=self._asking, abandon_on_cancel=True)
         # Here, not in the thread: one that was given up may end after the question has changed.
         await anyio.to_thread.run_sync(self._pins.keep, action.model, found)
@@ -72,6 +73,8 @@ class HubFiles:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
+        if "/" not in action.model:  # what is locked was never asked for, and is ours all the same
+            await anyio.to_thread.run_sync(self._keep, action.model, action.pin)
         missing = [f for f in files if not self._store.has(f.digest, f.size)]
         here = action.pin.size - sum(f.size for f in missing)
         async with AsyncExitStack() as stack:
@@ -92,6 +95,10 @@ class HubFiles:
                 if missing:
                     tell(0, 0)
             return await anyio.to_thread.run_sync(told, partial(self._verify, action))
+
+    def _keep(self, model: str, pin: Pin) -> None:
+        if self._pins.get(model) != pin:
+            self._pins.keep(model, pin)
 
     async def _get(self, action: Verify, file: HubFile, heard: Heard) -> None:
         getting = Getting(partial(self._download, action, file, heard))
@@ -144,15 +151,15 @@ class HubFiles:
                 raise refused("Verified", "DigestMismatch", text)
         return found
 
-    def ask(self, source: RemoteSource, key: str, sha256: str | None = None, use: Use = DEFAULT_USE) -> Pin:
-        """What `source` means now. Blocking. Raises ActionFailed."""
-        return told(partial(self._ask, source, key, sha256, use), "Resolved")
+    def ask(self, asked: Question) -> Pin:
+        """What a source means now, within the memory that is declared. Blocking. Raises ActionFailed."""
+        return told(partial(self._ask, replace(asked, memory=self._desired().server.memory)), "Resolved")
 
-    def _ask(self, source: RemoteSource, key: str, sha256: str | None, use: Use) -> Pin:
+    def _ask(self, asked: Question) -> Pin:
         try:
-            made = self._known(source, key, sha256) or self._origins.ask(source, key, sha256, use)
+            made = self._known(asked) or self._origins.ask(asked)
         except HubError as error:
-            known = self._store.pinned(key)
+            known = self._store.pinned(asked.key)
             if known is not None:
                 return known
             raise of_hub("Resolved", error) from error
@@ -160,18 +167,18 @@ class HubFiles:
             raise ActionFailed(made)
         return made
 
-    def _known(self, source: RemoteSource, key: str, sha256: str | None) -> Pin | Failure | None:
+    def _known(self, asked: Question) -> Pin | Failure | None:
         """What needs no question: the bytes that an address must lead to are here."""
-        if not isinstance(source, UrlSource) or sha256 is None:
+        if not isinstance(asked.source, UrlSource) or asked.sha256 is None:
             return None
-        size = self._store.size_of(sha256)
-        return pin_web(source, size, key, sha256) if size is not None else None
+        size = self._store.size_of(asked.sha256)
+        return pin_web(asked.source, size, asked.key, asked.sha256) if size is not None else None
 
     def _download(self, action: Verify, file: HubFile, heard: Heard) -> Download:
         """Made when its turn has come, so that all of it is what is declared now. Raises ActionFailed."""
         from offgridd.effects.download import Download, Wanted
 
-        pinned, source, spec = action.pin, action.source, self._spec()
+        pinned, source, spec = action.pin, action.source, self._desired().store
         assert pinned is not None
         assert isinstance(source, RemoteSource)
         sha256 = file.digest
@@ -194,7 +201,7 @@ class HubFiles:
 
     def _limits(self) -> Limits:
         """What is declared now: asked again and again while a file comes."""
-        spec = self._spec()
+        spec = self._desired().store
         return Limits(spec.connections, spec.rate, spec.min_rate.rate, spec.min_rate.over)
 
     def _announce(self, pin: Pin) -> None:

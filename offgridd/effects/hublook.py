@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from offgridd.core.choice import AUTO, Room
-from offgridd.core.desired import HubSource, Use
+from offgridd.core.desired import HubSource, MemorySpec, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.fit import declared, estimate
 from offgridd.core.hub import HubError, HubFailure, Pin, RepoTree
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from offgridd.effects.hub import HubClient
 
 
-def host_for(access: HubAccess, client: HubClient, source: HubSource, tree: RepoTree, use: Use) -> Host:
+def host_for(spec: MemorySpec | None, use: Use, client: HubClient, tree: RepoTree, source: HubSource) -> Host:
     """What bounds the choice of `auto`: the memory that the manifest declares, and what a variant takes of it.
 
     Keys, values and buffers are the same for all variants of a repository, so one header tells them.
     """
-    found = declared(access.desired().server.memory, total_memory())
+    found = declared(spec, total_memory()) if spec else None
     memory = found.all if found else None
     if memory is None or source.file or AUTO not in (source.quants or (AUTO,)):
         return Host(None, features())
@@ -76,7 +76,7 @@ class HubLook:
 
     def _pinned(self, client: HubClient, source: HubSource, use: Use) -> Pin:
         tree = client.tree(source.repo, source.revision or "main")
-        found = pin(source, tree, "", None, host_for(self._access, client, source, tree, use))
+        found = pin(source, tree, "", None, host_for(self._access.desired().server.memory, use, client, tree, source))
         if isinstance(found, Failure):
             raise ActionFailed(found)
         return found

@@ -16,6 +16,7 @@ from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
+from offgridd.core.pinning import Question
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
 
@@ -46,7 +47,7 @@ class Keeper:
 
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec:
         """Finds, fetches and verifies what `source` means, and keeps it. Raises ActionFailed."""
-        pin = await anyio.to_thread.run_sync(self._hub.ask, source, "", abandon_on_cancel=True)
+        pin = await anyio.to_thread.run_sync(self._hub.ask, Question(source), abandon_on_cancel=True)
         name = f"{KEPT}{pin.repo}/{pin.files[0].path}"
         spec = _spec(name, pin)
         pin = replace(pin, key=source_key(spec))

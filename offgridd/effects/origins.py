@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offgridd.core.desired import DEFAULT_USE, HubSource, RemoteSource, UrlSource, Use
+from offgridd.core.desired import HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubError, HubFailure, HubFile, Pin
 from offgridd.core.naming import url_name
-from offgridd.core.pinning import pin
+from offgridd.core.pinning import Question, pin
 from offgridd.core.sizes import show_size
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hublook import host_for
@@ -24,15 +24,17 @@ class Origins:
     def __init__(self, access: HubAccess) -> None:
         self._access = access
 
-    def ask(self, source: RemoteSource, key: str, sha256: str | None, use: Use = DEFAULT_USE) -> Pin | Failure:
-        """What `source` means now. Raises HubError."""
-        match source:
-            case HubSource():
+    def ask(self, asked: Question) -> Pin | Failure:
+        """What the source means now. Raises HubError."""
+        match asked.source:
+            case HubSource() as source:
                 client = self._access.client(source.endpoint, source.token)
                 tree = client.tree(source.repo, source.revision or "main")
-                return pin(source, tree, key, sha256, host_for(self._access, client, source, tree, use))
-            case UrlSource():
-                return self._ask_web(source, key, sha256)
+                return pin(
+                    source, tree, asked.key, asked.sha256, host_for(asked.memory, asked.use, client, tree, source)
+                )
+            case UrlSource() as source:
+                return self._ask_web(source, asked.key, asked.sha256)
 
     def origin(self, source: RemoteSource, pinned: Pin, file: HubFile) -> Origin:
         """Where a pinned file is fetched from. Raises HubError where the token can not be read."""

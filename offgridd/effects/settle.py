@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import anyio
 
+from offgridd.effects.source import lock_of
+
 STILL = 0.5  # seconds without a change after which a file written in place counts as whole
 PATIENCE = 10.0  # seconds after which one that never stands still is read as it is
 
@@ -32,7 +34,7 @@ class _File(NamedTuple):
 
 
 class Settler:
-    """Of a manifest and its conf.d; remembers what they were when they were last read."""
+    """Of a manifest, its conf.d and its lock; remembers what they were when they were last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,6 +51,8 @@ class Settler:
         self._before = now
 
     def _whole(self, now: dict[str, _File], *, moved: bool) -> bool:
+        if str(self._path) in now and self._before.keys() - now.keys():
+            return False  # it may be on its way back, as where a tool writes a file anew
         changed = (name for name, file in now.items() if file != self._before.get(name))
         return all(now[name].came_whole(self._before.get(name), moved=moved) for name in changed)
 
@@ -59,7 +63,7 @@ def _look(path: Path) -> dict[str, _File]:
         fragments = [folder / name for name in os.listdir(folder) if name.endswith(".yaml") and name[0] != "."]
     except OSError:
         fragments = []
-    found = {str(place): _stat(place) for place in (path, *fragments)}
+    found = {str(place): _stat(place) for place in (path, *fragments, lock_of(path))}
     return {name: file for name, file in found.items() if file is not None}
 
 

@@ -18,13 +18,15 @@ from watchfiles import Change
 # Its awatch can not be cancelled before its time is up, and does not say when it has begun to watch.
 from watchfiles._rust_notify import RustNotify
 
+from offgridd.effects.source import lock_of
+
 TICK = 10.0  # seconds between looks when nothing is heard
 _HOPS = 40  # symlinks followed at most
 _DEBOUNCE, _STEP = 100, 50  # milliseconds: events within so many are one hint; how often the watcher's thread looks
 
 
 def watch_set(path: Path) -> dict[str, tuple[int, int]]:
-    """What to watch for the manifest `path` and its conf.d, with (device, inode). Raises OSError.
+    """What to watch for the manifest `path`, its conf.d and its lock, with (device, inode). Raises OSError.
 
     That is each link's folder, the file, its folder (or the nearest above that exists) and the one above that.
     """
@@ -55,15 +57,15 @@ def concerns(path: Path) -> Callable[[str], bool]:
 
     Everything on the way counts, also what is not there now: it is what has to come back.
     """
-    manifest, conf = ([whole for whole, _ in _steps(start)] for start in _starts(path))
-    places = {str(place) for whole in (*manifest, *conf) for place in (whole, *whole.parents)}
+    manifest, conf, lock = ([whole for whole, _ in _steps(start)] for start in _starts(path))
+    places = {str(place) for whole in (*manifest, *conf, *lock) for place in (whole, *whole.parents)}
     folders = {str(whole) for whole in conf}
     return lambda changed: changed in places or os.path.dirname(changed) in folders
 
 
-def _starts(path: Path) -> tuple[Path, Path]:
+def _starts(path: Path) -> tuple[Path, Path, Path]:
     whole = Path(os.path.abspath(path))
-    return whole, whole.parent / "conf.d"
+    return whole, whole.parent / "conf.d", lock_of(whole)
 
 
 def _steps(start: Path) -> Iterator[tuple[Path, Path | None]]:

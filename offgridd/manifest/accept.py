@@ -35,8 +35,10 @@ from offgridd.core.desired import (
     UrlSource,
 )
 from offgridd.core.errors import ManifestError, Problem
+from offgridd.core.locking import LOCK_FILE, Lock, locked
 from offgridd.manifest import rules, sections, values
 from offgridd.manifest.builder import Budget
+from offgridd.manifest.lockfile import read_lock
 from offgridd.manifest.merge import merge, origins
 from offgridd.manifest.nodes import MapNode, Path, Scalar, locate, plain
 from offgridd.manifest.problems import explain, missing_values, show
@@ -65,8 +67,21 @@ class Accepted:
     origins: Mapping[str, str]  # `models.qwen.context` -> `FILE:LINE`
 
 
-def accept(main: SourceText, fragments: Sequence[SourceText] = ()) -> Accepted:
-    """Read `main` with `fragments` (conf.d, in their order) laid over it. Raises ManifestError."""
+def accept_files(files: Sequence[tuple[str, bytes]]) -> Accepted:
+    """Names and texts: the manifest first, then its conf.d and its lock, which is told by its name. As `accept`."""
+    (name, text), *others = files
+    fragments = [SourceText(*one) for one in others if not is_lock(one[0])]
+    lock = next((SourceText(*one) for one in others if is_lock(one[0])), None)
+    return accept(SourceText(name, text), fragments, lock)
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file of this name is a lock."""
+    return name.rpartition("/")[2] == LOCK_FILE
+
+
+def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceText | None = None) -> Accepted:
+    """Read `main` with `fragments` (conf.d, in their order) laid over it, under `lock`. Raises ManifestError."""
     sources = (main, *fragments)
     root = merge(*_load(sources))
     manifest, problems = _validate(root)
@@ -74,7 +89,7 @@ def accept(main: SourceText, fragments: Sequence[SourceText] = ()) -> Accepted:
         order = {source.name: index for index, source in enumerate(sources)}
         problems.sort(key=lambda problem: (order[problem.file], problem.line, problem.column))
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
-    desired = _desired(manifest)
+    desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
     return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
 
 
@@ -128,9 +143,11 @@ def _where(root: MapNode, path: Path) -> str:
     return f"{mark.file}:{mark.line}"
 
 
-def _desired(manifest: sections.Manifest) -> Desired:
+def _desired(manifest: sections.Manifest, lock: Lock | None) -> Desired:
     defaults = manifest.defaults.given()
     models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
+    if lock is not None:
+        models = {name: dataclasses.replace(spec, lock=locked(spec, lock)) for name, spec in models.items()}
     store = StoreSpec(**manifest.store.given())
     memory, endpoint = _memory(manifest.server.memory), defaults.get("endpoint", HUB)
     server = _pick(ServerSpec, {**manifest.server.given(), "memory": memory})

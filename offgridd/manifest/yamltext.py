@@ -22,10 +22,10 @@ PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def load(name: str, data: bytes, budget: Budget | None = None) -> MapNode:
-    """The document in `data`; `name` stands for the file in positions. Stops at the first problem."""
+def load(name: str, data: bytes, budget: Budget | None = None, most: int = MAX_BYTES) -> MapNode:
+    """The document in `data`, of `most` bytes; `name` stands for the file in positions. Stops at the first problem."""
     builder = Builder(name, budget or Budget())
-    text = _decode(name, data)
+    text = _decode(name, data, most)
     try:
         for event in yaml.parse(text, Loader=PARSER):
             builder.feed(event)
@@ -48,9 +48,9 @@ def _refuse_syntax(name: str, text: str, error: yaml.MarkedYAMLError) -> NoRetur
     refuse("ParseError", f"cannot read this as YAML: {why}; {advice}", mark)
 
 
-def _decode(name: str, data: bytes) -> str:
-    if len(data) > MAX_BYTES:
-        message = f"cannot read a manifest of {len(data)} bytes: the limit is {MAX_BYTES}; split it into conf.d files"
+def _decode(name: str, data: bytes, most: int) -> str:
+    if len(data) > most:
+        message = f"cannot read a file of {len(data)} bytes: the limit is {most}; split it into conf.d files"
         refuse("TooLarge", message, Mark(name, 0, 0))
     try:
         text = data.decode("utf-8")

@@ -17,7 +17,7 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.observed import ManifestFacts
 from offgridd.failpoints import failpoint
-from offgridd.manifest import SourceText, accept
+from offgridd.manifest import accept_files
 
 Files = Sequence[tuple[str, bytes]]
 
@@ -173,5 +173,4 @@ class Intake:
 
 def parse(files: Files) -> Desired:
     """Raises ManifestError."""
-    main, *fragments = [SourceText(name, text) for name, text in files]
-    return accept(main, fragments).desired
+    return accept_files(files).desired

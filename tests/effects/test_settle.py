@@ -43,7 +43,7 @@ def as_a_new_file(path: Path, text: str) -> None:
     in_place(path, text)
 
 
-@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml"])
+@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml", "offgridd.lock"])
 @pytest.mark.parametrize("write", [in_place, as_a_new_file])
 async def test_what_is_written_in_pieces_is_waited_for(
     write: Callable[[Path, str], None], name: str, path: Path
@@ -71,7 +71,7 @@ async def test_what_was_written_in_place_is_waited_for_once(path: Path) -> None:
     assert elapsed() == pytest.approx(STILL), "nothing has changed since"
 
 
-@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml"])
+@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml", "offgridd.lock"])
 async def test_what_was_renamed_into_place_is_whole_at_once(name: str, path: Path) -> None:
     in_place(path.parent / name, "old")
     settler, new = Settler(path), path.with_name("new")
@@ -126,3 +126,15 @@ async def test_a_file_that_never_stands_still_is_read_all_the_same(path: Path) -
         await settler.settle()
         group.cancel_scope.cancel()
     assert elapsed() == pytest.approx(PATIENCE, abs=2 * STILL)
+
+
+async def test_what_is_gone_may_be_on_its_way_back(path: Path) -> None:
+    lock = path.with_name("offgridd.lock")
+    lock.write_text("old")
+    settler = Settler(path)
+    lock.unlink()
+    async with anyio.create_task_group() as group:
+        group.start_soon(settler.settle)
+        await anyio.sleep(STILL / 2)
+        lock.write_text(WHOLE)
+    assert elapsed() == pytest.approx(2 * STILL), "and then it is waited for"

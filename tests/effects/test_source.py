@@ -35,6 +35,12 @@ def test_the_manifest_comes_first_then_the_fragments_in_byte_order(path: Path) -
     assert [text.decode() for _, text in read(path)] == ["main", *map(repr, expected)]
 
 
+def test_the_lock_comes_last(path: Path) -> None:
+    fragment(path, b"a.yaml", "more")
+    (path.parent / "offgridd.lock").write_text("lock")
+    assert [text for _, text in read(path)] == [b"main", b"more", b"lock"]
+
+
 def test_what_is_hidden_or_of_another_kind_is_left_out(path: Path) -> None:
     for name in (b".a.yaml", b"a.yml", b"a.yaml~", b"a.yaml.swp"):
         fragment(path, name)
@@ -46,12 +52,16 @@ def test_a_long_file_is_cut_where_it_is_seen_to_be_too_long(path: Path) -> None:
     assert len(read(path)[0][1]) == LIMIT
 
 
+def nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
 def endless(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml"])
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, endless], ids=["FIFO", "folder", "device"])
+@pytest.mark.parametrize("name", ["m.yaml", "conf.d/a.yaml", "offgridd.lock"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, endless, nowhere], ids=["FIFO", "folder", "device", "dangling"])
 async def test_what_is_no_file_is_an_error_and_not_a_wait(name: str, make: Callable[[Path], None], path: Path) -> None:
     place = path.parent / name
     place.parent.mkdir(exist_ok=True)

@@ -123,6 +123,26 @@ async def test_fragments_are_seen_to_come_change_and_go(path: Path) -> None:
         await reader.sees("0+4")
 
 
+async def test_a_lock_is_seen_to_come_change_and_go(path: Path) -> None:
+    put(path, "0")
+    lock = path.parent / "offgridd.lock"
+    async with reading(path) as reader:
+        put(lock, "1")
+        await reader.sees("0+1")
+        put(lock, "2")
+        await reader.sees("0+2")
+        rename_over(lock, "3")
+        await reader.sees("0+3")
+        put(path.parent.parent / "elsewhere", "4")
+        lock.unlink()
+        lock.symlink_to("../elsewhere")
+        await reader.sees("0+4")
+        rename_over(path.parent.parent / "elsewhere", "5")
+        await reader.sees("0+5")
+        lock.unlink()
+        await reader.sees("0")
+
+
 async def test_a_swapped_folder_of_fragments_is_seen(path: Path) -> None:
     put(path, "0")
     put(path.parent.parent / "one" / "a.yaml", "1")
