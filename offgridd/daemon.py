@@ -42,6 +42,7 @@ from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
 from offgridd.effects.store import Store
 from offgridd.effects.systemd import Notifier
+from offgridd.effects.updates import Now, Updates
 from offgridd.effects.workers import Workers
 from offgridd.reconcile.intake import Intake
 from offgridd.reconcile.loop import Reconciler, Snapshot
@@ -116,6 +117,9 @@ class Daemon:
         )
         look, locker = HubLook(access, store).look, Locker(origins.ask)
 
+        now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
+        updates = Updates(now, origins, hub, state.looks, state.pins)
+
         def host() -> Host:
             total = total_memory()
             return Host(total, limits(loop.snapshot.desired.server.memory, total), features())
@@ -131,7 +135,7 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, settings.private)
+            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, settings.private)
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:
@@ -144,6 +148,7 @@ class Daemon:
             group.start_soon(loop.run)
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
+            group.start_soon(updates.run)
             if settings.private:
                 group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), jobs)
             else:

@@ -13,6 +13,7 @@ from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
 from offgridd.api.lock import add_lock
 from offgridd.api.search import add_search
+from offgridd.api.updates import add_updates
 
 
 def create_app(ctx: Context) -> Quart:
@@ -26,5 +27,6 @@ def create_app(ctx: Context) -> Quart:
     add_search(app, ctx)
     add_inspect(app, ctx)
     add_lock(app, ctx)
+    add_updates(app, ctx)
     add_files(app, ctx)
     return app

@@ -16,6 +16,7 @@ from offgridd.core.hub import Pin
 from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
+from offgridd.core.updates import Look
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
@@ -37,6 +38,11 @@ class KeeperPort(Protocol):
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec: ...
     async def remove(self, name: str, declared: Collection[str]) -> int: ...
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
+
+
+class UpdatesPort(Protocol):
+    async def look(self, spec: ModelSpec, pin: Pin) -> Look: ...
+    async def update(self, spec: ModelSpec, newer: Pin, tell: Callable[[int, int], None]) -> None: ...
 
 
 class LockerPort(Protocol):
@@ -70,6 +76,7 @@ class Context:
     pinned: Callable[[str], Pin | None]  # blocking
     host: Callable[[], Host]
     locker: LockerPort
+    updates: UpdatesPort
     private: bool  # who asks is the daemon's own user
 
     @property

@@ -13,7 +13,8 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import RequestRefused
 
 # For the admin socket only, until there are keys.
-LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs", "/v1/pull", "/v1/jobs", "/v1/jobs/<job>", "/v1/rm", "/v1/list"}
+LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs", "/v1/pull", "/v1/jobs", "/v1/jobs/<job>", "/v1/rm", "/v1/list",
+              "/v1/update"}  # fmt: skip
 
 
 def host_allowed(host: str, desired: Desired, local: str = "") -> bool:

@@ -15,11 +15,9 @@ from offgridd.api.search import hub_refused
 from offgridd.api.texts import files_of
 from offgridd.core.desired import HUB, Desired, HubSource, ModelSpec
 from offgridd.core.errors import Failure, ManifestError, RequestRefused
-from offgridd.core.hub import HubFailure
+from offgridd.core.hub import HUB_TROUBLE, HubFailure
 from offgridd.core.locking import Lock, LockEntry, wanting
 from offgridd.manifest import accept_files, is_lock, read_lock, write_lock
-
-_HUB_TROUBLE = ("HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "Offline", "BadAnswer")
 
 
 def add_lock(app: Quart, ctx: Context) -> None:
@@ -82,7 +80,7 @@ def _joined(models: Mapping[str, ModelSpec], old: Lock, found: Mapping[str, Lock
         entry = found.get(name, old.get(name))
         if isinstance(entry, Failure):
             text = f"cannot lock {name}: {entry.message}"
-            if entry.reason in _HUB_TROUBLE:
+            if entry.reason in HUB_TROUBLE:
                 raise hub_refused(HubFailure(entry.reason, text))
             raise RequestRefused(409, entry.reason, text)
         if isinstance(spec.source, HubSource) and entry is not None:

@@ -23,6 +23,7 @@ ACTING = (
     "/v1/jobs",
     "/v1/rm",
     "/v1/list",
+    "/v1/update",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 

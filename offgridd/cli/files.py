@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 from offgridd.cli.client import HUB, REFUSED, Client, CliError
 from offgridd.cli.terminal import complain, say
+from offgridd.core.hub import HUB_TROUBLE
 from offgridd.core.sizes import show_size
 
 CANCELLED = 130
-_NETWORK = {"HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "ContentStalled", "ContentUnavailable",
-            "ContentRefused", "ContentMissing", "Offline"}  # fmt: skip
 _BAR = 24
 
 
@@ -44,29 +43,36 @@ def add_to(commands: Any) -> None:
 
 
 def pull(client: Client, args: argparse.Namespace) -> int:
-    """Ctrl-C leaves the job to the daemon."""
     asked = {"repo": args.repo, "quant": args.quant, "file": args.file, "revision": args.revision,
              "max_size": args.max_size}  # fmt: skip
     body = json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
-    job = client.json("POST", "/v1/pull", body)
-    try:
-        job = _follow(client, job["id"])
-    except KeyboardInterrupt:
-        say("", f"it goes on without you; to stop it: offgrid jobs --cancel {job['id']}", file=sys.stderr)
-        return CANCELLED
+    job = follow(client, client.json("POST", "/v1/pull", body))
     if args.json:
         say(json.dumps(job, indent=2))
     elif job["state"] == "done":
         say(f"{job['result']['file']} is kept; try it: offgrid run {shlex.quote(job['result']['name'])}")
     if job["state"] != "done":
-        error = job["error"] or {"code": "Cancelled", "message": "it was cancelled"}
-        complain(f"{error['code']}: {error['message']}")
-        return HUB if error["code"] in _NETWORK else REFUSED
+        complain(shown_error(job))
+        return HUB if job["error"] and job["error"]["code"] in HUB_TROUBLE else REFUSED
     return 0
 
 
-def _follow(client: Client, job: str) -> Any:
-    """The job when it is over; its progress on stderr meanwhile."""
+def shown_error(job: dict[str, Any]) -> str:
+    """Why a job came to nothing."""
+    return f"{job['error']['code']}: {job['error']['message']}" if job["error"] else "Cancelled: it was cancelled"
+
+
+def follow(client: Client, job: dict[str, Any]) -> Any:
+    """The job when it is over; its progress on stderr meanwhile. Ctrl-C leaves it to the daemon. Raises CliError."""
+    try:
+        return _followed(client, job["id"])
+    except KeyboardInterrupt:
+        say("", file=sys.stderr)
+        text = f"it goes on without you; to stop it: offgrid jobs --cancel {job['id']}"
+        raise CliError(CANCELLED, text) from None
+
+
+def _followed(client: Client, job: str) -> Any:
     began, shown, first, last = time.monotonic(), "", -1, None
     bar = sys.stderr.isatty()
     for last in client.events("GET", f"/v1/jobs/{job}"):

@@ -13,8 +13,9 @@ def clean(text: str) -> str:
 
 
 def say(*texts: object, end: str = "\n", file: TextIO | None = None) -> None:
-    """Prints each on a line of its own."""
-    print(*(clean(str(text)) for text in texts), sep="\n", end=end, file=file or sys.stdout, flush=True)
+    """Prints each on a line of its own; nothing for none."""
+    if texts:
+        print(*(clean(str(text)) for text in texts), sep="\n", end=end, file=file or sys.stdout, flush=True)
 
 
 def complain(text: object) -> None:

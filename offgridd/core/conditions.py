@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.desired import Desired, HubSource, ModelSpec
+from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin, standing_failure
+from offgridd.core.sizes import show_size
+from offgridd.core.updates import current_look, why_fixed
 
 Value = Literal["True", "False", "Unknown"]
 MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
@@ -32,12 +34,11 @@ class Condition:
 def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
     """The eight conditions of a model, in the order of MODEL_TYPES."""
     stages = _stages(spec, facts, observed, standing_failure(spec, facts, observed.engine))
-    local = not isinstance(spec.source, HubSource)  # of a URL the sha256 says what it is
     by = {c.type: c for c in stages}
     return (
         *stages,
         Condition("Benchmarked", "Unknown", "NotSupportedYet", "this version runs no benchmarks"),
-        Condition("UpToDate", "True", "Local") if local else Condition("UpToDate", "Unknown", "NotSupportedYet"),
+        _up_to_date(spec, facts),
         Condition("Sandboxed", "Unknown", "NotSupportedYet", "this version does not confine its workers further"),
         _ready(by, suspended=spec.suspend, serving=facts.serving() is not None),
     )
@@ -153,6 +154,28 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     if spec.preload or facts.demanded:
         return Condition("Loaded", "False", "Loading", "the worker is loading the file" + old)
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
+
+
+def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
+    kind, pin = "UpToDate", current_pin(spec, facts)
+    if isinstance(spec.source, PackageSource | FileSource):
+        return Condition(kind, "True", "Local")
+    if why := why_fixed(spec):
+        return Condition(kind, "True", "Fixed", why)
+    if pin is None:
+        return Condition(kind, "Unknown", "Waiting", "waits for Resolved")
+    look = current_look(pin, facts.look)
+    if look is None:
+        manual = spec.updates == "manual"
+        return Condition(kind, "Unknown", "Manual" if manual else "NotChecked", "offgrid outdated looks at once")
+    if look.failure is not None:
+        return Condition(kind, "Unknown", "CheckFailed", look.failure.message)
+    if look.newer is None:
+        moved = f"the same files stand at {look.commit[:12]}" if look.commit != pin.commit else ""
+        return Condition(kind, "True", "Current", moved)
+    how = f"offgrid lock --update {spec.name}" if spec.lock else f"offgrid update {spec.name}"
+    text = f"{look.newer.files[0].path} at {look.commit[:12]} is another file ({show_size(look.newer.size)}): {how}"
+    return Condition(kind, "False", "UpdateAvailable", text)
 
 
 def _ready(by: dict[str, Condition], *, suspended: bool, serving: bool) -> Condition:

@@ -139,6 +139,8 @@ class ModelSpec:
     description: str = ""
     drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests
     suspend: bool = False
+    updates: Literal["manual", "notify"] = "notify"
+    check_every: float = 86400.0  # seconds between two looks for something newer
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
 
 

@@ -8,6 +8,7 @@ from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Effective, Identity, ManifestFacts, VerifiedFile
+from offgridd.core.updates import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,23 @@ class VerifyFailed:
     model: str
     key: str
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSeen:
+    """A hub was asked whether it has something newer."""
+
+    model: str
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A model is pinned to something newer, whose files are here and verified."""
+
+    model: str
+    pin: Pin
+    file: VerifiedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +195,8 @@ Event = (
     | NetworkAwaited
     | Verified
     | VerifyFailed
+    | UpdateSeen
+    | Updated
     | FileSeen
     | WorkerStarted
     | WorkerReady

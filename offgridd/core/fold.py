@@ -8,7 +8,7 @@ from dataclasses import replace
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
-from offgridd.core.observed import NO_FACTS, KeptUse, ModelFacts, Observed, Retry, Worker
+from offgridd.core.observed import NO_FACTS, KeptUse, ModelFacts, Observed, Retry, VerifiedFile, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed",)  # the reasons that say that a process died of itself
@@ -86,7 +86,13 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Resolved(_, pin):
             return replace(facts, pin=pin, verify_retry=None)
         case ev.Verified(_, file):
+            if _is_passed(facts, file):
+                return replace(facts, network=False)
             return replace(facts, file=file, verify_retry=None, network=False)
+        case ev.Updated(_, pin, file):
+            return replace(facts, pin=pin, file=file, verify_retry=None)
+        case ev.UpdateSeen(_, look):
+            return replace(facts, look=look)
         case ev.NetworkAwaited():
             return facts if facts.network else replace(facts, network=True)
         case ev.VerifyFailed(_, key, failure):
@@ -114,6 +120,13 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return facts if facts.demanded else replace(facts, demanded=True)
         case _:
             return facts
+
+
+def _is_passed(facts: ModelFacts, file: VerifiedFile) -> bool:
+    """Whether the model was updated while what it was pinned to before was still verified."""
+    pin = facts.pin
+    same = pin is None or [f.sha256 for f in pin.files] == [part.sha256 for part in file.parts]
+    return pin is not None and pin.key == file.source_key and not same
 
 
 def _with_worker(facts: ModelFacts, worker: int, **changes: object) -> ModelFacts:

@@ -9,6 +9,7 @@ from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
 from offgridd.core.hub import Pin
 from offgridd.core.shape import Shape
+from offgridd.core.updates import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class ModelFacts:
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
     pin: Pin | None = None  # of a source that is a hub's
     network: bool = False  # its hub is asked, or its bytes are on their way
+    look: Look | None = None  # the newest, for something newer
 
     def serving(self) -> Worker | None:
         """The worker that new requests go to: the newest one that is ready and not stopping."""

@@ -69,12 +69,16 @@ class HubFiles:
         await anyio.to_thread.run_sync(self._pins.keep, action.model, found)
         return found
 
-    async def fetch(self, action: Verify, heard: Heard | None = None) -> VerifiedFile:
+    async def fetch(self, action: Verify) -> VerifiedFile:
+        """As `get`, of a model that is declared: its pin is kept, also where a lock named it. Raises ActionFailed."""
+        assert action.pin is not None
+        await anyio.to_thread.run_sync(self._keep, action.model, action.pin)
+        return await self.get(action, partial(self._report, action.model))
+
+    async def get(self, action: Verify, tell: Heard) -> VerifiedFile:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
-        if "/" not in action.model:  # what is locked was never asked for, and is ours all the same
-            await anyio.to_thread.run_sync(self._keep, action.model, action.pin)
         missing = [f for f in files if not self._store.has(f.digest, f.size)]
         here = action.pin.size - sum(f.size for f in missing)
         async with AsyncExitStack() as stack:
@@ -82,7 +86,6 @@ class HubFiles:
                 await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
             if missing:
                 self._waits(action.model)
-            tell = heard or partial(self._report, action.model)
             try:
                 for file in missing:
                     ahead = Ahead(here, action.pin.size, tell)

@@ -52,7 +52,7 @@ class Keeper:
         spec = _spec(name, pin)
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
-        await self._hub.fetch(Verify(name, asked, None, pin.key, pin), report)
+        await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
         if not await anyio.to_thread.run_sync(self._pins.keep, name, pin):
             text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and pull again"
             raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))

@@ -13,6 +13,7 @@ from offgridd.core.hub import HubError, HubFailure, HubFile, Pin
 from offgridd.core.naming import url_name
 from offgridd.core.pinning import Question, pin
 from offgridd.core.sizes import show_size
+from offgridd.core.updates import has_moved
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hublook import host_for
 
@@ -35,6 +36,17 @@ class Origins:
                 )
             case UrlSource() as source:
                 return self._ask_web(source, asked.key, asked.sha256)
+
+    def newer(self, asked: Question, pinned: Pin) -> tuple[str, Pin | Failure | None]:
+        """The hub's commit now, and what the source means there if a pinned file is another. Raises HubError."""
+        source = asked.source
+        assert isinstance(source, HubSource)
+        client = self._access.client(source.endpoint, source.token)
+        tree = client.tree(source.repo, source.revision or "main")
+        if not has_moved(pinned, tree):
+            return tree.commit, None
+        host = host_for(asked.memory, asked.use, client, tree, source)
+        return tree.commit, pin(source, tree, asked.key, asked.sha256, host)
 
     def origin(self, source: RemoteSource, pinned: Pin, file: HubFile) -> Origin:
         """Where a pinned file is fetched from. Raises HubError where the token can not be read."""

@@ -1,4 +1,4 @@
-"""What the state remembers of files, as maps: their sha256s by identity, and what sources were pinned to.
+"""What the state remembers, as maps: files' sha256s by identity; by model its pin and the last look for a newer one.
 
 A record that can not be read or kept costs a file hashed again, or a hub asked again; nothing else.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator, MutableMapping
+from typing import Generic, TypeVar
 
 import msgspec
 
-from offgridd.core.hub import Pin
 from offgridd.core.observed import Identity
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
+T = TypeVar("T")
 
 
 class Inventory(MutableMapping[Identity, str]):
@@ -55,44 +56,48 @@ class Inventory(MutableMapping[Identity, str]):
         return int(self._db.execute("select count(*) from inventory").fetchone()[0])
 
 
-class Pins:
-    """What the hub's sources were found to mean, by model. What can not be read is as if it were not there."""
+class Records(Generic[T]):
+    """One thing of `kind` for each model, in the table `table`. What can not be read is as if it were not there.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    `about` says for people what it is.
+    """
 
-    def get(self, model: str) -> Pin | None:
-        return next(iter(self._read("select model, pin from pins where model=?", model).values()), None)
+    def __init__(self, db: sqlite3.Connection, table: str, kind: type[T], about: str) -> None:
+        self._db, self._table, self._kind, self._about = db, table, kind, about
 
-    def all(self) -> dict[str, Pin]:
-        return self._read("select model, pin from pins")
+    def get(self, model: str) -> T | None:
+        return next(iter(self._read(" where model=?", model).values()), None)
 
-    def keep(self, model: str, pin: Pin) -> bool:
+    def all(self) -> dict[str, T]:
+        return self._read("")
+
+    def keep(self, model: str, value: T) -> bool:
         """Whether it is kept."""
-        failpoint("pins.before-write")
+        failpoint(f"{self._table}.before-write")
+        text = msgspec.json.encode(value).decode()
+        return self._write(f"insert or replace into {self._table} values (?, ?)", model, text)
+
+    def drop(self, model: str) -> None:
+        self._write(f"delete from {self._table} where model=?", model)
+
+    def _write(self, sql: str, *values: str) -> bool:
         try:
-            self._db.execute("insert or replace into pins values (?, ?)", (model, msgspec.json.encode(pin).decode()))
+            self._db.execute(sql, values)
         except sqlite3.Error as error:
-            log.warning("cannot keep what %s is pinned to: %s", model, error)
+            log.warning("cannot keep %s of %s: %s", self._about, values[0], error)
             return False
         return True
 
-    def drop(self, model: str) -> None:
+    def _read(self, where: str, *values: str) -> dict[str, T]:
+        found: dict[str, T] = {}
         try:
-            self._db.execute("delete from pins where model=?", (model,))
-        except sqlite3.Error as error:
-            log.warning("cannot forget what %s was pinned to: %s", model, error)
-
-    def _read(self, sql: str, *values: str) -> dict[str, Pin]:
-        found: dict[str, Pin] = {}
-        try:
-            for model, text in self._db.execute(sql, values).fetchall():
+            for model, text in self._db.execute(f"select * from {self._table}{where}", values).fetchall():
                 try:
-                    found[model] = msgspec.json.decode(text, type=Pin)
+                    found[model] = msgspec.json.decode(text, type=self._kind)
                 except (msgspec.MsgspecError, TypeError) as error:
-                    log.warning("cannot read what %s was pinned to: %s", model, error)
+                    log.warning("cannot read %s of %s: %s", self._about, model, error)
         except sqlite3.Error as error:
-            log.warning("cannot read what models were pinned to: %s", error)
+            log.warning("cannot read %s of models: %s", self._about, error)
         return found
 
 

@@ -16,8 +16,10 @@ import stat
 import time
 from pathlib import Path
 
+from offgridd.core.hub import Pin
+from offgridd.core.updates import Look
 from offgridd.effects.durable import private, replace_file
-from offgridd.effects.records import Inventory, Pins
+from offgridd.effects.records import Inventory, Records
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
@@ -29,6 +31,7 @@ create table if not exists inventory (
     dev text, inode text, size text, mtime_ns text, sha256 text,
     primary key (dev, inode, size, mtime_ns));
 create table if not exists pins (model text primary key, pin text);
+create table if not exists looks (model text primary key, look text);
 """
 
 
@@ -85,8 +88,12 @@ class State:
         return Inventory(self._db)
 
     @property
-    def pins(self) -> Pins:
-        return Pins(self._db)
+    def pins(self) -> Records[Pin]:
+        return Records(self._db, "pins", Pin, "the pin")
+
+    @property
+    def looks(self) -> Records[Look]:
+        return Records(self._db, "looks", Look, "the last look for something newer")
 
 
 def _tighten(folder: Path) -> None:

@@ -47,6 +47,13 @@ def _read_duration(value: object) -> float:
     return seconds
 
 
+def _read_interval(value: object) -> float:
+    seconds = _read_duration(value)
+    if seconds < 1:
+        raise PydanticCustomError("InvalidValue", "a duration of at least 1s")
+    return seconds
+
+
 def _read_min_rate(value: object) -> MinRate:
     try:
         rate, over = values.min_rate(value if isinstance(value, str) else "")
@@ -66,6 +73,11 @@ Gpu = Annotated[str, Field(pattern=values.GPU)]
 Duration = Annotated[
     float,
     BeforeValidator(_read_duration),
+    WithJsonSchema({"type": "string", "pattern": values.DURATION}),
+]
+Interval = Annotated[
+    float,
+    BeforeValidator(_read_interval),
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
 CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]

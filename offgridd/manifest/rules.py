@@ -16,7 +16,7 @@ from offgridd.manifest.problems import show
 
 Where = Callable[[Path], str]  # "FILE:LINE" of a path
 _PLAIN_TYPES: Final = ("f16", "bf16", "f32")
-_HUB_ONLY: Final = ("quant", "endpoint", "token")
+_HUB_ONLY: Final = ("quant", "endpoint", "token", "updates", "check_every")
 
 
 class Finding(NamedTuple):

@@ -21,6 +21,7 @@ from offgridd.manifest.fields import (
     Endpoint,
     Gpu,
     Host,
+    Interval,
     KvType,
     LeastRate,
     Name,
@@ -169,6 +170,11 @@ class Loading(Section):
     max_size: Size | None = verify(None, "`hf` and `url`: the most that all files of the model may take together.")
     endpoint: Endpoint = live(HUB, "`hf` only: the hub to ask, or a mirror of it.")
     token: Token | None = Field(default=None, description="`hf` only: a token for what is gated or private.")
+    updates: Literal["manual", "notify"] = live(
+        "notify",
+        "`hf` only: whether the hub is asked from time to time for something newer. Nothing is fetched for it.",
+    )
+    check_every: Interval = live("24h", "`hf` only: how often, at least 1s.")
     preload: bool = live(True, "Load at once, not at the first request.")
     context: int | None = reload(
         None,
@@ -217,7 +223,7 @@ class Loading(Section):
 class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
 
-    not_yet = frozenset({"priority", "pin", "idle_unload", "benchmark", "updates", "check_every"})
+    not_yet = frozenset({"priority", "pin", "idle_unload", "benchmark"})
 
 
 class Model(Defaults):

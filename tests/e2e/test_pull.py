@@ -169,7 +169,7 @@ def test_no_hub_is_known_in_time_and_has_its_own_exit_code(rig: Rig) -> None:
 
 
 def test_ctrl_c_leaves_it_to_the_daemon_and_a_job_can_be_called_off(rig: Rig, tmp_path: Path) -> None:
-    with local_hub(tmp_path / "slow", rate=1 << 20) as slow:
+    with local_hub(tmp_path / "slow", rate=1 << 18) as slow:
         slow.put("acme/Big-GGUF", {"big-Q8_0.gguf": DATA + os.urandom(30 << 20)})
         declare(rig, slow.base)
         argv = [OFFGRID, "--host", str(rig.socket), "pull", "acme/Big-GGUF"]

@@ -1,0 +1,70 @@
+"""Whether a hub has something newer than what a model is pinned to: when to look, and what is made of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from offgridd.core.desired import HubSource, ModelSpec
+from offgridd.core.hub import HubFailure, HubFile, Pin, RepoTree
+from offgridd.core.keys import stable_key
+
+FIRST = 600.0  # seconds until what was just pinned is looked at; it was new a moment ago
+AGAIN = 3600.0  # seconds until a look that failed is tried again, at most
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a hub had when it was asked. `of`: `bytes_key` of the files that it was held against.
+
+    `at` is in seconds since the epoch; `newer` is what would be taken now, where that is something else.
+    """
+
+    of: str
+    at: float
+    commit: str = ""
+    newer: Pin | None = None
+    failure: HubFailure | None = None
+
+
+def bytes_key(files: tuple[HubFile, ...]) -> str:
+    """What tells these files' contents from others."""
+    return stable_key([f.sha256 for f in files])
+
+
+def why_fixed(spec: ModelSpec) -> str:
+    """Why nothing newer can be meant; "" where something can."""
+    if not isinstance(spec.source, HubSource) or spec.sha256 is not None:
+        return "its sha256 is declared"
+    if spec.source.revision and _COMMIT.fullmatch(spec.source.revision):
+        return "its commit is declared"
+    return ""
+
+
+def why_not(spec: ModelSpec, *, suspended: bool) -> str:
+    """Why a model is not to be pinned to something newer; "" where it may be."""
+    if spec.lock is not None:
+        return f"a lock says what it is: run offgrid lock --update {spec.name}"
+    return "it is suspended" if suspended or spec.suspend else why_fixed(spec)
+
+
+def has_moved(pin: Pin, tree: RepoTree) -> bool:
+    """Whether one of the pinned files is another one at `tree`, or is no more. Another commit alone is nothing."""
+    there = {f.path: f.sha256 for f in tree.files}
+    return any(there.get(f.path) != f.sha256 for f in pin.files)
+
+
+def current_look(pin: Pin, look: Look | None) -> Look | None:
+    """The look, if it was at what is pinned now."""
+    return look if look and look.of == bytes_key(pin.files) else None
+
+
+def due_at(spec: ModelSpec, pin: Pin, look: Look | None, since: float) -> float | None:
+    """When to look (seconds since the epoch), None for never; `since`: when this pin was seen first in this life."""
+    if spec.updates != "notify" or why_fixed(spec):
+        return None
+    known = current_look(pin, look)
+    if known is None:
+        return since + min(FIRST, spec.check_every)
+    return known.at + (min(AGAIN, spec.check_every) if known.failure else spec.check_every)
