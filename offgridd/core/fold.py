@@ -8,6 +8,7 @@ from dataclasses import replace
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
+from offgridd.core.hub import Pin
 from offgridd.core.observed import NO_FACTS, KeptUse, ModelFacts, Observed, Retry, VerifiedFile, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
@@ -84,9 +85,10 @@ def _next_retry(before: Retry | None, key: str, failure: Failure, now: float) ->
 def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
     match event:
         case ev.Resolved(_, pin):
-            return replace(facts, pin=pin, verify_retry=None)
+            other = facts.file is not None and _differ(pin, facts.file)  # the same question, asked again later
+            return replace(facts, pin=pin, file=None if other else facts.file, verify_retry=None)
         case ev.Verified(_, file):
-            if _is_passed(facts, file):
+            if facts.pin is not None and _differ(facts.pin, file):  # it was updated while the old one was verified
                 return replace(facts, network=False)
             return replace(facts, file=file, verify_retry=None, network=False)
         case ev.Updated(_, pin, file):
@@ -122,11 +124,9 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return facts
 
 
-def _is_passed(facts: ModelFacts, file: VerifiedFile) -> bool:
-    """Whether the model was updated while what it was pinned to before was still verified."""
-    pin = facts.pin
-    same = pin is None or [f.sha256 for f in pin.files] == [part.sha256 for part in file.parts]
-    return pin is not None and pin.key == file.source_key and not same
+def _differ(pin: Pin, file: VerifiedFile) -> bool:
+    """Whether a file that was verified for the pin's question has other bytes than the pin says."""
+    return pin.key == file.source_key and [f.sha256 for f in pin.files] != [part.sha256 for part in file.parts]
 
 
 def _with_worker(facts: ModelFacts, worker: int, **changes: object) -> ModelFacts:

@@ -22,12 +22,18 @@ from offgridd.core.fold import BACKOFF_MOST, fold, forget
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
-from offgridd.core.plan import KEPT_IDLE, current_retry, plan
+from offgridd.core.plan import KEPT_IDLE, current_file, current_pin, current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
+
+
+def pinned(key: str, letter: str) -> Pin:
+    return Pin(key, "o/x", "c", (HubFile("x", 1, "0" * 63 + letter),), None, "only")
+
+
 SPECS = st.builds(
-    lambda name, source, context, preload, alias, suspend, cache: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache, lock: ModelSpec(
         name,
         source,
         preload=preload,
@@ -35,6 +41,7 @@ SPECS = st.builds(
         aliases=(alias,),
         suspend=suspend,
         cache_ram=cache,
+        lock=lock if isinstance(source, HubSource) else None,
     ),
     NAMES,
     st.sampled_from(
@@ -51,7 +58,13 @@ SPECS = st.builds(
     st.sampled_from(["p", "q"]),
     st.sampled_from([False, False, True]),
     st.sampled_from([0, 1 << 20]),
+    st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
 )
+
+
+def hopeless(spec: ModelSpec) -> bool:
+    """Refused as it is declared."""
+    return spec.load.context == 8192 or isinstance(spec.lock, Failure)
 
 
 class PlanMachine(RuleBasedStateMachine):
@@ -93,7 +106,7 @@ class PlanMachine(RuleBasedStateMachine):
             if isinstance(action, Resolve | Verify):
                 hub = isinstance(action.source, HubSource)
                 asked = isinstance(action, Resolve)
-                assert asked or hub == (action.pin is not None and action.pin.key == action.key)
+                assert asked or hub == (action.pin is not None)
                 self.open[action.model] = action
             else:
                 assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
@@ -107,14 +120,14 @@ class PlanMachine(RuleBasedStateMachine):
         failure = Failure("Verified", "Bad", "cannot", terminal)
         if isinstance(action, Resolve):
             if good:
-                self.put(ev.Resolved(name, Pin(action.key, "o/x", "c", (HubFile("x", 1, "0" * 64),), None, "only")))
+                self.put(ev.Resolved(name, pinned(action.key, "x")))
             elif not cancelled:
                 self.put(ev.VerifyFailed(name, action.key, replace(failure, condition="Resolved")))
         elif isinstance(action, Verify):
             path = action.source.path if isinstance(action.source, FileSource) else "blob-x.gguf"
             if good:
-                file = VerifiedFile(path, Identity(1, 1, 1, 1), "0" * 63 + path[-6], HEADER, action.key)
-                self.put(ev.Verified(name, file))
+                sha256 = action.pin.files[0].digest if action.pin else "0" * 63 + path[-6]
+                self.put(ev.Verified(name, VerifiedFile(path, Identity(1, 1, 1, 1), sha256, HEADER, action.key)))
             elif not cancelled:
                 self.put(ev.VerifyFailed(name, action.key, failure))
         else:
@@ -151,6 +164,17 @@ class PlanMachine(RuleBasedStateMachine):
                 cause = None if asked and worker.stopping else Failure("Loaded", "WorkerCrashed", "died")
                 self.put(ev.WorkerExited(name, worker.id, cause))
 
+    @rule(name=NAMES, letter=st.sampled_from("yz"))
+    def update(self, name: str, letter: str) -> None:
+        """Also while what was pinned before is still verified."""
+        spec = self.desired.models.get(name)
+        pin = current_pin(spec, self.observed.of(name)) if spec else None
+        if spec is None or pin is None or spec.lock is not None:
+            return
+        newer = pinned(source_key(spec), letter)
+        file = VerifiedFile("blob", Identity(1, 1, 1, 1), newer.files[0].digest, HEADER, newer.key)
+        self.put(ev.Updated(name, newer, file))
+
     @rule(name=NAMES)
     def demand(self, name: str) -> None:
         self.put(ev.Demanded(name))
@@ -183,9 +207,12 @@ class PlanMachine(RuleBasedStateMachine):
             assert tuple(c.type for c in found) == MODEL_TYPES
             assert all(c.reason and " " not in c.reason for c in found)
             facts = self.observed.of(spec.name)
-            pinned = facts.pin is not None and facts.pin.key == source_key(spec)
             if isinstance(spec.source, HubSource) and found[0].status == "True":
-                assert pinned or facts.file
+                assert current_pin(spec, facts)
+            if isinstance(spec.lock, Failure):
+                assert found[0].reason == "NotLocked"
+            pin, file = current_pin(spec, facts), current_file(spec, facts)
+            assert not pin or not file or pin.files[0].sha256 == file.sha256, "an old file came back"
         whole_conditions(self.desired, self.observed, ())
 
     def teardown(self) -> None:
@@ -194,7 +221,7 @@ class PlanMachine(RuleBasedStateMachine):
         for name, spec in self.desired.models.items():
             facts = self.observed.of(name)
             retry = current_retry(spec, facts, self.observed.engine)
-            if spec.preload and not (retry and retry.at is None) and spec.load.context != 8192:
+            if spec.preload and not (retry and retry.at is None) and not hopeless(spec):
                 assert model_conditions(spec, facts, self.observed)[-1].status == "True", (spec, facts)
         self.now += 0 if self.observed.kept and self.observed.kept.busy else KEPT_IDLE
         self.put(ev.Reconsidered())
@@ -206,9 +233,7 @@ class PlanMachine(RuleBasedStateMachine):
         assert loaded <= ({use.spec.name} if use and use.busy else set())
         assert plan(self.desired, self.observed, self.now).empty
         assert settled(self.desired, self.observed)
-        servable = replace(
-            self.desired, models={n: s for n, s in self.desired.models.items() if s.load.context != 8192}
-        )
+        servable = replace(self.desired, models={n: s for n, s in self.desired.models.items() if not hopeless(s)})
         assert all_ready(servable, self.observed)
 
     def converge(self, *, by_itself: bool = False) -> None:
