@@ -41,6 +41,7 @@ from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
 from offgridd.effects.store import Store
+from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
 from offgridd.effects.workers import Workers
@@ -112,9 +113,9 @@ class Daemon:
             lambda model: loop.emit(ev.NetworkAwaited(model)),
         )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
-        searcher = Searcher(
-            Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, lambda: host().limits.all
-        )
+        catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
+        searcher = Searcher(catalog, access.searched, lambda: host().limits.all)
+        syncer = Syncer(catalog, access.searched)
         look, locker = HubLook(access, store).look, Locker(origins.ask)
 
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
@@ -135,8 +136,10 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, settings.private)
-            return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
+            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, syncer)
+            return create_app(
+                Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts, settings.private)
+            )
 
         async with anyio.create_task_group() as servers:
             listeners = Listeners(servers, lambda: app(admin=False))

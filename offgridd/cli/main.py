@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import chat, files, inspect, lock, search, state, updates, variants
+from offgridd.cli import catalog, chat, files, inspect, lock, search, state, updates, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=state.logs)
     variants.add_to(commands)
     search.add_to(commands)
+    catalog.add_to(commands)
     inspect.add_to(commands)
     lock.add_to(commands)
     updates.add_to(commands)

@@ -86,7 +86,7 @@ def test_where_it_can_not_be_kept_it_goes_on_without(tmp_path: Path) -> None:
 
 
 def test_it_does_not_grow_without_end(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offgridd.effects.catalog.MOST", 400_000)
+    monkeypatch.setattr("offgridd.effects.catalog.catalog.MOST", (48 << 20) + 800_000)
     for i in range(40):
         catalog.keep([replace(HIT, id=f"acme/model-{i}-{n}") for n in range(100)], float(i))
     assert 100 <= catalog.count() < 3000
