@@ -206,13 +206,10 @@ def measure(count: int) -> dict[str, Any]:
         memory = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(rig.process and rig.process.pid)], capture_output=True, text=True
         )
-    rows = [("all", [s for s, _ in found])]
-    for kind in CLASSES:
-        rows.append((kind, [s for (s, _), one in zip(found, asked, strict=True) if one.kind == kind]))
-    for sort in SORTS:
-        rows.append(
-            (f"sort: {sort}", [s for (s, _), one in zip(found, asked, strict=True) if one.params["sort"] == sort])
-        )
+    timed = [(one, seconds) for one, (seconds, _) in zip(asked, found, strict=True)]
+    rows = [("all", [s for _, s in timed])]
+    rows += [(kind, [s for one, s in timed if one.kind == kind]) for kind in CLASSES]
+    rows += [(f"sort: {sort}", [s for one, s in timed if one.params["sort"] == sort]) for sort in SORTS]
     rows += [("four clients at once: a search", at_once), ("beside them: /v1/status", status)]
     return {"models": count, "sync": synced, "again": again, "bytes": size, "rss": int(memory.stdout) * 1024,
             "empty": sum(n == 0 for _, n in found), "rows": rows, "cpus": os.cpu_count()}  # fmt: skip

@@ -14,7 +14,7 @@ _FAMILIES = {"Llama-3.1": 8, "Llama-3.2": 5, "Llama-3": 6, "Llama-2": 4, "CodeLl
              "StarCoder2": 1, "granite-3.1": 1, "Falcon3": 1, "OLMo-2": 1, "bge-m3": 1, "nomic-embed": 1}  # fmt: skip
 _SIZES = {"7B": 20, "8B": 22, "3B": 9, "1B": 6, "0.5B": 3, "1.5B": 5, "13B": 6, "14B": 7, "12B": 7, "4B": 5, "32B": 5,
           "70B": 5, "72B": 2, "135M": 1, "22B": 2}  # fmt: skip
-_TUNES = ("Instruct", "Instruct", "Instruct", "Instruct", "Chat", "it", "abliterated", "Uncensored", "Hermes", "Dolphin", "Orca", "Roleplay", "RP", "Math",
+_TUNES = (*("Instruct",) * 4, "Chat", "it", "abliterated", "Uncensored", "Hermes", "Dolphin", "Orca", "Roleplay", "RP", "Math",
           "SFT", "DPO", "GRPO", "Reasoning", "Vision", "Medical", "Legal", "Storywriter", "Merge", "Slerp", "Ties",
           "Nemotron", "WizardLM", "Airoboros", "OpenHermes", "Zephyr", "Lumimaid", "Stheno", "Rocinante")  # fmt: skip
 _SYLLABLES = ("ka", "ro", "mi", "ta", "len", "vor", "sha", "qui", "zan", "el", "dor", "nyx", "fa", "bel", "ur", "os")
@@ -81,7 +81,8 @@ def _pick(rng: random.Random, weights: dict[str, int]) -> str:
 
 def _model(rng: random.Random, model: str, number: int) -> dict[str, Any]:
     year, month = rng.choice((2023, 2024, 2024, 2025, 2025)), rng.randint(1, 12)
-    changed = f"{year + rng.randint(0, 1)}-{month:02}-{rng.randint(1, 28):02}T{rng.randint(0, 23):02}:15:{number % 60:02}.000Z"
+    day = f"{year + rng.randint(0, 1)}-{month:02}-{rng.randint(1, 28):02}"
+    changed = f"{day}T{rng.randint(0, 23):02}:15:{number % 60:02}.000Z"
     downloads = int(rng.paretovariate(0.7)) * 10 + rng.randint(0, 9)
     return {
         "_id": f"{number:024x}", "id": model, "author": model.partition("/")[0], "sha": f"{rng.getrandbits(160):040x}",

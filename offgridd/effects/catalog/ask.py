@@ -33,7 +33,7 @@ create trigger removed after delete on models begin
 """
 VERSION = 2
 FEW = 1000  # rows that are faster looked up one by one than found in a scan of tens of thousands
-FRONT = 2000  # rows of the order that are looked at before all are
+FRONT = 1000  # rows of the order that are looked at before all are
 _TRIGRAM = 3  # letters
 _ORDERS = {"downloads": "downloads desc, id", "likes": "likes desc, id", "modified": "modified desc, id",
            "created": "created desc, id", "trending": "trending desc, downloads desc, id"}  # fmt: skip

@@ -18,6 +18,7 @@ from offgridd.effects.catalog.database import Database
 
 MOST = 512 << 20  # bytes on disk; the oldest unseen go first
 _BESIDE = 48 << 20  # bytes of them for the log and for what is written before the oldest go
+SPARE = 12  # models that are looked up beside those that are wanted: some may have no file that is asked for
 _BATCH = 32  # models that are read at once
 _ALL = 1 << 62
 _INSERT = f"insert into models ({', '.join(rows.COLUMNS)}) values ({', '.join('?' * len(rows.COLUMNS))})"
@@ -66,7 +67,7 @@ class Catalog:
         if asked is None:
             return
         done = 0
-        for limit in (min(2 * query.limit, most), most):  # the first are mostly enough
+        for limit in (min(query.limit + SPARE, most), most):  # the first are mostly enough
             found = self._rows(asked, limit)
             yield from self._hits(found[done:], query)
             done = len(found)
