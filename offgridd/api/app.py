@@ -13,6 +13,7 @@ from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
 from offgridd.api.lock import add_lock
+from offgridd.api.pull import add_pull
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
 
@@ -30,5 +31,6 @@ def create_app(ctx: Context) -> Quart:
     add_inspect(app, ctx)
     add_lock(app, ctx)
     add_updates(app, ctx)
+    add_pull(app, ctx)
     add_files(app, ctx)
     return app
