@@ -76,7 +76,9 @@ class Asked:
 def queries(names: list[str], count: int, seed: int) -> list[Asked]:
     """Drawn from the names, each class with sorts, quants and authors mixed."""
     rng = random.Random(seed)
-    parts = Counter(part for name in names for part in {*name.lower().split("/")[1].split("-")} if len(part) > 2)
+    parts = Counter(
+        part for name in names for part in dict.fromkeys(name.lower().split("/")[1].split("-")) if len(part) > 2
+    )
     lower = [name.lower() for name in names]
     broad = [w for w, n in parts.most_common(60) if sum(w in name for name in lower) > BROAD * len(names)]
     kinds = [kind for kind, share in CLASSES.items() for _ in range(share)]

@@ -72,6 +72,7 @@ def test_it_finds_what_the_rules_say_in_their_order(tmp_path_factory, found, que
     catalog.keep(found, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ask, "FEW", few)
+        patch.setattr(ask, "MANY", 2 * few)
         patch.setattr(ask, "FRONT", front)
         patch.setattr("offgridd.effects.catalog.catalog.SPARE", 0)
         assert [hit for hit, _ in catalog.find(query)] == meant(found, query)

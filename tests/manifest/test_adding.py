@@ -25,9 +25,10 @@ def meaning(text: str) -> dict[str, object]:
         HEAD + "models: { }   # none yet\nserver: {offline: true}\n",
         HEAD + f"models:\n  {OLD}",
         HEAD + f"models:\n  {OLD}".rstrip("\n"),
-        HEAD + f"models:  # all of them\n\n  # the first\n  {OLD}\n  # the last word\n\n# of the server\nserver: {{offline: true}}\n",
+        HEAD
+        + f"models:  # all\n\n  # the first\n  {OLD}\n  # the last\n\n# of the server\nserver: {{offline: true}}\n",
         HEAD + "models:\n      old:\n          source: {hf: acme/Old}\n\n\n",
-        HEAD + f"models:\n  {OLD}".replace("\n", "\r\n") + "server: {offline: true}\r\n",
+        (HEAD + f"models:\n  {OLD}server: {{offline: true}}\n").replace("\n", "\r\n"),
         HEAD + f"models :\n  {OLD}",
         f"models:\n  {OLD}{HEAD}",
         f"# models: of a comment\nmodels:\n# at the edge\n  {OLD}# at the end\n{HEAD}",
@@ -46,7 +47,9 @@ def test_it_is_added_and_all_else_stays(text: str) -> None:
     assert "none yet" not in text or "models:   # none yet" in made
 
 
-@pytest.mark.parametrize("models", ["{old: {source: {hf: acme/Old}}}", "{\n  }", "&a\n  old: {source: {hf: acme/Old}}", "|"])
+@pytest.mark.parametrize(
+    "models", ["{old: {source: {hf: acme/Old}}}", "{\n  }", "&a\n  old: {source: {hf: acme/Old}}", "|"]
+)
 def test_what_is_written_otherwise_is_refused(models: str) -> None:
     with pytest.raises(ValueError, match="one below the other"):
         add_model(f"{HEAD}models: {models}\n", ENTRY)
@@ -65,7 +68,8 @@ def test_any_text_is_added_to_or_refused(text: str) -> None:
     ("asked", "lines"),
     [
         ((("Q4_K_M",), None), ["    source: {hf: a/B.c-GGUF}", "    quant: Q4_K_M"]),
-        ((("Q4_K_M", "no"), None, "1e5", 6), ['    source: {hf: a/B.c-GGUF, revision: "1e5"}', '    quant: [Q4_K_M, "no"]', "    max_size: 6"]),
+        ((("Q4_K_M", "no"), None, "1e5", 6),
+         ['    source: {hf: a/B.c-GGUF, revision: "1e5"}', '    quant: [Q4_K_M, "no"]', "    max_size: 6"]),
         (((), 'x "y".gguf'), ['    source: {hf: a/B.c-GGUF, file: "x \\"y\\".gguf"}']),
     ],
 )  # fmt: skip

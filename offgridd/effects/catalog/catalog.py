@@ -96,15 +96,21 @@ class Catalog:
 
     def _rows(self, asked: ask.Asked, limit: int) -> list[int]:
         """The numbers of the rows that match, in order."""
-        for way, values in asked.few:
-            few = self._db.read(f"select count(*) from ({way} limit {ask.FEW})", values)
-            if few and few[0][0] < ask.FEW:
-                return self._numbers(asked.of((way, values), limit))
-        if asked.indexed and limit < ask.FRONT:
+        way = self._way(asked, ask.FEW)
+        if way is None and asked.indexed and limit < ask.FRONT:
             found = self._numbers(asked.front(limit))
             if len(found) == limit:
                 return found
-        return self._numbers(asked.scan(limit))
+        way = way or self._way(asked, ask.MANY)
+        return self._numbers(asked.of(way, limit) if way else asked.scan(limit))
+
+    def _way(self, asked: ask.Asked, most: int) -> ask.Sql | None:
+        """One that leads to fewer rows than that."""
+        for way, values in asked.few:
+            found = self._db.read(f"select count(*) from ({way} limit {most})", values)
+            if found and found[0][0] < most:
+                return way, values
+        return None
 
     def _numbers(self, sql: ask.Sql) -> list[int]:
         return [row for (row,) in self._db.read(*sql)]
