@@ -44,8 +44,8 @@ class Catalog:
         """Opened when it is first used."""
         self._db = Database(path, ask.SCHEMA, ask.VERSION)
 
-    def keep(self, hits: Iterable[Hit], now: float) -> None:
-        """Adds or renews them, at `now` (seconds since the epoch). What can not be kept is not kept."""
+    def keep(self, hits: Iterable[Hit], now: float) -> bool:
+        """Adds or renews them, at `now` (seconds since the epoch). False where they can not be kept."""
         made = [rows.row_of(hit, now) for hit in hits]
 
         def change(db: sqlite3.Connection) -> None:
@@ -55,8 +55,7 @@ class Catalog:
             db.execute("commit")
             _shrink(db)
 
-        if made:
-            self._db.write(change)
+        return not made or self._db.write(change)
 
     def find(self, query: Query, most: int = _ALL) -> Iterator[tuple[Hit, float]]:
         """What matches, in the query's order, with when it was seen last, looking at `most` models at most.
@@ -66,12 +65,12 @@ class Catalog:
         asked = ask.ask(query)
         if asked is None:
             return
-        done = 0
+        seen: dict[int, None] = {}
         for limit in (min(query.limit + SPARE, most), most):  # the first are mostly enough
             found = self._rows(asked, limit)
-            yield from self._hits(found[done:], query)
-            done = len(found)
-            if done < limit or done >= most:
+            yield from self._hits([number for number in found if number not in seen], query)
+            seen |= dict.fromkeys(found)
+            if len(found) < limit or limit == most:
                 return
 
     def files(self, model: str, commit: str) -> tuple[RepoFile, ...] | None:
@@ -122,9 +121,9 @@ class Catalog:
             sql = f"select row, {rows.SHOWN} from models join files using (row) where row in ({marks})"
             found = {number: shown for number, *shown in self._db.read(sql, batch)}
             for number in batch:
-                hit, seen = rows.hit_of(found[number]) if number in found else (None, 0.0)
-                if hit is not None and matches(hit, query):  # it may be another one by now
-                    yield hit, seen
+                one = rows.hit_of(found[number]) if number in found else None
+                if one is not None and matches(one[0], query):  # it may be another one by now
+                    yield one
 
 
 def _keep(db: sqlite3.Connection, made: rows.Made) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from offgridd.core.search import Hit
+from offgridd.core.search import Hit, Kind
 from offgridd.core.variants import RepoFile, sort_files
 
 COLUMNS = ("lower", "plain", "author", "gated", "kind", "least", "largest", "downloads", "likes", "created", "modified",
            "trending", "seen", "id", "license", "hash", "quants")  # fmt: skip
 _HYPHENS = str.maketrans("_.", "--")
 SHOWN = "id, downloads, likes, created, modified, gated, license, kind, hash, trending, files, seen"
+
+_Row = tuple[
+    str, int, int, str, str, Literal["false", "auto", "manual"], str | None, Kind | None, str, float, str, float
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,21 @@ def row_of(hit: Hit, now: float) -> Made:
     return Made(hit.id, hit.commit, values, f" {' '.join(sorted(names))} ", data, sized)
 
 
-def hit_of(row: Sequence[Any]) -> tuple[Hit, float]:
-    """Of the columns that are `SHOWN`; and when it was seen."""
-    model, downloads, likes, created, modified, gated, license_, kind, commit, trending, files, seen = row
+def hit_of(row: Sequence[Any]) -> tuple[Hit, float] | None:
+    """Of the columns that are `SHOWN`; and when it was seen. None where they make no sense: a disk may rot."""
+    try:
+        model, downloads, likes, created, modified, gated, license_, kind, commit, trending, files, seen = (
+            msgspec.convert(row, _Row)
+        )
+    except msgspec.ValidationError:
+        return None
     found = files_of(files)
     return Hit(model, downloads, likes, created, modified, gated, license_, kind, commit, found, trending), seen
 
 
 def files_of(data: str) -> tuple[RepoFile, ...]:
-    return tuple(RepoFile(*pair) for pair in msgspec.json.decode(data, type=list[tuple[str, int | None]]))
+    """None where they make no sense."""
+    try:
+        return tuple(RepoFile(*pair) for pair in msgspec.json.decode(data, type=list[tuple[str, int | None]]))
+    except msgspec.DecodeError:
+        return ()
