@@ -215,7 +215,7 @@ def measure(count: int) -> dict[str, Any]:
     rows += [(f"sort: {sort}", [s for one, s in timed if one.params["sort"] == sort]) for sort in SORTS]
     rows += [("four clients at once: a search", at_once), ("beside them: /v1/status", status)]
     return {"models": count, "sync": synced, "again": again, "bytes": size, "rss": int(memory.stdout) * 1024,
-            "empty": sum(n == 0 for _, n in found), "rows": [cuts(*row) for row in rows], "cpus": os.cpu_count()}  # fmt: skip
+            "empty": sum(n == 0 for _, n in found), "rows": [cuts(*row) for row in rows]}  # fmt: skip
 
 
 def table(found: dict[str, Any]) -> str:

@@ -14,11 +14,6 @@ from offgridd.core.variants import RepoFile, sort_files
 COLUMNS = ("lower", "plain", "author", "gated", "kind", "least", "largest", "downloads", "likes", "created", "modified",
            "trending", "seen", "id", "license", "hash", "quants")  # fmt: skip
 _HYPHENS = str.maketrans("_.", "--")
-SHOWN = "id, downloads, likes, created, modified, gated, license, kind, hash, trending, files, seen"
-
-_Row = tuple[
-    str, int, int, str, str, Literal["false", "auto", "manual"], str | None, Kind | None, str, float, str, float
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +44,35 @@ def row_of(hit: Hit, now: float) -> Made:
     return Made(hit.id, hit.commit, values, f" {' '.join(sorted(names))} ", data, sized)
 
 
+class _Row(msgspec.Struct, array_like=True, frozen=True):
+    """What is read of a row; the names are those of the columns."""
+
+    id: str
+    downloads: int
+    likes: int
+    created: str
+    modified: str
+    gated: Literal["false", "auto", "manual"]
+    license: str | None
+    kind: Kind | None
+    hash: str
+    trending: float
+    files: str
+    seen: float
+
+
+SHOWN = ", ".join(_Row.__struct_fields__)
+
+
 def hit_of(row: Sequence[Any]) -> tuple[Hit, float] | None:
     """Of the columns that are `SHOWN`; and when it was seen. None where they make no sense: a disk may rot."""
     try:
-        model, downloads, likes, created, modified, gated, license_, kind, commit, trending, files, seen = (
-            msgspec.convert(row, _Row)
-        )
+        r = msgspec.convert(row, _Row)
     except msgspec.ValidationError:
         return None
-    found = files_of(files)
-    return Hit(model, downloads, likes, created, modified, gated, license_, kind, commit, found, trending), seen
+    files = files_of(r.files)
+    hit = Hit(r.id, r.downloads, r.likes, r.created, r.modified, r.gated, r.license, r.kind, r.hash, files, r.trending)
+    return hit, r.seen
 
 
 def files_of(data: str) -> tuple[RepoFile, ...]:
