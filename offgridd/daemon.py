@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from quart import Quart
 
+from offgridd import private
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
 from offgridd.api.context import Context, Host
@@ -27,9 +29,11 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.fit import limits
 from offgridd.effects import source, watch
+from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
+from offgridd.effects.handing import Desk
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
@@ -62,7 +66,6 @@ class StartError(Exception):
         self.code = code
 
 
-NO_MANIFEST = (("--private", b"apiVersion: offgridd/v1\nmodels: {}\n"),)
 PROGRAMS = {
     "llama": (sys.executable, "-I", "-m", "offgridd.engine"),
     "fake": (sys.executable, "-I", "-m", "offgridd.engine.fake"),
@@ -112,13 +115,19 @@ class Daemon:
             lambda model: loop.emit(ev.NetworkAwaited(model)),
         )  # fmt: skip
         keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
-        searcher = Searcher(
-            Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, lambda: host().limits.all
-        )
+        catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
+        searcher = Searcher(catalog, access.searched, lambda: host().limits.all)
+        bundling = Bundling(store, files, state.pins, catalog, hub.alone)
         look, locker = HubLook(access, store).look, Locker(origins.ask)
 
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
         updates = Updates(now, origins, hub, state.looks, state.pins)
+
+        def desk() -> Desk:
+            return Desk(settings.admin_socket)
+
+        async def texts() -> list[tuple[str, bytes]]:
+            return await anyio.to_thread.run_sync(state.last_good) or []
 
         def host() -> Host:
             total = total_memory()
@@ -135,7 +144,20 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, settings.private)
+            parts = (
+                searcher.search,
+                keeper,
+                jobs,
+                look,
+                state.pins.get,
+                host,
+                locker,
+                updates,
+                bundling,
+                desk,
+                texts,
+                settings.private,
+            )
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:
@@ -166,7 +188,7 @@ class Daemon:
         group.cancel_scope.cancel()
 
     def _read(self) -> Sequence[tuple[str, bytes]]:
-        return NO_MANIFEST if self.settings.private else source.read(self.settings.manifest)
+        return private.manifest(os.environ) if self.settings.private else source.read(self.settings.manifest)
 
     async def _first_reading(self, intake: Intake) -> None:
         seen = await intake.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart import Quart
 
 from offgridd.api import body
+from offgridd.api.bundle import add_bundle
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
@@ -28,5 +29,6 @@ def create_app(ctx: Context) -> Quart:
     add_inspect(app, ctx)
     add_lock(app, ctx)
     add_updates(app, ctx)
+    add_bundle(app, ctx)
     add_files(app, ctx)
     return app

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, Use
+from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, StoreSpec, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
 from offgridd.core.hub import Pin
@@ -17,6 +17,8 @@ from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
+from offgridd.effects.bundling import Run
+from offgridd.effects.handing import Desk
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
@@ -43,6 +45,13 @@ class KeeperPort(Protocol):
 class UpdatesPort(Protocol):
     async def look(self, spec: ModelSpec, pin: Pin) -> Look: ...
     async def update(self, spec: ModelSpec, newer: Pin, tell: Callable[[int, int], None]) -> None: ...
+
+
+class BundlingPort(Protocol):
+    async def export(
+        self, run: Run, texts: Iterable[tuple[str, bytes]], models: Mapping[str, tuple[ModelSpec, Pin]]
+    ) -> None: ...
+    async def take(self, run: Run, store: StoreSpec) -> list[str]: ...
 
 
 class LockerPort(Protocol):
@@ -77,6 +86,9 @@ class Context:
     host: Callable[[], Host]
     locker: LockerPort
     updates: UpdatesPort
+    bundling: BundlingPort
+    desk: Callable[[], Desk]
+    texts: Callable[[], Awaitable[Sequence[tuple[str, bytes]]]]  # of the manifest that was accepted last
     private: bool  # who asks is the daemon's own user
 
     @property

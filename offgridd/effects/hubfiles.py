@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,9 +81,7 @@ class HubFiles:
         files = action.pin.files
         missing = [f for f in files if not self._store.has(f.digest, f.size)]
         here = action.pin.size - sum(f.size for f in missing)
-        async with AsyncExitStack() as stack:
-            for sha256 in sorted({f.digest for f in files}):  # in one order: two models may share some
-                await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
+        async with self.alone(f.digest for f in files):
             if missing:
                 self._waits(action.model)
             try:
@@ -98,6 +96,14 @@ class HubFiles:
                 if missing:
                     tell(0, 0)
             return await anyio.to_thread.run_sync(told, partial(self._verify, action))
+
+    @asynccontextmanager
+    async def alone(self, digests: Iterable[str]) -> AsyncIterator[None]:
+        """While it lasts nobody else writes these blobs."""
+        async with AsyncExitStack() as stack:
+            for sha256 in sorted(set(digests)):  # in one order: two models may share some
+                await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
+            yield
 
     def _keep(self, model: str, pin: Pin) -> None:
         if self._pins.get(model) != pin:
