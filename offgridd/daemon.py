@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ from offgridd.effects import source, watch
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
+from offgridd.effects.garbage import Garbage
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
@@ -40,6 +42,7 @@ from offgridd.effects.origins import Origins
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
+from offgridd.effects.stock import Stock
 from offgridd.effects.store import Store
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
@@ -119,6 +122,8 @@ class Daemon:
 
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
         updates = Updates(now, origins, hub, state.looks, state.pins)
+        stock = Stock(settings.state_dir, time.time)
+        garbage = Garbage(stock, hub, state.pins, state.unreferenced, now, workers.using)
 
         def host() -> Host:
             total = total_memory()
@@ -135,7 +140,9 @@ class Daemon:
 
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, settings.private)
+            parts = (
+                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, garbage, settings.private
+            )  # fmt: skip
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:
@@ -149,6 +156,7 @@ class Daemon:
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             group.start_soon(updates.run)
+            group.start_soon(garbage.run)
             if settings.private:
                 group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), jobs)
             else:

@@ -8,6 +8,7 @@ from offgridd.api import body
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
+from offgridd.api.garbage import add_garbage
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
@@ -29,4 +30,5 @@ def create_app(ctx: Context) -> Quart:
     add_lock(app, ctx)
     add_updates(app, ctx)
     add_files(app, ctx)
+    add_garbage(app, ctx)
     return app

@@ -40,6 +40,10 @@ class KeeperPort(Protocol):
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
 
 
+class GarbagePort(Protocol):
+    async def collect(self, *, remove: bool) -> dict[str, Any]: ...
+
+
 class UpdatesPort(Protocol):
     async def look(self, spec: ModelSpec, pin: Pin) -> Look: ...
     async def update(self, spec: ModelSpec, newer: Pin, tell: Callable[[int, int], None]) -> None: ...
@@ -77,6 +81,7 @@ class Context:
     host: Callable[[], Host]
     locker: LockerPort
     updates: UpdatesPort
+    garbage: GarbagePort
     private: bool  # who asks is the daemon's own user
 
     @property

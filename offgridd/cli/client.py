@@ -24,6 +24,7 @@ ACTING = (
     "/v1/rm",
     "/v1/list",
     "/v1/update",
+    "/v1/gc",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,11 +79,11 @@ class HubFiles:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
-        missing = [f for f in files if not self._store.has(f.digest, f.size)]
-        here = action.pin.size - sum(f.size for f in missing)
         async with AsyncExitStack() as stack:
             for sha256 in sorted({f.digest for f in files}):  # in one order: two models may share some
                 await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
+            missing = [f for f in files if not self._store.has(f.digest, f.size)]
+            here = action.pin.size - sum(f.size for f in missing)
             if missing:
                 self._waits(action.model)
             try:
@@ -98,6 +98,24 @@ class HubFiles:
                 if missing:
                     tell(0, 0)
             return await anyio.to_thread.run_sync(told, partial(self._verify, action))
+
+    def busy(self) -> set[str]:
+        """The sha256s that somebody fetches or verifies now, or waits for."""
+        return {sha256 for sha256, lock in self._locks.items() if lock.locked()} | self._coming.keys()
+
+    @contextmanager
+    def reserved(self, sha256: str) -> Iterator[bool]:
+        """Whether nobody fetches or verifies it; then nobody begins to while this lasts."""
+        lock = self._locks.setdefault(sha256, anyio.Lock())
+        try:
+            lock.acquire_nowait()
+        except anyio.WouldBlock:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def _keep(self, model: str, pin: Pin) -> None:
         if self._pins.get(model) != pin:
@@ -216,5 +234,4 @@ class HubFiles:
     def _note(self, action: Verify, file: HubFile) -> dict[str, Any]:
         """What stands beside the blob: from it a pin can be made again."""
         assert action.pin is not None
-        found = {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}
-        return found | ({"kept": action.model} if "/" in action.model else {})
+        return {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -14,13 +15,14 @@ import anyio.to_thread
 from offgridd.core.actions import Verify
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.garbage import KEPT
 from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
 from offgridd.core.pinning import Question
+from offgridd.effects.getting import told
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
-
-KEPT = "kept/"  # how their names begin
+from offgridd.failpoints import failpoint
 
 
 class AllPinsPort(PinsPort, Protocol):
@@ -53,11 +55,21 @@ class Keeper:
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
         await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
-        if not await anyio.to_thread.run_sync(self._pins.keep, name, pin):
-            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and pull again"
-            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
-        self._kept[name] = spec
+        await self.keep(name, spec, pin)
         return spec
+
+    async def keep(self, name: str, spec: ModelSpec, pin: Pin) -> None:
+        """Its files are in the store and verified: from now on they stay. Raises ActionFailed."""
+        await anyio.to_thread.run_sync(told, partial(self._keep, name, pin))
+        self._kept[name] = spec
+
+    def _keep(self, name: str, pin: Pin) -> None:
+        for file in pin.files:
+            self._store.mark_kept(file.digest, name)
+        failpoint("keeper.before-pin")
+        if not self._pins.keep(name, pin):
+            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and try again"
+            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
 
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
