@@ -21,13 +21,14 @@ from offgridd.api.context import Context, Host
 from offgridd.api.jobs import Jobs
 from offgridd.api.listen import LAST_BYTES, Listeners, start
 from offgridd.api.metrics import Metrics
-from offgridd.api.sockets import AdminSocket, BindError, bind_admin
+from offgridd.api.sockets import AdminSocket, BindError, bind_admin, bind_once, clear_once
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.fit import limits
 from offgridd.effects import source, watch
+from offgridd.effects.adopter import Adopter
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
@@ -118,6 +119,7 @@ class Daemon:
         searcher = Searcher(
             Catalog(settings.state_dir / "cache" / "catalog.db"), access.searched, lambda: host().limits.all
         )
+        adopter = Adopter(store, hub, keeper, files, lambda: loop.snapshot.desired.store)
         look, locker = HubLook(access, store).look, Locker(origins.ask)
 
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
@@ -141,7 +143,8 @@ class Daemon:
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
             parts = (
-                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, garbage, settings.private
+                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, garbage, adopter,
+                self._once, settings.private,
             )  # fmt: skip
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
@@ -189,11 +192,17 @@ class Daemon:
             raise ManifestError((Problem("BindFailed", str(error), str(self.settings.manifest)),)) from error
 
     def _bind_admin(self) -> AdminSocket:
-        mode = 0o600 if self.settings.private else 0o660
+        settings = self.settings
         try:
-            return bind_admin(self.settings.admin_socket, self.settings.admin_group, mode)
+            made = bind_admin(settings.admin_socket, settings.admin_group, settings.socket_mode)
         except BindError as error:
             raise StartError(str(error)) from error
+        clear_once(settings.admin_socket)
+        return made
+
+    def _once(self) -> AdminSocket:
+        """Raises BindError."""
+        return bind_once(self.settings.admin_socket, self.settings.admin_group, self.settings.socket_mode)
 
     async def _watch(self, intake: Intake, service: Service) -> None:
         settler = Settler(self.settings.manifest)

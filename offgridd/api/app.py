@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart import Quart
 
 from offgridd.api import body
+from offgridd.api.adopt import add_adopt
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
@@ -31,4 +32,5 @@ def create_app(ctx: Context) -> Quart:
     add_updates(app, ctx)
     add_files(app, ctx)
     add_garbage(app, ctx)
+    add_adopt(app, ctx)
     return app

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
+from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, Use
 from offgridd.core.errors import Failure
@@ -42,6 +44,10 @@ class KeeperPort(Protocol):
 
 class GarbagePort(Protocol):
     async def collect(self, *, remove: bool) -> dict[str, Any]: ...
+
+
+class AdopterPort(Protocol):
+    async def serve(self, sock: socket.socket, report: Callable[[int, int], None], *, copy: bool) -> dict[str, Any]: ...
 
 
 class UpdatesPort(Protocol):
@@ -82,6 +88,8 @@ class Context:
     locker: LockerPort
     updates: UpdatesPort
     garbage: GarbagePort
+    adopter: AdopterPort
+    once: Callable[[], AdminSocket]  # a socket for one connection
     private: bool  # who asks is the daemon's own user
 
     @property

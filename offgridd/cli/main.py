@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import chat, files, garbage, inspect, lock, search, state, updates, variants
+from offgridd.cli import adopt, chat, files, garbage, inspect, lock, search, state, updates, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     lock.add_to(commands)
     updates.add_to(commands)
     files.add_to(commands)
+    adopt.add_to(commands)
     garbage.add_to(commands)
     return top
 

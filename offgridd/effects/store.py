@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Store:
 
     def pinned(self, key: str) -> Pin | None:
         """The pin that a blob was fetched for, where the state was lost and no hub can be asked."""
-        return next((pin for pin, note in self.pins() if key in note.get("keys", ())), None)
+        return next((replace(pin, key=key) for pin, note in self.pins() if key in note.get("keys", ())), None)
 
     def pins(self) -> Iterator[tuple[Pin, dict[str, Any]]]:
         """What the blobs that are here were pinned as, each with a note of one of its blobs."""
@@ -155,6 +156,25 @@ class Store:
         sync_folder(part.path.parent)
         failpoint("store.before-tidy")
         part.forget_map()
+        return path
+
+    def stage(self, name: str) -> Path:
+        """Where a file is made that is not known yet; what is left there has no owner. Raises OSError."""
+        folder = self._folder / PARTS
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.part"
+
+    def place(self, staged: Path, sha256: str, origin: dict[str, Any]) -> Path:
+        """Makes a staged file, synced and of that sha256, a blob; a part of it goes. Raises OSError."""
+        path = self.blob(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._note(path, {"keys": [origin["key"]], **origin})
+        failpoint("adopt.before-rename")
+        os.replace(staged, path)
+        failpoint("adopt.renamed")
+        sync_folder(path.parent)
+        (self._folder / PARTS / f"{sha256}.part").unlink(missing_ok=True)
+        self.tidy(sha256)
         return path
 
     def quarantine(self, part: Part, sha256: str) -> Path:

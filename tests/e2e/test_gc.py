@@ -63,7 +63,7 @@ def offgrid(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([OFFGRID, "--host", str(rig.socket), *args], capture_output=True, text=True, timeout=60)
 
 
-def gc(rig: Rig, *, remove: bool = False) -> dict[str, Any]:
+def gc(rig: Rig, *, remove: bool = False) -> dict[tuple[str, str], Any]:
     """Each verdict by kind and name."""
     found = rig.admin.json("POST", "/v1/gc", json.dumps({"remove": remove}).encode())
     return {(one["kind"], one["name"]): one for one in found["entries"]}
