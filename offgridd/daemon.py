@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,18 +23,19 @@ from offgridd.api.context import Context, Host
 from offgridd.api.jobs import Jobs
 from offgridd.api.listen import LAST_BYTES, Listeners, start
 from offgridd.api.metrics import Metrics
-from offgridd.api.sockets import AdminSocket, BindError, bind_admin
+from offgridd.api.sockets import AdminSocket, BindError, bind_admin, bind_once, clear_once
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.fit import limits
 from offgridd.effects import source, watch
+from offgridd.effects.adopter import Adopter
 from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
-from offgridd.effects.handing import Desk
+from offgridd.effects.garbage import Garbage
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
@@ -44,6 +46,7 @@ from offgridd.effects.origins import Origins
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
+from offgridd.effects.stock import Stock
 from offgridd.effects.store import Store
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
@@ -118,13 +121,13 @@ class Daemon:
         catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
         searcher = Searcher(catalog, access.searched, lambda: host().limits.all)
         bundling = Bundling(store, files, state.pins, catalog, hub.alone)
+        adopter = Adopter(store, hub, keeper, files, lambda: loop.snapshot.desired.store)
         look, locker = HubLook(access, store).look, Locker(origins.ask)
 
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
         updates = Updates(now, origins, hub, state.looks, state.pins)
-
-        def desk() -> Desk:
-            return Desk(settings.admin_socket)
+        stock = Stock(settings.state_dir, time.time)
+        garbage = Garbage(stock, hub, state.pins, state.unreferenced, now, workers.using)
 
         async def texts() -> list[tuple[str, bytes]]:
             return await anyio.to_thread.run_sync(state.last_good) or []
@@ -145,19 +148,9 @@ class Daemon:
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
             parts = (
-                searcher.search,
-                keeper,
-                jobs,
-                look,
-                state.pins.get,
-                host,
-                locker,
-                updates,
-                bundling,
-                desk,
-                texts,
-                settings.private,
-            )
+                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, bundling, texts, garbage,
+                adopter, self._once, settings.private,
+            )  # fmt: skip
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 
         async with anyio.create_task_group() as servers:
@@ -171,6 +164,7 @@ class Daemon:
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             group.start_soon(updates.run)
+            group.start_soon(garbage.run)
             if settings.private:
                 group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), jobs)
             else:
@@ -203,11 +197,17 @@ class Daemon:
             raise ManifestError((Problem("BindFailed", str(error), str(self.settings.manifest)),)) from error
 
     def _bind_admin(self) -> AdminSocket:
-        mode = 0o600 if self.settings.private else 0o660
+        settings = self.settings
         try:
-            return bind_admin(self.settings.admin_socket, self.settings.admin_group, mode)
+            made = bind_admin(settings.admin_socket, settings.admin_group, settings.socket_mode)
         except BindError as error:
             raise StartError(str(error)) from error
+        clear_once(settings.admin_socket)
+        return made
+
+    def _once(self) -> AdminSocket:
+        """Raises BindError."""
+        return bind_once(self.settings.admin_socket, self.settings.admin_group, self.settings.socket_mode)
 
     async def _watch(self, intake: Intake, service: Service) -> None:
         settler = Settler(self.settings.manifest)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from quart import Quart
 
 from offgridd.api import body
+from offgridd.api.adopt import add_adopt
 from offgridd.api.bundle import add_bundle
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
+from offgridd.api.garbage import add_garbage
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
@@ -31,4 +33,6 @@ def create_app(ctx: Context) -> Quart:
     add_updates(app, ctx)
     add_bundle(app, ctx)
     add_files(app, ctx)
+    add_garbage(app, ctx)
+    add_adopt(app, ctx)
     return app

@@ -1,17 +1,17 @@
 """POST /v1/bundle/export and /v1/bundle/import: jobs that write to, or read from, what their client hands over.
 
-For the admin socket: the answer says at which socket the file is to be handed over (`effects/handing.py`).
+For the admin socket: the answer says at which other socket the file is to be handed over.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quart import Quart, Response
 
-from offgridd.api import body
-from offgridd.api.answers import answer
+from offgridd.api import body, handover
 from offgridd.api.context import Context
 from offgridd.api.jobs import Report
 from offgridd.core import events as ev
@@ -35,41 +35,23 @@ def add_bundle(app: Quart, ctx: Context) -> None:
             )
             raise RequestRefused(409, "nothing_to_bundle", text)
 
-        async def work(report: Report, desk: Any) -> dict[str, Any]:
-            await ctx.bundling.export(Run(desk, report), await ctx.texts(), chosen)
+        async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
+            await ctx.bundling.export(Run(sock, report), await ctx.texts(), chosen)
             return {"models": sorted(chosen), "left_out": left_out}
 
-        return _begin(ctx, "export a bundle", work)
+        return handover.begin(ctx, "export a bundle", work)
 
     @app.post("/v1/bundle/import")
     async def take() -> Response:
         await body.read_json()  # who answers before all was read closes the connection in its client's face
 
-        async def work(report: Report, desk: Any) -> dict[str, Any]:
-            names = await ctx.bundling.take(Run(desk, report), ctx.desired.store)
+        async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
+            names = await ctx.bundling.take(Run(sock, report), ctx.desired.store)
             for name in names:
                 ctx.loop.emit(ev.Reconsidered(name))
             return {"models": names}
 
-        return _begin(ctx, "import a bundle", work)
-
-
-def _begin(ctx: Context, what: str, work: Any) -> Response:
-    try:
-        desk = ctx.desk()
-    except OSError as error:
-        text = f"cannot {what}: no socket can be made beside the admin socket: {error.strerror}"
-        raise RequestRefused(500, "no_socket", text) from error
-
-    async def run(report: Report) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = await work(report, desk)
-            return found
-        finally:
-            desk.close()
-
-    job = ctx.jobs.begin(what, run)
-    return answer({**job.shown(), "socket": str(desk.path)}, 202)
+        return handover.begin(ctx, "import a bundle", work)
 
 
 def _names(given: Mapping[str, Any]) -> Sequence[str] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
+from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
 from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, StoreSpec, Use
 from offgridd.core.errors import Failure
@@ -18,7 +20,6 @@ from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
 from offgridd.effects.bundling import Run
-from offgridd.effects.handing import Desk
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
@@ -40,6 +41,14 @@ class KeeperPort(Protocol):
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec: ...
     async def remove(self, name: str, declared: Collection[str]) -> int: ...
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
+
+
+class GarbagePort(Protocol):
+    async def collect(self, *, remove: bool) -> dict[str, Any]: ...
+
+
+class AdopterPort(Protocol):
+    async def serve(self, sock: socket.socket, report: Callable[[int, int], None], *, copy: bool) -> dict[str, Any]: ...
 
 
 class UpdatesPort(Protocol):
@@ -87,8 +96,10 @@ class Context:
     locker: LockerPort
     updates: UpdatesPort
     bundling: BundlingPort
-    desk: Callable[[], Desk]
     texts: Callable[[], Awaitable[Sequence[tuple[str, bytes]]]]  # of the manifest that was accepted last
+    garbage: GarbagePort
+    adopter: AdopterPort
+    once: Callable[[], AdminSocket]  # a socket for one connection
     private: bool  # who asks is the daemon's own user
 
     @property

@@ -6,18 +6,19 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from offgridd.cli.client import REFUSED, Client, CliError
 from offgridd.cli.files import follow, shown_error
-from offgridd.cli.handing import hand_over
 from offgridd.cli.terminal import complain, say
 from offgridd.core.bundle import HEAD, BundleError, blob_of
 from offgridd.core.sizes import show_size
+
+AT_ONCE = 100  # files of one message
 
 
 def add_to(commands: Any) -> None:
@@ -57,7 +58,7 @@ def export(client: Client, args: argparse.Namespace) -> int:
 
 def _export(client: Client, args: argparse.Namespace, fd: int, to: Any) -> int:
     begun = client.json("POST", "/v1/bundle/export", json.dumps({"models": args.models or None}).encode())
-    job = _handed(client, begun, [({"bundle": "tar"}, fd)])
+    job = _handed(client, begun, [("", fd)])
     if args.json:
         say(json.dumps(job, indent=2), file=to)
     if job["state"] != "done":
@@ -90,51 +91,46 @@ def take(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
-Files = list[tuple[dict[str, Any], int]]
+Files = list[tuple[str, int]]  # names in a folder, "" of a tar, and descriptors
 
 
 def _opened(name: str, stack: contextlib.ExitStack) -> Files:
     """What is to be handed over. Raises OSError."""
     if name == "-":
-        return [({"bundle": "tar"}, sys.stdin.fileno())]
+        return [("", sys.stdin.fileno())]
     path = Path(name)
     if not path.is_dir():
-        return [({"bundle": "tar"}, stack.enter_context(path.open("rb")).fileno())]
+        return [("", stack.enter_context(path.open("rb")).fileno())]
     folder = path / "blobs"
     blobs = sorted(n for n in (os.listdir(folder) if folder.is_dir() else []) if blob_of(f"blobs/{n}"))
     names = [HEAD, *(f"blobs/{n}" for n in blobs)]
-    return [({"name": n}, stack.enter_context((path / n).open("rb")).fileno()) for n in names]
+    return [(n, stack.enter_context((path / n).open("rb")).fileno()) for n in names]
 
 
 def _handed(client: Client, begun: dict[str, Any], files: Files) -> Any:
-    """The job when it is over; the files are handed over meanwhile. Raises CliError."""
-    failed: list[CliError] = []
-
-    def hand() -> None:
-        try:
-            hand_over(begun["socket"], files)
-        except CliError as error:  # where the daemon has closed the socket, the job knows why
-            failed.append(error)
-
-    thread = threading.Thread(target=hand, daemon=True)
-    thread.start()
-    job = follow(client, begun)
-    thread.join(1)
-    if job["state"] != "done" and failed and job["error"] and job["error"]["code"] == "NotHandedOver":
-        raise failed[0]
-    return job
+    """Hands the files over; gives the job when it is over. Raises CliError."""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(begun["socket"])
+            for some in (files[i : i + AT_ONCE] for i in range(0, len(files), AT_ONCE)):
+                line = json.dumps({"names": [name for name, _ in some if name]}).encode() + b"\n"
+                sent = socket.send_fds(sock, [line], [fd for _, fd in some])
+                sock.sendall(line[sent:])
+    except OSError as error:
+        raise CliError(REFUSED, f"cannot hand the file over to the daemon: {error.strerror or error}") from None
+    return follow(client, begun)
 
 
 def _manifest(files: Files, name: str) -> list[tuple[str, str]]:
     """The texts of the manifest in a bundle, by their names. Raises CliError."""
-    from offgridd.effects.bundles import BundleReader, Member, file_member, tar_members
+    from offgridd.effects.bundles import BundleReader, Member, Opened, file_member, tar_members
 
     def members() -> Iterator[Member]:
-        about, fd = files[0]
-        if "name" in about:
-            yield file_member(about["name"], fd)
+        name, fd = files[0]
+        if name:
+            yield file_member(name, fd)
         else:
-            yield from tar_members(fd)
+            yield from tar_members(Opened(fd, lambda: None))
 
     try:
         found = BundleReader(members()).head()

@@ -25,6 +25,8 @@ ACTING = (
     "/v1/list",
     "/v1/update",
     "/v1/bundle",
+    "/v1/gc",
+    "/v1/adopt",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 

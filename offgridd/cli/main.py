@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import bundle, chat, files, inspect, lock, search, state, updates, variants
+from offgridd.cli import adopt, bundle, chat, files, garbage, inspect, lock, search, state, updates, variants
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     updates.add_to(commands)
     bundle.add_to(commands)
     files.add_to(commands)
+    adopt.add_to(commands)
+    garbage.add_to(commands)
     return top
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from offgridd.core.bundle import HEAD, MOST_HEAD, Bundle, BundleError, blob_name, blob_of, read_head, write_head
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 PIECE = 4 << 20  # bytes
+LOOK = 0.5  # seconds between two looks whether somebody wants to stop
 Came = Callable[[int], None]  # so many bytes more; may raise to end it
 
 
@@ -29,6 +34,40 @@ class Member:
     name: str
     size: int
     file: Readable
+
+
+class Opened(io.RawIOBase):
+    """A descriptor that is read or written while `check` lets it: a pipe must not hold up who wants to stop."""
+
+    def __init__(self, fd: int, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._fd, self._check = fd, check
+        self._most = PIECE if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF  # what never blocks once ready
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        self._wait(read=True)
+        return os.readv(self._fd, [buffer])
+
+    def write(self, data: Buffer, /) -> int:
+        """All of it."""
+        view = memoryview(data)
+        while view:
+            self._wait(read=False)
+            view = view[os.write(self._fd, view[: self._most]) :]
+        return memoryview(data).nbytes
+
+    def _wait(self, *, read: bool) -> None:
+        """Raises what `check` does."""
+        waiting = ([self._fd], []) if read else ([], [self._fd])
+        self._check()
+        while not any(select.select(*waiting, [], LOOK)):
+            self._check()
 
 
 class _Checked:
@@ -48,12 +87,9 @@ class _Checked:
         return self._hash.hexdigest()
 
 
-def write_tar(fd: int, bundle: Bundle, where: Callable[[str], Path], came: Came) -> None:
-    """Writes the whole tar to `fd`; `where` says where a blob lies. Raises BundleError, OSError, what `came` does."""
-    with (
-        open(fd, "wb", closefd=False) as out,
-        tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=PIECE) as tar,
-    ):
+def write_tar(out: Opened, bundle: Bundle, where: Callable[[str], Path], came: Came) -> None:
+    """Writes the whole tar; `where` says where a blob lies. Raises BundleError, OSError, what `came` does."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=PIECE) as tar:
         head = write_head(bundle)
         tar.addfile(_info(HEAD, len(head)), io.BytesIO(head))
         for sha256, size in sorted(bundle.blobs.items()):
@@ -75,13 +111,10 @@ def _info(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
-def tar_members(fd: int) -> Iterator[Member]:
-    """The members of the tar that `fd` gives, which may be a pipe. Raises BundleError, OSError."""
+def tar_members(file: Opened) -> Iterator[Member]:
+    """The members of a tar, which may come from a pipe. Raises BundleError, OSError."""
     try:
-        with (
-            open(fd, "rb", buffering=0, closefd=False) as file,
-            tarfile.open(fileobj=file, mode="r|", bufsize=PIECE) as tar,
-        ):
+        with tarfile.open(fileobj=file, mode="r|", bufsize=PIECE) as tar:
             for info in tar:
                 if not info.isreg() or info.issparse():
                     raise BundleError(f"cannot use the bundle: {info.name[:100]!r} is no plain file")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -20,11 +21,11 @@ from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import question_key
 from offgridd.core.locking import entry_of
 from offgridd.core.sizes import show_size
-from offgridd.effects.bundles import PIECE, BundleReader, Member, file_member, tar_members, write_tar
+from offgridd.effects.bundles import PIECE, BundleReader, Member, Opened, file_member, tar_members, write_tar
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.files import Files
 from offgridd.effects.getting import Heard, refused, told
-from offgridd.effects.handing import Desk, Handed, HandingError
+from offgridd.effects.handover import BadMessage, Handover
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Stopped
@@ -33,17 +34,25 @@ from offgridd.manifest import accept_files, is_lock, write_lock
 
 T = TypeVar("T")
 Texts = Iterable[tuple[str, bytes]]
+HandedFiles = list[tuple[str, int]]  # names in a folder, "" of a tar, and descriptors
 
 
 class PinsPort(Protocol):
     def keep(self, model: str, value: Pin) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a message hands over: files of a folder by their names, or, with none, one tar."""
+
+    names: tuple[str, ...] = ()
+
+
 @dataclass
 class Run:
-    """One export or import: its desk, what it tells, and whether it was stopped."""
+    """One export or import: what is handed over for it, what it tells, and whether it was stopped."""
 
-    desk: Desk
+    sock: socket.socket
     tell: Heard
     size: int = 0  # bytes of all blobs
     here: int = 0
@@ -52,12 +61,15 @@ class Run:
     def stop(self) -> None:
         """From another thread."""
         self.stopped = True
-        self.desk.stop()
 
-    def came(self, count: int) -> None:
+    def check(self) -> None:
         """Raises Stopped."""
         if self.stopped:
             raise Stopped
+
+    def came(self, count: int) -> None:
+        """Raises Stopped."""
+        self.check()
         self.here += count
         self.tell(self.here, self.size)
 
@@ -74,22 +86,20 @@ class Bundling:
 
     async def export(self, run: Run, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
         """Writes a bundle of `models` and the manifest of `texts` to what is handed over. Raises ActionFailed."""
-        await self._in_thread(partial(self._export, run, texts, models), run)
+        async with AsyncExitStack() as stack:
+            files = await _handed(run.sock, stack)
+            await self._in_thread(partial(self._export, run, files, texts, models), run)
 
     async def take(self, run: Run, store: StoreSpec) -> list[str]:
         """Brings in what is handed over; gives the names of its models. Raises ActionFailed."""
-        handed: list[Handed] = []
-        try:
-            reader = BundleReader(_members(run.desk, handed))
+        async with AsyncExitStack() as stack:
+            reader = BundleReader(_members(await _handed(run.sock, stack), run.check))
             bundle = await self._in_thread(reader.head, run)
             pins = await self._in_thread(partial(_pins, bundle), run)
             run.size = sum(bundle.blobs.values())
             async with self._alone(bundle.blobs):
                 await self._in_thread(partial(self._take, run, reader, bundle, pins, store), run)
             return sorted(pins)
-        finally:
-            for one in handed:
-                os.close(one.fd)
 
     async def _in_thread(self, work: Callable[[], T], run: Run) -> T:
         try:
@@ -97,19 +107,16 @@ class Bundling:
         except Stopped:
             raise RuntimeError("it was stopped and not cancelled") from None
 
-    def _export(self, run: Run, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
+    def _export(self, run: Run, out: HandedFiles, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
+        if len(out) != 1:
+            raise BundleError("cannot write the bundle: one file is to be handed over for it")
         files = tuple((beside(name, i), text.decode()) for i, (name, text) in enumerate(texts))
         of_hub = {n: entry_of(s.source, p) for n, (s, p) in models.items() if isinstance(s.source, HubSource)}
         blobs = {f.digest: f.size for _, pin in models.values() for f in pin.files}
         known = self._catalog.known(sorted({entry.asked.repo for entry in of_hub.values()}))
         run.size = sum(blobs.values())
-        handed = next(run.desk.take(), None)
-        if handed is None:
-            raise BundleError("cannot write the bundle: no file was handed over for it")
-        try:
-            write_tar(handed.fd, Bundle(files, write_lock(of_hub), blobs, known), self._store.blob, run.came)
-        finally:
-            os.close(handed.fd)
+        bundle = Bundle(files, write_lock(of_hub), blobs, known)
+        write_tar(Opened(out[0][1], run.check), bundle, self._store.blob, run.came)
 
     def _take(self, run: Run, reader: BundleReader, bundle: Bundle, pins: Mapping[str, Pin], store: StoreSpec) -> None:
         self._check_room(bundle, store)
@@ -165,19 +172,28 @@ def _as_failures(work: Callable[[], T]) -> T:
         return work()
     except BundleError as error:
         raise refused("Downloaded", "BadBundle", str(error)) from error
-    except HandingError as error:
-        raise refused("Downloaded", "NotHandedOver", str(error)) from error
 
 
-def _members(desk: Desk, handed: list[Handed]) -> Iterator[Member]:
-    """Of a tar that is handed over as one file, or of a folder file by file. What was handed over, others close."""
-    for one in desk.take():
-        handed.append(one)
-        name = one.about.get("name")
-        if isinstance(name, str):
-            yield file_member(name, one.fd)
+async def _handed(sock: socket.socket, stack: AsyncExitStack) -> HandedFiles:
+    """All that is handed over, open until `stack` is left. Raises ActionFailed."""
+    handover, found = Handover(sock, Handed), list[tuple[str, int]]()
+    try:
+        while (message := await stack.enter_async_context(handover.next())) is not None:
+            if message.offer is None or len(message.descriptors) != max(1, len(message.offer.names)):
+                raise BadMessage(message.why or "it is not one file for each name")
+            found += zip(message.offer.names or ("",), message.descriptors, strict=True)
+    except BadMessage as bad:
+        raise refused("Downloaded", "BadHandover", f"cannot take what is handed over: {bad}") from bad
+    return found
+
+
+def _members(files: HandedFiles, check: Callable[[], None]) -> Iterator[Member]:
+    """Of a tar that was handed over as one file, or of a folder file by file."""
+    for name, fd in files:
+        if name:
+            yield file_member(name, fd)
         else:
-            yield from tar_members(one.fd)
+            yield from tar_members(Opened(fd, check))
 
 
 def _pins(bundle: Bundle) -> dict[str, Pin]:

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
+from offgridd.core.adopting import kept_name, kept_spec
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.garbage import KEPT
 from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
 from offgridd.core.pinning import Question
+from offgridd.effects.getting import told
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
-
-KEPT = "kept/"  # how their names begin
+from offgridd.failpoints import failpoint
 
 
 class AllPinsPort(PinsPort, Protocol):
@@ -37,9 +40,9 @@ class Keeper:
         for pin, note in store.pins():
             name = note.get("kept")
             if isinstance(name, str) and name.startswith(KEPT) and name not in known:
-                known[name] = pin
-                pins.keep(name, pin)
-        self._kept = {name: _spec(name, pin) for name, pin in known.items() if name.startswith(KEPT)}
+                known[name] = replace(pin, key=source_key(kept_spec(name, pin)))
+                pins.keep(name, known[name])
+        self._kept = {name: kept_spec(name, pin) for name, pin in known.items() if name.startswith(KEPT)}
 
     @property
     def kept(self) -> Mapping[str, ModelSpec]:
@@ -48,16 +51,33 @@ class Keeper:
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec:
         """Finds, fetches and verifies what `source` means, and keeps it. Raises ActionFailed."""
         pin = await anyio.to_thread.run_sync(self._hub.ask, Question(source), abandon_on_cancel=True)
-        name = f"{KEPT}{pin.repo}/{pin.files[0].path}"
-        spec = _spec(name, pin)
+        name = kept_name(pin)
+        spec = kept_spec(name, pin)
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
         await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
-        if not await anyio.to_thread.run_sync(self._pins.keep, name, pin):
-            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and pull again"
-            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
-        self._kept[name] = spec
+        await self.keep(name, spec, pin)
         return spec
+
+    async def keep(self, name: str, spec: ModelSpec, pin: Pin) -> None:
+        """Its files are in the store and verified: from now on they stay. Raises ActionFailed."""
+        await anyio.to_thread.run_sync(told, partial(self._keep, name, pin))
+        self._kept[name] = spec
+
+    def _keep(self, name: str, pin: Pin) -> None:
+        before = self._pins.get(name)
+        for file in pin.files:
+            self._store.mark_kept(file.digest, name)
+        failpoint("keeper.before-pin")
+        if not self._pins.keep(name, pin):
+            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and try again"
+            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
+        for file in set(before.files if before else ()) - set(pin.files):  # what had this name is kept no more
+            self._store.forget_kept(file.digest)
+
+    def pin(self, name: str) -> Pin | None:
+        """What is kept by that name. Blocking."""
+        return self._pins.get(name)
 
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
@@ -98,8 +118,3 @@ class Keeper:
                           "files": [f.path for f in pin.files], "quant": pin.quant, "size": pin.size,
                           "sha256": [f.sha256 for f in pin.files], "kept": kept, "here": there})  # fmt: skip
         return found
-
-
-def _spec(name: str, pin: Pin) -> ModelSpec:
-    quants = (pin.quant,) if pin.quant else ()
-    return ModelSpec(name, HubSource(pin.repo, pin.files[0].path, pin.commit, quants), preload=False)
