@@ -30,6 +30,7 @@ from offgridd.core.fit import limits
 from offgridd.effects import source, watch
 from offgridd.effects.adopter import Adopter
 from offgridd.effects.catalog import Catalog
+from offgridd.effects.checker import Checker
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.garbage import Garbage
@@ -125,6 +126,7 @@ class Daemon:
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
         updates = Updates(now, origins, hub, state.looks, state.pins)
         stock = Stock(settings.state_dir, time.time)
+        checker = Checker(store, hub, files, state.pins, now)
         garbage = Garbage(stock, hub, state.pins, state.unreferenced, now, workers.using)
 
         def host() -> Host:
@@ -143,7 +145,7 @@ class Daemon:
         def app(*, admin: bool) -> Quart:
             stopping = self.stopping.is_set
             parts = (
-                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, garbage, adopter,
+                searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, garbage, checker, adopter,
                 self._once, settings.private,
             )  # fmt: skip
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,6 +44,12 @@ class KeeperPort(Protocol):
 
 class GarbagePort(Protocol):
     async def collect(self, *, remove: bool) -> dict[str, Any]: ...
+
+
+class CheckerPort(Protocol):
+    async def check(
+        self, specs: Iterable[ModelSpec], report: Callable[[int, int], None], *, deep: bool
+    ) -> dict[str, Any]: ...
 
 
 class AdopterPort(Protocol):
@@ -88,6 +94,7 @@ class Context:
     locker: LockerPort
     updates: UpdatesPort
     garbage: GarbagePort
+    checker: CheckerPort
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
     private: bool  # who asks is the daemon's own user
