@@ -46,7 +46,7 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
     if isinstance(spec.source, RemoteSource):
         pin = current_pin(spec, facts) or pinned
         if pin is not None:
-            return [Subject(f.path, f.digest, models, size=f.size) for f in pin.files]
+            return [Subject(f.path, f.sha256, models, size=f.size) for f in pin.files]
     elif facts.file is not None:
         return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.parts]
     failure = standing_failure(spec, facts, observed.engine)
