@@ -33,6 +33,7 @@ from offgridd.effects import source, watch
 from offgridd.effects.adopter import Adopter
 from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
+from offgridd.effects.checker import Checker
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.garbage import Garbage
@@ -127,6 +128,7 @@ class Daemon:
         now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
         updates = Updates(now, origins, hub, state.looks, state.pins)
         stock = Stock(settings.state_dir, time.time)
+        checker = Checker(store, hub, files, state.pins, now)
         garbage = Garbage(stock, hub, state.pins, state.unreferenced, now, workers.using)
 
         async def texts() -> list[tuple[str, bytes]]:
@@ -149,7 +151,7 @@ class Daemon:
             stopping = self.stopping.is_set
             parts = (
                 searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, bundling, texts, garbage,
-                adopter, self._once, settings.private,
+                checker, adopter, self._once, settings.private,
             )  # fmt: skip
             return create_app(Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts))
 

@@ -17,6 +17,7 @@ from offgridd.api.inspect import add_inspect
 from offgridd.api.lock import add_lock
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
+from offgridd.api.verify import add_verify
 
 
 def create_app(ctx: Context) -> Quart:
@@ -35,4 +36,5 @@ def create_app(ctx: Context) -> Quart:
     add_files(app, ctx)
     add_garbage(app, ctx)
     add_adopt(app, ctx)
+    add_verify(app, ctx)
     return app

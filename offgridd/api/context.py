@@ -47,6 +47,12 @@ class GarbagePort(Protocol):
     async def collect(self, *, remove: bool) -> dict[str, Any]: ...
 
 
+class CheckerPort(Protocol):
+    async def check(
+        self, specs: Iterable[ModelSpec], report: Callable[[int, int], None], *, deep: bool
+    ) -> dict[str, Any]: ...
+
+
 class AdopterPort(Protocol):
     async def serve(self, sock: socket.socket, report: Callable[[int, int], None], *, copy: bool) -> dict[str, Any]: ...
 
@@ -98,6 +104,7 @@ class Context:
     bundling: BundlingPort
     texts: Callable[[], Awaitable[Sequence[tuple[str, bytes]]]]  # of the manifest that was accepted last
     garbage: GarbagePort
+    checker: CheckerPort
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
     private: bool  # who asks is the daemon's own user

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from offgridd import places
 from offgridd.cli.client import NO_DAEMON, REFUSED, TIMEOUT, Client, CliError
+from offgridd.cli.files import CANCELLED
 from offgridd.cli.terminal import complain, say
 from offgridd.core.adopting import FILES, TOOLS, Candidate, Found, harmless, own_repo, whole_models, without_twins
 from offgridd.core.sizes import show_size
@@ -65,7 +67,7 @@ def _candidates(args: argparse.Namespace) -> tuple[list[Candidate], list[str]]:
         missing += [] if named else [f"cannot adopt {path}: there is no whole GGUF model"]
     tool = args.tool or (None if args.paths else "all")
     if tool is not None:
-        made += find(TOOLS if tool == "all" else [tool], os.environ, Path.home())
+        made += find(TOOLS if tool == "all" else [tool], os.environ, Path(os.path.expanduser("~")))
     return without_twins(made), missing
 
 
@@ -96,7 +98,10 @@ def _outlook(files: Sequence[Found]) -> str:
     """What the daemon would do, as far as one can see from here: it decides by where its own store is."""
     store = places.state()
     there = next((p for p in (store, *store.parents) if p.exists()), Path("/")).stat()
-    abouts = [os.stat(f.where) for f in files]
+    try:
+        abouts = [os.stat(f.where) for f in files]
+    except OSError as error:
+        return f"nothing: {error.strerror}"
     if any(about.st_dev != there.st_dev for about in abouts):
         return "needs --copy: it is on another file system"
     if all(about.st_uid == there.st_uid and not about.st_mode & 0o022 for about in abouts):
@@ -127,10 +132,15 @@ def _adopted(client: Client, found: Sequence[Candidate], *, copy: bool, quiet: b
             sock.connect(job["socket"])
             with sock.makefile("rb") as answers:
                 for one in found:
+                    if sys.stderr.isatty():
+                        say(f"reading {one.files[0].path}, {show_size(one.size)}", file=sys.stderr)
                     result = {"tool": one.tool} | _handed_over(sock, answers, one)
                     yield result
                     if not quiet:
                         _tell(result)
+        except KeyboardInterrupt:
+            text = "what was handed over is still taken over without you; to stop it: offgrid jobs --cancel "
+            raise CliError(CANCELLED, text + job["id"]) from None
         except TimeoutError:
             raise CliError(TIMEOUT, f"cannot wait longer: no answer in {PATIENCE:.0f} s") from None
         except OSError as error:

@@ -27,6 +27,7 @@ ACTING = (
     "/v1/bundle",
     "/v1/gc",
     "/v1/adopt",
+    "/v1/verify",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 

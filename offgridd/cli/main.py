@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import adopt, bundle, chat, files, garbage, inspect, lock, search, state, updates, variants
+from offgridd.cli import adopt, bundle, chat, files, garbage, inspect, lock, search, state, updates, variants, verify
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     files.add_to(commands)
     adopt.add_to(commands)
     garbage.add_to(commands)
+    verify.add_to(commands)
     return top
 
 

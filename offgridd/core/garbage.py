@@ -116,7 +116,7 @@ def referred(
     for name, pin in pins.items():
         if name.startswith(KEPT):
             for file in pin.files:
-                found.setdefault(file.digest, "Kept")
+                found.setdefault(file.sha256 or "", "Kept")
     verified = {part.sha256 for facts in observed.models.values() if facts.file for part in facts.file.parts}
     for sha256 in (*verified, *busy):
         found.setdefault(sha256, "InUse")

@@ -73,26 +73,27 @@ class Adopter:
         try:
             if why := why_refused(offer, len(descriptors)):
                 raise refused("Downloaded", "BadOffer", f"cannot adopt {title!r}: {why}")
-            if any(size_of(fd) is None for fd in descriptors):
+            sizes = await anyio.to_thread.run_sync(_sizes, descriptors)
+            if sizes is None:
                 raise refused("Verified", "NotARegularFile", f"cannot adopt {title}: it is no file")
-            pin, how = await self._adopt(offer, descriptors, tell, copy)
+            pin, how = await self._adopt(offer, [*zip(descriptors, sizes, strict=True)], tell, copy)
         except ActionFailed as failed:
             return found | {"error": {"code": failed.failure.reason, "message": failed.failure.message}}
         named = all(f.sha256 for f in offer.files)
         return found | {"name": kept_name(pin), "how": how, "named": named, "size": pin.size, "error": None,
                         "sha256": [f.sha256 for f in pin.files]}  # fmt: skip
 
-    async def _adopt(self, offer: Offer, descriptors: list[int], tell: Report, copy: bool) -> tuple[Pin, str]:
-        """What it is kept as, and how it came. Raises ActionFailed."""
-        sizes = [size_of(fd) or 0 for fd in descriptors]
+    async def _adopt(self, offer: Offer, files: list[tuple[int, int]], tell: Report, copy: bool) -> tuple[Pin, str]:
+        """What it is kept as, and how it came. `files`: descriptor and size of each. Raises ActionFailed."""
+        sizes = [size for _, size in files]
         if all(f.sha256 and self._store.has(f.sha256, size) for f, size in zip(offer.files, sizes, strict=True)):
             pin = pin_of(offer, {f.path: f.digest for f in offer.files}, dict(zip(_paths(offer), sizes, strict=True)))
             return pin, await self._placed(offer, [], pin)
-        names = [f"adopt-{secrets.token_hex(8)}" for _ in descriptors]
+        names = [f"adopt-{secrets.token_hex(8)}" for _ in files]
         room = partial(self._check_room, names[0], offer, sum(sizes))
         stager = Stager(room, lambda read: tell(read, sum(sizes)), copy)
         staged: list[Staged] = []
-        work = partial(told, partial(self._stage, offer, list(zip(descriptors, names, strict=True)), stager, staged))
+        work = partial(told, partial(self._stage, offer, files, names, stager, staged))
         with ExitStack() as stack:
             for name in names:  # so that the collector leaves them alone
                 stack.enter_context(self._hub.reserved(name))
@@ -106,11 +107,13 @@ class Adopter:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(_close, staged)
 
-    def _stage(self, offer: Offer, files: list[tuple[int, str]], stager: Stager, staged: list[Staged]) -> Pin:
+    def _stage(
+        self, offer: Offer, files: list[tuple[int, int]], names: list[str], stager: Stager, staged: list[Staged]
+    ) -> Pin:
         title = offer.files[0].path
         try:
-            _check([(fd, size_of(fd) or 0) for fd, _ in files], title)  # before anything of it is copied
-            for fd, name in files:
+            _check(files, title)  # before anything of it is copied
+            for (fd, _), name in zip(files, names, strict=True):
                 staged.append(stager.stage(fd, self._store.stage(name)))
         except NoWay:
             text = (
@@ -127,9 +130,9 @@ class Adopter:
             if said.sha256 is not None and said.sha256 != one.sha256:
                 text = f"cannot adopt {said.path}: its sha256 is {one.sha256}, its name says {said.sha256}"
                 raise refused("Verified", "DigestMismatch", text)
-        _check([(one.fd, one.size) for one in staged], title)
+        _check([(one.fd, one.identity.size) for one in staged], title)
         digests = dict(zip(_paths(offer), (one.sha256 for one in staged), strict=True))
-        return pin_of(offer, digests, dict(zip(_paths(offer), (one.size for one in staged), strict=True)))
+        return pin_of(offer, digests, dict(zip(_paths(offer), (one.identity.size for one in staged), strict=True)))
 
     def _check_room(self, name: str, offer: Offer, total: int, size: int) -> None:
         """Before a file of `size` bytes is copied, of a model of `total`. Raises ActionFailed."""
@@ -170,8 +173,8 @@ class Adopter:
                         "Downloaded", "BlobGone", f"cannot adopt {file.path}: it was removed just now; try again"
                     )
                 one = made[file.digest]
-                path = self._store.place(one.path, file.digest, _note(offer, pin, file, one.how))
-                self._files.learn(path, file.digest)
+                self._store.place(one.path, file.digest, _note(offer, pin, file, one.how))
+                self._files.remember(one.identity, file.digest)
                 ways.add(one.how)
             elif not self._store.notes_of(self._store.blob(file.digest)).get("key"):
                 self._store.note(file.digest, _note(offer, pin, file, "here"))
@@ -188,6 +191,12 @@ def _check(files: list[tuple[int, int]], title: str) -> None:
 def _close(staged: list[Staged]) -> None:
     for one in staged:
         one.close()
+
+
+def _sizes(descriptors: list[int]) -> list[int] | None:
+    """None where one is no file. On a file system that hangs it waits."""
+    found = [size_of(fd) for fd in descriptors]
+    return [size for size in found if size is not None] if None not in found else None
 
 
 def _paths(offer: Offer) -> list[str]:

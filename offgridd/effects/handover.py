@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 T = TypeVar("T")
@@ -56,7 +57,8 @@ class Handover(Generic[T]):
                     message.why = str(error)
             yield message if line else None
         finally:
-            message.close()
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(message.close)  # some file systems take their time
 
     async def answer(self, found: dict[str, Any]) -> None:
         """Raises BadMessage where nobody reads it."""

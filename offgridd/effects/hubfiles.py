@@ -16,7 +16,7 @@ import anyio.to_thread
 from offgridd.core.actions import Resolve, Verify
 from offgridd.core.desired import Desired, HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
-from offgridd.core.hub import HubError, HubFile, Pin
+from offgridd.core.hub import HubError, HubFile, Pin, as_sha256
 from offgridd.core.observed import VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.sizes import show_size
@@ -123,6 +123,8 @@ class HubFiles:
             yield True
         finally:
             lock.release()
+            if as_sha256(sha256) is None:  # a name that never comes again
+                del self._locks[sha256]
 
     def _keep(self, model: str, pin: Pin) -> None:
         if self._pins.get(model) != pin:

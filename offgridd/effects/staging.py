@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from offgridd.core.observed import Identity
 from offgridd.effects.files import identity_of
 from offgridd.effects.transfer.pace import Stopped
 
@@ -36,7 +37,7 @@ class Staged:
     path: Path
     fd: int
     how: How
-    size: int = 0
+    identity: Identity = Identity(0, 0, 0, 0)  # of what was hashed
     sha256: str = ""
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Stager:
             after = identity_of(os.fstat(staged.fd))
             if staged.how != "copy" and after != before:
                 raise Changing
-            staged.size = after.size
+            staged.identity = after
         except BaseException:
             staged.close()
             raise

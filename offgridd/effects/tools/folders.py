@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from offgridd.core.adopting import Found
-from offgridd.core.hub import as_sha256
+from offgridd.core.hub import as_sha256, is_path
 
 MOST_ENTRIES = 100_000  # of one tree
 MOST_TEXT = 1 << 20  # bytes of a list or a settings file
@@ -40,7 +40,9 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def found_at(path: Path, name: str, sha256: str | None = None) -> Found | None:
-    """The file that `path` leads to; None where that is no file. Its own name may say its sha256."""
+    """The file that `path` leads to; None where that is no file, or `name` no name. Its own may say its sha256."""
+    if not is_path(name):
+        return None
     real = os.path.realpath(path)
     try:
         about = os.stat(real)
