@@ -76,7 +76,7 @@ class LockerPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Machine:
     """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
 
     total: int | None
@@ -91,14 +91,13 @@ class Context:
     status: StatusView
     metrics: Metrics
     reload: Callable[[], Awaitable[Seen]]
-    admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]
     search: Callable[[Query], Found]  # blocking
     keeper: KeeperPort
     jobs: Jobs
     look: Callable[[HubSource, Pin | None, Use], Looked]  # blocking
     pinned: Callable[[str], Pin | None]  # blocking
-    host: Callable[[], Host]
+    machine: Callable[[], Machine]
     locker: LockerPort
     updates: UpdatesPort
     bundling: BundlingPort
@@ -108,6 +107,7 @@ class Context:
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
     private: bool  # who asks is the daemon's own user
+    admin: bool = False  # this app stands on the admin socket
 
     @property
     def desired(self) -> Desired:
