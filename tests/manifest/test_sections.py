@@ -308,9 +308,8 @@ def test_no_durations(written: str) -> None:
         ("deterministic: true\n    context: 100\n    kv_cells: 399", "ConflictingFields", "400 cells"),
         ("flash_attention: false\n    cache_type_v: q8_0", "ConflictingFields", "without flash_attention"),
         ("benchmark: x", "NotSupportedYet", "benchmark"),
-        ("updates: auto", "InvalidValue", "'manual' or 'notify'"),
-        ("check_every: 24", "WrongType", "a duration with its unit"),
-        ("check_every: 500ms", "InvalidValue", "at least 1s"),
+        ("updates: manual", "ConflictingFields", "no 'hf'"),
+        ("check_every: 24h", "ConflictingFields", "no 'hf'"),
         ("endpoint: https://hub.example", "ConflictingFields", "no 'hf'"),
         ("token: {env: X}", "ConflictingFields", "no 'hf'"),
         ("quant: Q4_K_M", "ConflictingFields", "no 'hf'"),
@@ -328,6 +327,9 @@ def test_fields_that_are_refused(line: str, reason: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "says"),
     [
+        ("updates: auto", "InvalidValue", "'manual' or 'notify'"),
+        ("check_every: 24", "WrongType", "a duration with its unit"),
+        ("check_every: 500ms", "InvalidValue", "at least 1s"),
         ("token: {}", "MissingField", "one of 'credential', 'file' and 'env'"),
         ("token: {env: X, file: /x}", "ConflictingFields", "it is in one place"),
         ("token: hf_abc", "WrongType", "write a map"),
