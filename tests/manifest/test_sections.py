@@ -307,7 +307,7 @@ def test_no_durations(written: str) -> None:
         ("deterministic: true\n    gpu_layers: 1", "ConflictingFields", "deterministic needs the CPU"),
         ("deterministic: true\n    context: 100\n    kv_cells: 399", "ConflictingFields", "400 cells"),
         ("flash_attention: false\n    cache_type_v: q8_0", "ConflictingFields", "without flash_attention"),
-        *((f"{key}: x", "NotSupportedYet", key) for key in ("benchmark", "updates", "check_every")),
+        *((f"{key}: x", "NotSupportedYet", key) for key in ("benchmark",)),
         ("endpoint: https://hub.example", "ConflictingFields", "no 'hf'"),
         ("token: {env: X}", "ConflictingFields", "no 'hf'"),
         ("quant: Q4_K_M", "ConflictingFields", "no 'hf'"),
