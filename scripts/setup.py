@@ -29,6 +29,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 LLAMA_LOCK = ROOT / "llama-cpp.lock"
+# ggml's kernels for AMX end with SIGILL when GCC compiles them: docs/decisions/0012-no-amx.md.
+NO_AMX = "-U__AMX_INT8__"
 
 
 def say(text: str) -> None:
@@ -88,7 +90,7 @@ def cpu_flags() -> str:
 def wheel_folder() -> tuple[Path, str]:
     """Where the wheel of this version, build options, Python and CPU belongs, and the key in its name."""
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}-{platform.machine()}"
-    key = digest(LLAMA_LOCK.read_text(), os.environ.get("CMAKE_ARGS", ""), tag, cpu_flags())
+    key = digest(LLAMA_LOCK.read_text(), os.environ.get("CMAKE_ARGS", ""), tag, cpu_flags(), NO_AMX)
     home = (
         os.environ.get("OFFGRIDD_CACHE")
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
@@ -114,7 +116,8 @@ def build_wheel(folder: Path) -> Path:
         "llama-cpp-python",
         "--require-hashes",
     ]
-    run(*pip, "--no-cache-dir", "--wheel-dir", part, "--requirement", LLAMA_LOCK)
+    flags = {name: f"{os.environ.get(name, '')} {NO_AMX}".strip() for name in ("CFLAGS", "CXXFLAGS")}
+    run(*pip, "--no-cache-dir", "--wheel-dir", part, "--requirement", LLAMA_LOCK, env=flags)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"built in {time.monotonic() - began:.0f} s; kept in {folder}")

@@ -23,6 +23,7 @@ LOCK = ROOT / "llama-cpp.lock"
 PROGRAMS = ("llama-server", "llama-bench")
 SWITCHES = {"LLAMA_CURL": "OFF", "LLAMA_BUILD_TESTS": "OFF", "LLAMA_BUILD_EXAMPLES": "OFF", "GGML_NATIVE": "ON",
             "LLAMA_BUILD_COMMON": "ON", "LLAMA_BUILD_TOOLS": "ON", "LLAMA_BUILD_SERVER": "ON"}  # fmt: skip
+NO_AMX = "-U__AMX_INT8__"  # as scripts/setup.py has it: docs/decisions/0012-no-amx.md
 SPIN = {"GOMP_SPINCOUNT": "500"}  # as our workers have it; llama-bench is the limit, so it gets the same
 
 
@@ -49,7 +50,7 @@ def place() -> Path:
     kept = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else platform.processor()
     flags = re.search(r"^(?:flags|Features)\s*:(.*)$", info, re.MULTILINE)
-    key = hashlib.sha256((flags[1] if flags else info).encode()).hexdigest()[:8]
+    key = hashlib.sha256((NO_AMX + (flags[1] if flags else info)).encode()).hexdigest()[:8]
     return kept / "serving" / f"{pinned()[0]}-{key}"
 
 
@@ -62,7 +63,7 @@ def build() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     source = _source(folder)
     tools = tools_python("cmake", "ninja").parent
-    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "CFLAGS": NO_AMX, "CXXFLAGS": NO_AMX}
     options = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{name}={value}" for name, value in SWITCHES.items())]
     _run("cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", *options, env=env)
     _run("cmake", "--build", folder / "build", "--target", *PROGRAMS, env=env)

@@ -6,6 +6,7 @@ from quart import Quart
 
 from offgridd.api import body
 from offgridd.api.adopt import add_adopt
+from offgridd.api.bundle import add_bundle
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
@@ -31,6 +32,7 @@ def create_app(ctx: Context) -> Quart:
     add_inspect(app, ctx)
     add_lock(app, ctx)
     add_updates(app, ctx)
+    add_bundle(app, ctx)
     add_files(app, ctx)
     add_garbage(app, ctx)
     add_adopt(app, ctx)

@@ -15,7 +15,7 @@ from offgridd.core.variants import RepoFile, all_shards, as_shard, sort_files
 
 TOOLS = ("huggingface", "llama.cpp", "ollama", "lmstudio", "jan")
 FILES = "files"  # the tool of what was named by its path
-MOST_FILES = 128  # shards of one model
+MOST_FILES = 128  # shards of one model: what one message may hand over
 _COMMIT = re.compile(r"[0-9a-f]{40}|")
 _HARMLESS = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -47,7 +47,7 @@ class Adopter:
         """Takes what comes, one model after the other, until the other side ends. Raises ActionFailed."""
         adopted: list[str] = []
         failed: list[str] = []
-        handover, done = Handover(sock), 0
+        handover, done = Handover(sock, Offer), 0
 
         def tell(read: int, size: int) -> None:
             report(done + read, done + size)

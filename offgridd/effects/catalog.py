@@ -9,12 +9,14 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from offgridd.core.hub import is_path, is_repo
 from offgridd.core.search import Hit, Query
 from offgridd.core.variants import RepoFile, sort_files
 
@@ -83,6 +85,22 @@ class Catalog:
         rows = self._rows("select files from models where id=? and hash=?", (model, commit))
         found = _files(rows[0][0]) if rows else ()
         return found if found and all(f.size is not None for f in found) else None
+
+    def known(self, ids: Sequence[str]) -> tuple[Any, ...]:
+        """The models of these ids, as plain data that `take` reads."""
+        marks = ", ".join("?" * len(ids))
+        rows = self._rows(f"select {_SHOWN} from models where id in ({marks}) order by id", tuple(ids))
+        return tuple({"hit": msgspec.to_builtins(hit), "seen": seen} for hit, seen in map(_hit, rows))
+
+    def take(self, known: Iterable[Any]) -> None:
+        """Adds what another catalogue knew; what is no model is left out, and so is what is known better here."""
+        for one in known:
+            try:
+                hit, seen = msgspec.convert(one["hit"], Hit), float(one["seen"])
+            except (msgspec.MsgspecError, TypeError, KeyError, ValueError):
+                continue
+            if is_repo(hit.id) and all(is_path(f.path) for f in hit.files) and not self.known([hit.id]):
+                self.keep([hit], min(seen, time.time()))
 
     def count(self) -> int:
         rows = self._rows("select count(*) from models", ())

@@ -8,15 +8,15 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
 import msgspec
 
-from offgridd.core.adopting import MOST_FILES, Offer
-
+T = TypeVar("T")
 MOST_LINE = 1 << 18  # bytes
+MOST_FILES = 128  # of one message
 PATIENCE = 60.0  # seconds of silence; what is handed over is opened before
 _MOST_AT_ONCE = 253  # descriptors that Linux sends in one message
 
@@ -26,10 +26,10 @@ class BadMessage(Exception):
 
 
 @dataclass
-class Message:
-    """`why` says what is wrong with the line, if something is."""
+class Message(Generic[T]):
+    """`offer`: what is said of the files; `why` says what is wrong with that, if something is."""
 
-    offer: Offer | None
+    offer: T | None
     descriptors: list[int]
     why: str = ""
 
@@ -38,21 +38,21 @@ class Message:
             os.close(self.descriptors.pop())
 
 
-class Handover:
-    """`sock` is connected and does not block."""
+class Handover(Generic[T]):
+    """`sock` is connected and does not block; `kind` is what is said of the files of a message."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket, kind: type[T]) -> None:
+        self._sock, self._kind = sock, kind
 
     @asynccontextmanager
-    async def next(self) -> AsyncIterator[Message | None]:
+    async def next(self) -> AsyncIterator[Message[T] | None]:
         """The next message, whose descriptors are closed afterwards; None at the end. Raises BadMessage."""
-        message = Message(None, [])
+        message = Message[T](None, [])
         try:
             line = await self._line(message.descriptors)
             if line:
                 try:
-                    message.offer = msgspec.json.decode(line, type=Offer)
+                    message.offer = msgspec.json.decode(line, type=self._kind)
                 except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                     message.why = str(error)
             yield message if line else None

@@ -26,6 +26,7 @@ from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Limits, Stopped
+from offgridd.effects.turns import Turns
 
 if TYPE_CHECKING:
     from offgridd.effects.download import Download
@@ -52,7 +53,7 @@ class HubFiles:
         self._store, self._files, self._pins, self._origins, self._desired = store, files, pins, origins, desired
         self._report, self._waits = report, waits
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
-        self._fetching = anyio.CapacityLimiter(FETCHED_AT_ONCE)
+        self._fetching = Turns(FETCHED_AT_ONCE)
         self._locks: dict[str, anyio.Lock] = {}  # by sha256: a blob has one writer
         self._mismatches: Counter[str] = Counter()
         self.coming: dict[str, int] = {}  # by sha256, or a copy's name: bytes that are still to be written
@@ -137,7 +138,7 @@ class HubFiles:
             self._files.learn(path, file.digest)
 
         try:
-            await interruptible(run, getting.stop, self._fetching)
+            await interruptible(run, getting.stop, self._fetching.turn("/" in action.model))  # declared before pulled
         except Stopped:
             raise RuntimeError("a download was stopped and not cancelled") from None
         except ActionFailed as failed:
