@@ -121,7 +121,11 @@ class Garbage:
                 done = await anyio.to_thread.run_sync(partial(self._stock.discard, there))
             except OSError as error:
                 return _shown(verdict, error=f"cannot remove it: {error.strerror}")
-        return _shown(again, removed=True) if done else _shown(replace(again, goes=False, reason="InUse"))
+        if not done:
+            return _shown(replace(again, goes=False, reason="InUse"))
+        if self._idle is not None and item.kind == "blob":
+            self._idle.pop(item.name, None)  # should it come back, it begins anew
+        return _shown(again, removed=True)
 
 
 def _shown(verdict: Verdict, *, removed: bool = False, error: str | None = None) -> dict[str, Any]:

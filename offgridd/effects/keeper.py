@@ -6,6 +6,7 @@ A kept file is a pin like any other, under a name that no manifest can have.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -73,7 +74,7 @@ class Keeper:
             text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and try again"
             raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
         for file in set(before.files if before else ()) - set(pin.files):  # what had this name is kept no more
-            self._store.forget_kept(file.digest)
+            self._let_go(file.digest, self._pins.all())
 
     def pin(self, name: str) -> Pin | None:
         """What is kept by that name. Blocking."""
@@ -81,8 +82,10 @@ class Keeper:
 
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
-        self._kept.pop(name)
-        return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
+        pin = await anyio.to_thread.run_sync(self._pins.get, name)
+        async with self._hub.alone(f.digest for f in pin.files if f.sha256) if pin else nullcontext():
+            self._kept.pop(name, None)
+            return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
 
     def _remove(self, name: str, declared: Collection[str]) -> int:
         pins = self._pins.all()
@@ -95,13 +98,21 @@ class Keeper:
         try:
             for sha256 in (f.sha256 for f in pin.files if f.sha256):
                 if sha256 in others:
-                    self._store.forget_kept(sha256)
+                    self._let_go(sha256, pins)
                 else:
                     freed += self._store.remove(sha256)
         except OSError as error:
             text = f"cannot remove {pin.files[0].path}: {error.strerror}"
             raise ActionFailed(Failure("Downloaded", "Unwritable", text)) from error
         return freed
+
+    def _let_go(self, sha256: str, pins: Mapping[str, Pin]) -> None:
+        """One of the names under which a blob is kept is gone; it may have another. Raises OSError."""
+        kept = (n for n, p in pins.items() if n in self._kept and any(f.sha256 == sha256 for f in p.files))
+        if (name := next(kept, None)) is not None:
+            self._store.mark_kept(sha256, name)
+        else:
+            self._store.forget_kept(sha256)
 
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]:
         """The files that are in the store for a declared model, and those that are kept."""

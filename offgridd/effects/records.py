@@ -78,7 +78,7 @@ class Records(Generic[T]):
 
     def keep(self, model: str, value: T) -> bool:
         """Whether it is kept."""
-        failpoint(f"{self._table}.before-write")
+        failpoint("records.before-write")
         text = msgspec.json.encode(value).decode()
         return self._write(f"insert or replace into {self._table} values (?, ?)", model, text)
 

@@ -258,6 +258,20 @@ def test_the_owner_of_a_linked_file_changes_it_and_it_is_not_loaded(rig: Rig, ho
     assert not blob(rig).exists()
 
 
+def test_of_two_names_of_the_same_bytes_one_stays_also_where_the_state_is_lost(
+    rig: Rig, home: Path, tmp_path: Path
+) -> None:
+    for name in ("a-Q8_0.gguf", "b-Q8_0.gguf"):
+        assert adopt(rig, home, str(put(tmp_path / "files" / name, DATA))).returncode == 0
+    rig.admin.json("POST", "/v1/rm", b'{"model": "b-Q8_0.gguf"}')
+    assert rig.stop() == 0
+    for file in (rig.folder / "state").glob("state.db*"):
+        file.unlink()
+    rig.start()
+    assert [one["files"] for one in rig.admin.json("GET", "/v1/list")["files"]] == [["a-Q8_0.gguf"]]
+    assert chat(rig, "a-Q8_0.gguf").choices[0].message.content
+
+
 BAD_LINES = [
     b"nonsense\n",
     b"[" * 100_000 + b"\n",
