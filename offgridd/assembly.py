@@ -41,6 +41,7 @@ from offgridd.effects.searcher import Searcher
 from offgridd.effects.state import State
 from offgridd.effects.stock import Stock
 from offgridd.effects.store import Store
+from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
 from offgridd.effects.workers import Workers
@@ -116,6 +117,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         loop=loop, workers=workers, status=status, metrics=metrics, reload=service.reload, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
+        syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,
         pinned=state.pins.get,
         keeper=keeper,

@@ -7,6 +7,7 @@ from quart import Quart
 from offgridd.api import body
 from offgridd.api.adopt import add_adopt
 from offgridd.api.bundle import add_bundle
+from offgridd.api.catalog import add_catalog
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
@@ -29,6 +30,7 @@ def create_app(ctx: Context) -> Quart:
     add_inference(app, ctx)
     add_control(app, ctx)
     add_search(app, ctx)
+    add_catalog(app, ctx)
     add_inspect(app, ctx)
     add_lock(app, ctx)
     add_updates(app, ctx)

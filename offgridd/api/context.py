@@ -75,6 +75,26 @@ class LockerPort(Protocol):
     ) -> Mapping[str, LockEntry | Failure]: ...
 
 
+class CatalogKnown(Protocol):
+    """`bytes` on disk; seconds since the epoch."""
+
+    @property
+    def models(self) -> int: ...
+    @property
+    def sized(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def oldest(self) -> float | None: ...
+    @property
+    def newest(self) -> float | None: ...
+
+
+class SyncerPort(Protocol):
+    def known(self) -> CatalogKnown: ...  # blocking
+    async def sync(self, query: Query, limit: int, tell: Callable[[int, int], None]) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
@@ -106,6 +126,7 @@ class Context:
     checker: CheckerPort
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
+    syncer: SyncerPort
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket
 

@@ -20,12 +20,13 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Job:
-    """`state`: running, done, failed or cancelled."""
+    """`state`: running, done, failed or cancelled; `unit`: what is counted, bytes or models."""
 
     what: str
+    unit: str = "bytes"
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     state: str = "running"
-    here: int = 0  # bytes
+    here: int = 0
     size: int = 0
     result: dict[str, Any] | None = None
     failure: Failure | None = None
@@ -35,8 +36,8 @@ class Job:
 
     def shown(self) -> dict[str, Any]:
         error = self.failure and {"code": self.failure.reason, "message": self.failure.message}
-        return {"id": self.id, "what": self.what, "state": self.state, "bytes": self.here, "size": self.size,
-                "began": round(self.began, 3), "result": self.result, "error": error}  # fmt: skip
+        return {"id": self.id, "what": self.what, "state": self.state, "unit": self.unit, self.unit: self.here,
+                "size": self.size, "began": round(self.began, 3), "result": self.result, "error": error}  # fmt: skip
 
     def report(self, here: int, size: int) -> None:
         """In any thread."""
@@ -51,9 +52,9 @@ class Jobs:
         self._group = group
         self._jobs: dict[str, Job] = {}
 
-    def begin(self, what: str, work: Callable[[Report], Awaitable[dict[str, Any]]]) -> Job:
-        """`work` gives the result. Raises ActionFailed."""
-        job = Job(what)
+    def begin(self, what: str, work: Callable[[Report], Awaitable[dict[str, Any]]], unit: str = "bytes") -> Job:
+        """`work` gives the result, or raises ActionFailed; it reports how many of how many `unit` there are."""
+        job = Job(what, unit)
         over = [one.id for one in self._jobs.values() if one.over.is_set()]
         for old in over[: max(0, len(over) + 1 - KEPT)]:
             del self._jobs[old]

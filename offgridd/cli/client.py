@@ -28,6 +28,7 @@ ACTING = (
     "/v1/gc",
     "/v1/adopt",
     "/v1/verify",
+    "/v1/catalog/sync",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
 

@@ -77,8 +77,9 @@ def _followed(client: Client, job: str) -> Any:
     bar = sys.stderr.isatty()
     for last in client.events("GET", f"/v1/jobs/{job}"):
         if last["size"]:
-            first = last["bytes"] if first < 0 else first
-            shown = _progress(last, last["bytes"] - first, time.monotonic() - began)
+            here = last[last["unit"]]
+            first = here if first < 0 else first
+            shown = _progress(last, here - first, time.monotonic() - began)
             if bar:
                 _back()
                 say(shown, end="", file=sys.stderr)
@@ -97,6 +98,8 @@ def _back() -> None:
 
 
 def _progress(job: dict[str, Any], came: int, seconds: float) -> str:
+    if job["unit"] != "bytes":
+        return f"{shown_so_far(job)}    "
     share = job["bytes"] / job["size"]
     rate = came / seconds if seconds > 0 else 0.0
     left = f", {(job['size'] - job['bytes']) / rate:.0f} s left" if rate and share < 1 else ""
@@ -132,6 +135,12 @@ def jobs(client: Client, args: argparse.Namespace) -> int:
         say(f"{job['id']} is {job['state']}")
         return 0
     for job in client.json("GET", "/v1/jobs")["jobs"]:
-        share = f" {job['bytes'] / job['size']:.0%} of {show_size(job['size'])}" if job["size"] else ""
-        say(f"{job['id']}  {job['state']:<9}  {job['what']}{share}")
+        so_far = f"  {shown_so_far(job)}" if job["size"] else ""
+        say(f"{job['id']}  {job['state']:<9}  {job['what']}{so_far}")
     return 0
+
+
+def shown_so_far(job: dict[str, Any]) -> str:
+    """How far a job is, of which that is known."""
+    here, size = job[job["unit"]], job["size"]
+    return f"{here / size:.0%} of {show_size(size)}" if job["unit"] == "bytes" else f"{here:,} {job['unit']}"

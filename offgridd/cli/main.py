@@ -5,7 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import adopt, bundle, chat, files, garbage, inspect, lock, search, state, updates, variants, verify
+from offgridd.cli import (
+    adopt,
+    bundle,
+    catalog,
+    chat,
+    files,
+    garbage,
+    inspect,
+    lock,
+    search,
+    state,
+    updates,
+    variants,
+    verify,
+)  # fmt: skip
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
@@ -44,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=state.logs)
     variants.add_to(commands)
     search.add_to(commands)
+    catalog.add_to(commands)
     inspect.add_to(commands)
     lock.add_to(commands)
     updates.add_to(commands)

@@ -71,13 +71,14 @@ def _notes(found: dict[str, Any]) -> list[str]:
     lines = []
     if found["source"] == "catalog":
         why = f"the hub failed ({found['hub_error']['message']})" if found["hub_error"] else "offline is declared"
-        lines.append(f"from the catalogue, seen up to {_ago(found['age'])} ago: {why}")
+        lines.append(f"from the catalogue, seen up to {ago(found['age'])} ago: {why}")
     if found["partial"]:
         lines.append("not all could be looked at: narrow the search")
     return ["", *lines] if lines else []
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
+    """A length of time, for people."""
     for name, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ALIASES = {"FP16": "F16", "FP32": "F32", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 _FULL = {"F32": 32.0, "F16": 16.0, "BF16": 16.0}
@@ -46,17 +47,12 @@ class Quant:
     @property
     def plain(self) -> str:
         """The kind of file without who made it: `UD-Q4_K_XL` -> `Q4_K_M`, as its tensors are mostly of that type."""
-        name = self.name.removeprefix("UD-")
-        while name not in _BITS and (cut := _WIDER.sub("", name)) != name:
-            name = cut
-        return _ALIASES.get(name, name)
+        return _about(self.name)[0]
 
     @property
     def bits(self) -> float | None:
         """Bits a weight, about; None where the name says nothing of it."""
-        if self.plain in _BITS:
-            return _BITS[self.plain]
-        return float(self.plain[1]) + 0.5 if _BARE.match(self.plain) else None
+        return _about(self.name)[1]
 
     @property
     def loadable(self) -> bool:
@@ -66,7 +62,19 @@ class Quant:
     @property
     def width(self) -> int:
         """1 to 8, 16 or 32: the number that its name has."""
-        return int(re.findall(r"\d+", self.plain)[0]) if self.plain not in ("MXFP4", "MXFP4_MOE", "NVFP4") else 4
+        return _about(self.name)[2]
+
+
+@lru_cache(1024)  # a search asks for the same few names some thousand times
+def _about(name: str) -> tuple[str, float | None, int]:
+    """Of a quant's name: `plain`, `bits` and `width`."""
+    plain = name.removeprefix("UD-")
+    while plain not in _BITS and (cut := _WIDER.sub("", plain)) != plain:
+        plain = cut
+    plain = _ALIASES.get(plain, plain)
+    bits = _BITS.get(plain, float(plain[1]) + 0.5 if _BARE.match(plain) else None)
+    width = int(re.findall(r"\d+", plain)[0]) if plain not in ("MXFP4", "MXFP4_MOE", "NVFP4") else 4
+    return plain, bits, width
 
 
 def find_quant(text: str) -> Quant | None:

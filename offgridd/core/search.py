@@ -38,7 +38,8 @@ class Query:
 
     @property
     def words(self) -> tuple[str, ...]:
-        return tuple(self.text.lower().split())
+        """In lower case, each once."""
+        return tuple(dict.fromkeys(self.text.lower().split()))
 
 
 @dataclass(frozen=True, slots=True)

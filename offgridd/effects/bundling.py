@@ -113,7 +113,7 @@ class Bundling:
         files = tuple((beside(name, i), text.decode()) for i, (name, text) in enumerate(texts))
         of_hub = {n: entry_of(s.source, p) for n, (s, p) in models.items() if isinstance(s.source, HubSource)}
         blobs = {f.digest: f.size for _, pin in models.values() for f in pin.files}
-        known = self._catalog.known(sorted({entry.asked.repo for entry in of_hub.values()}))
+        known = self._catalog.extract(sorted({entry.asked.repo for entry in of_hub.values()}))
         run.size = sum(blobs.values())
         bundle = Bundle(files, write_lock(of_hub), blobs, known)
         write_tar(Opened(out[0][1], run.check), bundle, self._store.blob, run.came)

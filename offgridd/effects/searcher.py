@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from offgridd.core.hub import HubError, HubFailure
@@ -46,30 +45,32 @@ class Searcher:
                 raise
             return found
 
-    def _result(self, hit: Hit, query: Query) -> Result | None:
-        return result(hit, query, self._memory(), features())
+    def _judged(self, query: Query) -> Callable[[Hit], Result | None]:
+        memory = self._memory()
+        return lambda hit: result(hit, query, memory, features())
 
     def _known(self, query: Query, error: HubFailure | None) -> Found:
         """From the catalogue alone."""
         made: list[Result] = []
-        oldest = now = time.time()
-        for hit, seen in islice(self._catalog.find(query), LOOKED_AT):
-            found = self._result(hit, query)
+        judge = self._judged(query)
+        looked, oldest, now = 0, time.time(), time.time()
+        for hit, seen in self._catalog.find(query, LOOKED_AT):
+            looked += 1
+            found = judge(hit)
             if found is not None:
                 made.append(found)
                 oldest = min(oldest, seen)
                 if len(made) == query.limit:
                     break
-        if query.sort == "relevance":
-            made = _in_order(made, query)
-        return Found(tuple(made), "catalog", now - oldest, partial=False, hub_error=error)
+        short = len(made) < query.limit and looked == LOOKED_AT
+        return Found(tuple(made), "catalog", now - oldest, short, error)
 
     def _ask(self, client: HubClient, query: Query, until: float) -> Found:
         from offgridd.effects.hub.search import first_page, read_page
 
         url: str | None = first_page(query, client.endpoint)
         made: dict[str, Result] = {}
-        partial = False
+        judge, partial = self._judged(query), False
         for _ in range(PAGES):
             if url is None or len(made) >= query.limit:
                 break
@@ -78,9 +79,11 @@ class Searcher:
             count = len(wanted) if _sized(query) else query.limit - len(made)
             hits, cut = self._with_sizes(client, wanted[:count], until)
             self._catalog.keep([*hits, *wanted[count:]], time.time())
-            made |= {r.hit.id: r for hit in hits if (r := self._result(hit, query)) is not None}
+            made |= {r.hit.id: r for hit in hits if (r := judge(hit)) is not None}
             partial, url = partial or cut, page.next
-        self._merge(made, query)
+        for hit, _ in self._catalog.find(query, query.limit):  # what it knows beside
+            if hit.id not in made and (found := judge(hit)) is not None:
+                made[hit.id] = found
         results = tuple(_in_order(made.values(), query)[: query.limit])
         short = len(results) < query.limit and url is not None
         return Found(results, "hub", 0.0, partial or short)
@@ -103,12 +106,6 @@ class Searcher:
         except HubError:
             return None
         return tuple(RepoFile(f.path, f.size) for f in tree)
-
-    def _merge(self, made: dict[str, Result], query: Query) -> None:
-        """Adds what the catalogue knows beside."""
-        for hit, _ in islice(self._catalog.find(query), query.limit):
-            if hit.id not in made and (found := self._result(hit, query)) is not None:
-                made[hit.id] = found
 
 
 def _in_order(results: Iterable[Result], query: Query) -> list[Result]:

@@ -25,15 +25,15 @@ class Page:
     next: str | None  # its address
 
 
-def first_page(query: Query, endpoint: str) -> str:
-    """The address that asks for what a query means, as far as the hub can tell."""
+def first_page(query: Query, endpoint: str, count: int = PAGE) -> str:
+    """The address that asks for what a query means, as far as the hub can tell; `count` models at once."""
     asked: list[tuple[str, str]] = [("filter", "gguf")]
     asked += [("search", " ".join(query.words))] if query.words else []
     asked += [("author", query.author)] if query.author else []
     asked += [("pipeline_tag", _PIPELINES[query.kind])] if query.kind else []
     asked += [("gated", "false")] if not query.gated else []
     asked += [("sort", _SORTS[query.sort])] if query.sort in _SORTS else []
-    asked += [("limit", str(PAGE)), *(("expand", name) for name in FIELDS)]
+    asked += [("limit", str(count)), *(("expand", name) for name in FIELDS)]
     return f"{endpoint}/api/models?{urlencode(asked)}"
 
 
