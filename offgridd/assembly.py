@@ -30,6 +30,7 @@ from offgridd.effects.checker import Checker
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.garbage import Garbage
+from offgridd.effects.holds import Holds
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
@@ -86,24 +87,24 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     """All parts, connected; what they start later runs in `group`."""
     metrics = Metrics()
     status = StatusView(metrics, features=features())
-    files, store = Files(settings.store_roots, state.inventory), Store(settings.state_dir)
+    files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine))
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
     now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
     access = HubAccess(now.desired)
     origins = Origins(access)
     loop.hub = hub = HubFiles(
-        store, files, state.pins, origins, now.desired, status.fetched,
+        store, holds, files, state.pins, origins, now.desired, status.fetched,
         lambda model: loop.emit(ev.NetworkAwaited(model)),
     )  # fmt: skip
     loop.changed = _followers(status, workers)
     intake = Intake(_manifest(settings), state, loop.emit)
     service = Service(loop, intake, group, host.notifier, settings.admin_socket)
-    keeper = Keeper(hub, store, state.pins)
+    keeper = Keeper(hub, holds, store, state.pins)
     catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
     updates = Updates(now, origins, hub, state.looks, state.pins)
     garbage = Garbage(
-        Stock(settings.state_dir, time.time), hub, state.pins, state.unreferenced, now, workers.using
+        Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using
     )  # fmt: skip
 
     def machine() -> Machine:
@@ -123,10 +124,10 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         keeper=keeper,
         locker=Locker(origins.ask),
         updates=updates,
-        bundling=Bundling(store, files, state.pins, catalog, hub.alone),
+        bundling=Bundling(store, files, state.pins, catalog, holds),
         garbage=garbage,
-        checker=Checker(store, hub, files, state.pins, now),
-        adopter=Adopter(store, hub, keeper, files, lambda: now.desired().store),
+        checker=Checker(store, holds, files, state.pins, now),
+        adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, (loop.run, updates.run, garbage.run))
 

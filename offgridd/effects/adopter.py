@@ -24,7 +24,7 @@ from offgridd.effects.files import Files
 from offgridd.effects.getting import refused, told
 from offgridd.effects.gguf import GgufError, read_model
 from offgridd.effects.handover import BadMessage, Handover, size_of
-from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.holds import Holds
 from offgridd.effects.keeper import Keeper
 from offgridd.effects.staging import Changing, NoWay, Staged, Stager
 from offgridd.effects.store import Store
@@ -37,10 +37,8 @@ Report = Callable[[int, int], None]
 class Adopter:
     """`spec` gives the manifest's present limits of the store."""
 
-    def __init__(
-        self, store: Store, hub: HubFiles, keeper: Keeper, files: Files, spec: Callable[[], StoreSpec]
-    ) -> None:
-        self._store, self._hub, self._keeper, self._files, self._spec = store, hub, keeper, files, spec
+    def __init__(self, store: Store, holds: Holds, keeper: Keeper, files: Files, spec: Callable[[], StoreSpec]) -> None:
+        self._store, self._holds, self._keeper, self._files, self._spec = store, holds, keeper, files, spec
         self._one = anyio.CapacityLimiter(1)  # of several at once each would only be slower
 
     async def serve(self, sock: socket.socket, report: Report, *, copy: bool) -> dict[str, Any]:
@@ -96,14 +94,14 @@ class Adopter:
         work = partial(told, partial(self._stage, offer, files, names, stager, staged))
         with ExitStack() as stack:
             for name in names:  # so that the collector leaves them alone
-                stack.enter_context(self._hub.reserved(name))
+                stack.enter_context(self._holds.reserved(name))
             try:
                 pin = await interruptible(work, stager.stop, self._one)
                 return pin, await self._placed(offer, staged, pin)
             except Stopped:
                 raise RuntimeError("an adoption was stopped and not cancelled") from None
             finally:
-                self._hub.coming.pop(names[0], None)
+                self._holds.coming.pop(names[0], None)
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(_close, staged)
 
@@ -136,8 +134,7 @@ class Adopter:
 
     def _check_room(self, name: str, offer: Offer, total: int, size: int) -> None:
         """Before a file of `size` bytes is copied, of a model of `total`. Raises ActionFailed."""
-        spec, title, coming = self._spec(), offer.files[0].path, self._hub.coming
-        others = sum(left for of, left in tuple(coming.items()) if of != name)
+        spec, title, others = self._spec(), offer.files[0].path, self._holds.others(name)
         if spec.max_total is not None and (all_of_it := self._store.total() + others + total) > spec.max_total:
             text = f"cannot copy {title}: the store would hold {show_size(all_of_it)}, store.max_total is "
             raise refused("Downloaded", "StoreFull", text + show_size(spec.max_total))
@@ -146,12 +143,12 @@ class Adopter:
                 f"cannot copy {title}: it needs {show_size(size)}, {show_size(spec.min_free + others)} are to stay free"
             )
             raise refused("Downloaded", "InsufficientDisk", f"{text}, and there are {show_size(free)}")
-        coming[name] = size
+        self._holds.coming[name] = size
 
     async def _placed(self, offer: Offer, staged: list[Staged], pin: Pin) -> str:
         """Blobs of the staged files, kept; how they came. Raises ActionFailed."""
         name, digests = kept_name(pin), [f.digest for f in pin.files]
-        async with self._hub.alone(digests):
+        async with self._holds.alone(digests):
             before = await anyio.to_thread.run_sync(self._keeper.pin, name)
             if before is not None and [f.sha256 for f in before.files] != digests:
                 text = f"cannot adopt {pin.files[0].path}: another file is kept by that name; offgrid rm it first"

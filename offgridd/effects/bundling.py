@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -26,6 +26,7 @@ from offgridd.effects.catalog import Catalog
 from offgridd.effects.files import Files
 from offgridd.effects.getting import Heard, refused, told
 from offgridd.effects.handover import BadMessage, Handover
+from offgridd.effects.holds import Holds
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Stopped
@@ -75,13 +76,8 @@ class Run:
 
 
 class Bundling:
-    """`alone` holds blobs, by sha256, while they are written."""
-
-    def __init__(
-        self, store: Store, files: Files, pins: PinsPort, catalog: Catalog,
-        alone: Callable[[Iterable[str]], AbstractAsyncContextManager[object]],
-    ) -> None:  # fmt: skip
-        self._store, self._files, self._pins, self._catalog, self._alone = store, files, pins, catalog, alone
+    def __init__(self, store: Store, files: Files, pins: PinsPort, catalog: Catalog, holds: Holds) -> None:
+        self._store, self._files, self._pins, self._catalog, self._holds = store, files, pins, catalog, holds
         self._limiter = anyio.CapacityLimiter(1)
 
     async def export(self, run: Run, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
@@ -97,7 +93,7 @@ class Bundling:
             bundle = await self._in_thread(reader.head, run)
             pins = await self._in_thread(partial(_pins, bundle), run)
             run.size = sum(bundle.blobs.values())
-            async with self._alone(bundle.blobs):
+            async with self._holds.alone(bundle.blobs):
                 await self._in_thread(partial(self._take, run, reader, bundle, pins, store), run)
             return sorted(pins)
 
@@ -158,11 +154,14 @@ class Bundling:
     def _check_room(self, bundle: Bundle, spec: StoreSpec) -> None:
         """Before the first byte. Raises ActionFailed."""
         missing = sum(size for sha256, size in bundle.blobs.items() if not self._store.has(sha256, size))
-        if missing + spec.min_free > self._store.free():
-            text = f"cannot bring in the bundle: it needs {show_size(missing)}, and {show_size(spec.min_free)} are to"
+        others = self._holds.others("")
+        if missing + others + spec.min_free > self._store.free():
+            text = (
+                f"cannot bring in the bundle: it needs {show_size(missing)}, {show_size(spec.min_free + others)} are to"
+            )
             text += f" stay free of {show_size(self._store.free())}; free some, or lower store.min_free"
             raise refused("Downloaded", "InsufficientDisk", text)
-        if spec.max_total is not None and (total := self._store.total() + missing) > spec.max_total:
+        if spec.max_total is not None and (total := self._store.total() + others + missing) > spec.max_total:
             text = f"cannot bring in the bundle: the store would hold {show_size(total)}, store.max_total is "
             raise refused("Downloaded", "StoreFull", text + show_size(spec.max_total))
 

@@ -27,7 +27,7 @@ from offgridd.core.verifying import Subject, Verdict, subjects
 from offgridd.effects.files import Files, identity_of
 from offgridd.effects.getting import told
 from offgridd.effects.gguf import GgufError, open_regular
-from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.holds import Holds
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Stopped
@@ -55,8 +55,8 @@ class Seen:
 
 
 class Checker:
-    def __init__(self, store: Store, hub: HubFiles, files: Files, pins: PinsPort, now: Now) -> None:
-        self._store, self._hub, self._files, self._pins, self._now = store, hub, files, pins, now
+    def __init__(self, store: Store, holds: Holds, files: Files, pins: PinsPort, now: Now) -> None:
+        self._store, self._holds, self._files, self._pins, self._now = store, holds, files, pins, now
         self._one = anyio.CapacityLimiter(1)
 
     async def check(self, specs: Iterable[ModelSpec], report: Report, *, deep: bool) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Checker:
             return None
         done = "verified again"
         if subject.path is None and seen.state == "changed":
-            async with self._hub.alone([subject.sha256]):
+            async with self._holds.alone([subject.sha256]):
                 try:
                     away = await anyio.to_thread.run_sync(told, partial(self._put_away, seen))
                 except ActionFailed as failed:

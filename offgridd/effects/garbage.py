@@ -18,7 +18,7 @@ import anyio.to_thread
 from offgridd.core.garbage import Item, Verdict, counted, freed, judge, referred, rules_of
 from offgridd.core.hub import Pin
 from offgridd.effects.getting import refused
-from offgridd.effects.hubfiles import HubFiles
+from offgridd.effects.holds import Holds
 from offgridd.effects.stock import Stock
 from offgridd.effects.updates import Now
 
@@ -43,10 +43,10 @@ class Garbage:
     """
 
     def __init__(
-        self, stock: Stock, hub: HubFiles, pins: PinsPort, ages: AgesPort, now: Now,
+        self, stock: Stock, holds: Holds, pins: PinsPort, ages: AgesPort, now: Now,
         using: Callable[[], Collection[str]], clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._stock, self._hub, self._pins, self._ages, self._now = stock, hub, pins, ages, now
+        self._stock, self._holds, self._pins, self._ages, self._now = stock, holds, pins, ages, now
         self._using, self._clock = using, clock
         self._idle: dict[str, float] | None = None  # read with the first count
         self._counted = clock()
@@ -94,7 +94,7 @@ class Garbage:
     async def _references(self, reserved: str = "") -> dict[str, str]:
         """Why each sha256 is needed; that one is `reserved` is no reason."""
         pins = await anyio.to_thread.run_sync(self._pins.all)
-        busy = {*self._using(), *(self._hub.busy() - {reserved})}
+        busy = {*self._using(), *(self._holds.busy() - {reserved})}
         return referred(self._now.desired(), self._now.observed(), pins, busy)
 
     async def _verdicts(self) -> tuple[Verdict, ...]:
@@ -107,7 +107,7 @@ class Garbage:
     async def _remove(self, verdict: Verdict) -> dict[str, Any]:
         """Decided once more, while nobody can begin to need it."""
         item = verdict.item
-        with self._hub.reserved(item.name) as ours:
+        with self._holds.reserved(item.name) as ours:
             if not ours:
                 return _shown(replace(verdict, goes=False, reason="InUse"))
             try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,12 +15,13 @@ import anyio.to_thread
 from offgridd.core.actions import Resolve, Verify
 from offgridd.core.desired import Desired, HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
-from offgridd.core.hub import HubError, HubFile, Pin, as_sha256
+from offgridd.core.hub import HubError, HubFile, Pin
 from offgridd.core.observed import VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
 from offgridd.effects.getting import Ahead, Getting, Heard, of_hub, refused, told
+from offgridd.effects.holds import Holds
 from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
@@ -47,16 +47,15 @@ class HubFiles:
     """
 
     def __init__(
-        self, store: Store, files: Files, pins: PinsPort, origins: Origins, desired: Callable[[], Desired],
-        report: Callable[[str, int, int], None], waits: Callable[[str], None],
+        self, store: Store, holds: Holds, files: Files, pins: PinsPort, origins: Origins,
+        desired: Callable[[], Desired], report: Callable[[str, int, int], None], waits: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._store, self._files, self._pins, self._origins, self._desired = store, files, pins, origins, desired
+        self._store, self._holds, self._files, self._pins = store, holds, files, pins
+        self._origins, self._desired = origins, desired
         self._report, self._waits = report, waits
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
         self._fetching = Turns(FETCHED_AT_ONCE)
-        self._locks: dict[str, anyio.Lock] = {}  # by sha256: a blob has one writer
         self._mismatches: Counter[str] = Counter()
-        self.coming: dict[str, int] = {}  # by sha256, or a copy's name: bytes that are still to be written
 
     async def resolve(self, action: Resolve) -> Pin:
         """Raises ActionFailed."""
@@ -80,7 +79,7 @@ class HubFiles:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
-        async with self.alone(f.digest for f in files):
+        async with self._holds.alone(f.digest for f in files):
             missing = [f for f in files if not self._store.has(f.digest, f.size)]
             here = action.pin.size - sum(f.size for f in missing)
             if missing:
@@ -93,38 +92,10 @@ class HubFiles:
                     here += file.size
             finally:
                 for file in missing:
-                    self.coming.pop(file.digest, None)
+                    self._holds.coming.pop(file.digest, None)
                 if missing:
                     tell(0, 0)
             return await anyio.to_thread.run_sync(told, partial(self._verify, action))
-
-    @asynccontextmanager
-    async def alone(self, digests: Iterable[str]) -> AsyncIterator[None]:
-        """While it lasts nobody else writes these blobs."""
-        async with AsyncExitStack() as stack:
-            for sha256 in sorted(set(digests)):  # in one order: two models may share some
-                await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
-            yield
-
-    def busy(self) -> set[str]:
-        """The sha256s that somebody fetches or verifies now, or waits for."""
-        return {sha256 for sha256, lock in self._locks.items() if lock.locked()} | self.coming.keys()
-
-    @contextmanager
-    def reserved(self, sha256: str) -> Iterator[bool]:
-        """Whether nobody fetches or verifies it; then nobody begins to while this lasts."""
-        lock = self._locks.setdefault(sha256, anyio.Lock())
-        try:
-            lock.acquire_nowait()
-        except anyio.WouldBlock:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
-            if as_sha256(sha256) is None:  # a name that never comes again
-                del self._locks[sha256]
 
     def _keep(self, model: str, pin: Pin) -> None:
         if self._pins.get(model) != pin:
@@ -144,7 +115,7 @@ class HubFiles:
         except ActionFailed as failed:
             raise self._counted(file.digest, failed) from None
         finally:
-            self.coming.pop(file.digest, None)
+            self._holds.coming.pop(file.digest, None)
 
     def _counted(self, sha256: str, failed: ActionFailed) -> ActionFailed:
         """A hub whose digest is wrong would have us fetch the same bytes for ever."""
@@ -218,7 +189,7 @@ class HubFiles:
             raise _of_no_hub("Downloaded", file.path)
         sha256 = file.digest
         self._announce(pinned)
-        others = sum(size for of, size in self.coming.items() if of != sha256)
+        others = self._holds.others(sha256)
         if spec.max_total is not None and (total := self._store.total() + others + file.size) > spec.max_total:
             text = f"cannot fetch {file.path}: the store would hold {show_size(total)}, store.max_total is "
             raise refused("Downloaded", "StoreFull", text + show_size(spec.max_total))
@@ -229,7 +200,7 @@ class HubFiles:
         wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
 
         def hears(here: int, size: int) -> None:
-            self.coming[sha256] = size - here
+            self._holds.coming[sha256] = size - here
             heard(here, size)
 
         return Download(self._store, wanted, self._limits, hears)
@@ -243,7 +214,7 @@ class HubFiles:
         """What is still to be written of all its files: the first must not begin where the last has no room."""
         for file in pin.files:
             if not self._store.has(file.digest, file.size):
-                self.coming.setdefault(file.digest, file.size)
+                self._holds.coming.setdefault(file.digest, file.size)
 
     def _note(self, action: Verify, file: HubFile) -> dict[str, Any]:
         """What stands beside the blob: from it a pin can be made again."""

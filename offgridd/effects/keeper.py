@@ -22,6 +22,7 @@ from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
 from offgridd.core.pinning import Question
 from offgridd.effects.getting import told
+from offgridd.effects.holds import Holds
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
 from offgridd.failpoints import failpoint
@@ -35,8 +36,8 @@ class AllPinsPort(PinsPort, Protocol):
 class Keeper:
     """`pins` are those of all models; other names than ours are only looked at. Lost ones are made of blobs' notes."""
 
-    def __init__(self, hub: HubFiles, store: Store, pins: AllPinsPort) -> None:
-        self._hub, self._store, self._pins = hub, store, pins
+    def __init__(self, hub: HubFiles, holds: Holds, store: Store, pins: AllPinsPort) -> None:
+        self._hub, self._holds, self._store, self._pins = hub, holds, store, pins
         known = pins.all()
         for pin, note in store.pins():
             name = note.get("kept")
@@ -83,7 +84,7 @@ class Keeper:
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
         pin = await anyio.to_thread.run_sync(self._pins.get, name)
-        async with self._hub.alone(f.digest for f in pin.files if f.sha256) if pin else nullcontext():
+        async with self._holds.alone(f.digest for f in pin.files if f.sha256) if pin else nullcontext():
             self._kept.pop(name, None)
             return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
 
