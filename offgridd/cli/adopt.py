@@ -164,7 +164,7 @@ def _handed_over(sock: socket.socket, answers: Any, one: Candidate) -> dict[str,
         sock.sendall(line[sent:])
         answer = answers.readline()
     if not answer.endswith(b"\n"):
-        raise CliError(REFUSED, "cannot hand over any more: the daemon has called it off")
+        raise CliError(REFUSED, "cannot hand over any more: the daemon has ended, or it was called off")
     try:
         found: dict[str, Any] = json.loads(answer)
     except ValueError:
