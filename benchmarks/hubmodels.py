@@ -14,10 +14,10 @@ _FAMILIES = {"Llama-3.1": 8, "Llama-3.2": 5, "Llama-3": 6, "Llama-2": 4, "CodeLl
              "StarCoder2": 1, "granite-3.1": 1, "Falcon3": 1, "OLMo-2": 1, "bge-m3": 1, "nomic-embed": 1}  # fmt: skip
 _SIZES = {"7B": 20, "8B": 22, "3B": 9, "1B": 6, "0.5B": 3, "1.5B": 5, "13B": 6, "14B": 7, "12B": 7, "4B": 5, "32B": 5,
           "70B": 5, "72B": 2, "135M": 1, "22B": 2}  # fmt: skip
-_TUNES = (*("Instruct",) * 4, "Chat", "it", "abliterated", "Uncensored", "Hermes", "Dolphin", "Orca",
-          "Roleplay", "RP", "Math", "SFT", "DPO", "GRPO", "Reasoning", "Vision", "Medical", "Legal",
-          "Storywriter", "Merge", "Slerp", "Ties", "Nemotron", "WizardLM", "Airoboros", "OpenHermes",
-          "Zephyr", "Lumimaid", "Stheno", "Rocinante")  # fmt: skip
+_TUNES = (*("Instruct",) * 4, "Chat", "it", "abliterated", "Hermes", "Dolphin", "Orca", "Roleplay", "RP", "Math",
+          "Uncensored", "SFT", "DPO", "GRPO", "Reasoning", "Vision", "Medical", "Legal", "Storywriter", "Merge",
+          "Slerp", "Ties", "Nemotron", "WizardLM", "Airoboros", "OpenHermes", "Zephyr", "Lumimaid",
+          "Stheno")  # fmt: skip
 _SYLLABLES = ("ka", "ro", "mi", "ta", "len", "vor", "sha", "qui", "zan", "el", "dor", "nyx", "fa", "bel", "ur", "os")
 _IMATRIX = (
     "IQ1_S",

@@ -16,6 +16,7 @@ from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
 from offgridd.api.lock import add_lock
+from offgridd.api.pull import add_pull
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
 from offgridd.api.verify import add_verify
@@ -35,6 +36,7 @@ def create_app(ctx: Context) -> Quart:
     add_lock(app, ctx)
     add_updates(app, ctx)
     add_bundle(app, ctx)
+    add_pull(app, ctx)
     add_files(app, ctx)
     add_garbage(app, ctx)
     add_adopt(app, ctx)

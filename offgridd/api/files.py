@@ -1,39 +1,23 @@
-"""Pull, list and remove: files that are kept beside what is declared. For the admin socket."""
+"""Jobs, list and remove: files that are kept beside what is declared. For the admin socket."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 from quart import Quart, Response, request
 
 from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, event, sse
 from offgridd.api.context import Context
-from offgridd.api.jobs import Job, Report, watch
-from offgridd.api.search import quants_of, size_of, text_of
+from offgridd.api.jobs import Job, watch
+from offgridd.api.search import text_of
 from offgridd.core import events as ev
-from offgridd.core.desired import HubSource
 from offgridd.core.errors import ActionFailed, RequestRefused
-from offgridd.core.naming import file_name, find_in
-from offgridd.manifest import values
-
-FIELDS = ("repo", "quant", "file", "revision", "max_size")
+from offgridd.core.naming import find_in
 
 
 def add_files(app: Quart, ctx: Context) -> None:
-    @app.post("/v1/pull")
-    async def pull() -> Response:
-        source = parse_pull(await body.read_json(), ctx)
-
-        async def work(report: Report) -> dict[str, Any]:
-            spec = await ctx.keeper.pull(source, report)
-            assert isinstance(spec.source, HubSource)
-            return {"repo": spec.source.repo, "file": spec.source.file, "name": file_name(spec.source)}
-
-        return answer(ctx.jobs.begin(f"pull {source.repo}", work).shown(), 202)
-
     @app.get("/v1/jobs")
     async def jobs() -> Response:
         return answer({"jobs": [job.shown() for job in ctx.jobs.all()]})
@@ -74,28 +58,6 @@ def add_files(app: Quart, ctx: Context) -> None:
         return answer({"removed": found[0].name.removeprefix("kept/"), "freed": freed})
 
 
-def parse_pull(given: Mapping[str, Any], ctx: Context) -> HubSource:
-    """Raises RequestRefused (400)."""
-    unknown = sorted(set(given) - set(FIELDS))
-    if unknown:
-        raise _bad(unknown[0], "there is no such field; there are " + ", ".join(FIELDS))
-    repo, file, revision = (text_of(given, name) for name in ("repo", "file", "revision"))
-    if repo is None or not values.matches(values.REPO, repo):
-        raise _bad("repo", "write it as owner/repo")
-    if revision is not None and (not values.matches(values.REVISION, revision) or ".." in revision):
-        raise _bad("revision", "write a commit, tag or branch")
-    quants = quants_of(given.get("quant"))
-    if file is not None and quants:
-        raise _bad("quant", "file chooses already; leave one of them out")
-    try:
-        inner = values.inner_path(file) if file is not None else None
-    except ValueError as error:
-        raise _bad("file", f"it {error}") from None
-    asked = () if quants == ("auto",) else quants
-    desired = ctx.desired
-    return HubSource(repo, inner, revision, asked, size_of(given, "max_size"), desired.endpoint, desired.token)
-
-
 async def _events(job: Job) -> AsyncIterator[bytes]:
     async with aclosing(watch(job, PING)) as seen:
         async for one in seen:
@@ -108,7 +70,3 @@ def _job(ctx: Context, job: str) -> Job:
     if found is None:
         raise RequestRefused(404, "not_found", f"cannot find the job {job[:32]!r}: there is none, or it is long over")
     return found
-
-
-def _bad(name: str, why: str) -> RequestRefused:
-    return RequestRefused(400, "invalid_value", f"cannot pull: {name}: {why}", param=name)

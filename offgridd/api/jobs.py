@@ -20,7 +20,10 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Job:
-    """`state`: running, done, failed or cancelled; `unit`: what is counted, bytes or models."""
+    """`state`: running, done, failed or cancelled; `unit`: what is counted, bytes or models.
+
+    `failure`: why it failed, or, while it runs, what it waits for to be over.
+    """
 
     what: str
     unit: str = "bytes"
@@ -77,11 +80,11 @@ class Jobs:
         with job.scope:
             try:
                 job.result = await work(job.report)
-                job.state = "done"
+                job.state, job.failure = "done", None
             except ActionFailed as failed:
                 job.failure, job.state = failed.failure, "failed"
         if job.state == "running":
-            job.state = "cancelled"
+            job.state, job.failure = "cancelled", None
         job.over.set()
 
 

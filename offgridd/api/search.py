@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +15,7 @@ from offgridd.api.context import Context
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
+from offgridd.core.snippet import command, declaration
 from offgridd.core.variants import Variant
 from offgridd.manifest import values
 
@@ -83,9 +82,9 @@ def parse_query(given: Mapping[str, Any]) -> Query:
         size_of(found, "max_size"),
         _one_of(found, "sort", SORTS) or "trending",
         _limit(found.get("limit")),
-        not _flag(found, "exclude_gated"),
+        not flag_of(found, "exclude_gated"),
         _one_of(found, "kind", KINDS),
-        _flag(found, "fits"),
+        flag_of(found, "fits"),
     )
 
 
@@ -103,12 +102,9 @@ def shown(found: Result) -> dict[str, Any]:
 
 def _ready_to_use(model: str, best: Variant) -> dict[str, str]:
     """The command that fetches it, and what declares it."""
-    chosen = f"quant: {best.quant.name}" if best.quant else ""
-    source = f"{{hf: {model}}}" if best.quant else f"{{hf: {model}, file: {json.dumps(best.filename)}}}"
-    name = model.partition("/")[2].lower().removesuffix("-gguf").strip("._-")[:64] or "model"
-    how = f"--quant {best.quant.name}" if best.quant else f"--file {shlex.quote(best.filename)}"
-    lines = ["models:", f"  {name}:", f"    source: {source}", *([f"    {chosen}"] if chosen else [])]
-    return {"command": f"offgrid download-hf {model} {how}", "manifest": "\n".join(lines) + "\n"}
+    quant = best.quant.name if best.quant else None
+    declared = declaration(model, (quant,) if quant else (), None if quant else best.filename)
+    return {"command": command(model, quant, best.filename), "manifest": declared}
 
 
 def _variant(variant: Variant) -> dict[str, Any]:
@@ -172,7 +168,8 @@ def _limit(value: object) -> int:
     return number
 
 
-def _flag(found: Mapping[str, Any], name: str) -> bool:
+def flag_of(found: Mapping[str, Any], name: str) -> bool:
+    """Raises RequestRefused."""
     value = found.get(name, False)
     known = {"true": True, "1": True, "": True, "false": False, "0": False}
     value = known.get(value.lower(), value) if isinstance(value, str) else value

@@ -7,9 +7,11 @@ import json
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from offgridd.cli import declare
 from offgridd.cli.client import HUB, REFUSED, Client, CliError
 from offgridd.cli.terminal import complain, say
 from offgridd.core.hub import HUB_TROUBLE
@@ -24,11 +26,15 @@ def add_to(commands: Any) -> None:
         one = commands.add_parser(
             name, help="fetch a file of the hub and keep it" + (" (pull)" if name != "pull" else "")
         )
-        one.add_argument("repo", metavar="OWNER/REPO")
+        one.add_argument("repo", metavar="OWNER/REPO", help="or its address at the hub, or that of one of its files")
         one.add_argument("--quant", action="append", help="several in order of preference; without it offgridd chooses")
         one.add_argument("--file", help="this file of the repository")
         one.add_argument("--revision", help="a commit, tag or branch")
         one.add_argument("--max-size", help="nothing larger is fetched: 6GB, 512MiB or bytes")
+        one.add_argument("--dry-run", action="store_true", help="only say what would be fetched, and why")
+        one.add_argument("--wait", action="store_true", help="for as long as the hub is away")
+        one.add_argument("--declare", nargs="?", const="", metavar="FILE",
+                         help="show what declares it; with the manifest FILE, add it there")  # fmt: skip
         one.add_argument("--json", action="store_true", help="the job, when it is over")
         one.set_defaults(run=pull)
     one = commands.add_parser("list", help="the files that are in the store")
@@ -44,8 +50,14 @@ def add_to(commands: Any) -> None:
 
 def pull(client: Client, args: argparse.Namespace) -> int:
     asked = {"repo": args.repo, "quant": args.quant, "file": args.file, "revision": args.revision,
-             "max_size": args.max_size}  # fmt: skip
+             "max_size": args.max_size, "dry_run": args.dry_run or None, "wait": args.wait or None}  # fmt: skip
     body = json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
+    if args.dry_run:
+        found = client.json("POST", "/v1/pull", body)
+        say(json.dumps(found, indent=2) if args.json else _preview(found))
+        return _declared(args, found)
+    if args.declare:
+        declare.readable(Path(args.declare))
     job = follow(client, client.json("POST", "/v1/pull", body))
     if args.json:
         say(json.dumps(job, indent=2))
@@ -54,6 +66,26 @@ def pull(client: Client, args: argparse.Namespace) -> int:
     if job["state"] != "done":
         complain(shown_error(job))
         return HUB if job["error"] and job["error"]["code"] in HUB_TROUBLE else REFUSED
+    return _declared(args, job["result"])
+
+
+def _preview(found: dict[str, Any]) -> str:
+    lines = [f"{found['repo']} at {found['commit'][:12]}: {found['why']}"]
+    lines += [
+        f"{'is here' if one['here'] else 'to fetch':<9} {show_size(one['size']):>9}  {one['path']}"
+        for one in found["files"]
+    ]
+    return "\n".join([*lines, f"{show_size(found['fetched'])} of {show_size(found['size'])} would be fetched"])
+
+
+def _declared(args: argparse.Namespace, found: dict[str, Any]) -> int:
+    """What --declare asks for. Raises CliError."""
+    if args.declare and not args.dry_run:
+        name = declare.add(Path(args.declare), found["manifest"])
+        if not args.json:
+            say(f"{name} is declared in {args.declare}")
+    elif args.declare is not None and not args.json:
+        say("", found["manifest"].rstrip("\n"))
     return 0
 
 
@@ -74,8 +106,11 @@ def follow(client: Client, job: dict[str, Any]) -> Any:
 
 def _followed(client: Client, job: str) -> Any:
     began, shown, first, last = time.monotonic(), "", -1, None
-    bar = sys.stderr.isatty()
+    bar, waits = sys.stderr.isatty(), ""
     for last in client.events("GET", f"/v1/jobs/{job}"):
+        if last["state"] == "running" and last["error"] and last["error"]["message"] != waits:
+            waits = last["error"]["message"]
+            complain(f"waiting: {waits}")
         if last["size"]:
             here = last[last["unit"]]
             first = here if first < 0 else first

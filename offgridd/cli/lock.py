@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.client import REFUSED, Client
 from offgridd.cli.state import read_files
 from offgridd.cli.terminal import complain, say
+from offgridd.cli.writing import write
 from offgridd.core.sizes import show_size
 from offgridd.effects import source
-from offgridd.effects.durable import replace_file
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +36,7 @@ def lock(client: Client, args: argparse.Namespace) -> int:
     update = args.update if args.update else args.update is not None
     asked = {"files": files, "update": update, "for_this_host": args.for_this_host}
     made = client.json("POST", "/v1/lock", json.dumps(asked).encode())
-    _write(source.lock_of(args.file), made["lock"].encode())
+    write(source.lock_of(args.file), made["lock"].encode())
     say(*([json.dumps(made, indent=2)] if args.json else [*map(_line, made["changes"])] or ["nothing has changed"]))
     return 0
 
@@ -78,24 +76,6 @@ def _differences(path: Path) -> Iterator[str]:
     )
     if write_lock(entries).encode() != found[1]:
         yield "cannot match the lock: it is not as offgrid lock writes it; run offgrid lock"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Raises CliError. A link stays one; the mode is that of the file before, or what the umask says."""
-    real = Path(os.path.realpath(path))
-    try:
-        if real.exists() and real.read_bytes() == data:
-            return
-        mode = stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o666 & ~_umask()
-        replace_file(real, data, mode)
-    except OSError as error:
-        raise CliError(REFUSED, f"cannot write {path}: {error.strerror}") from None
-
-
-def _umask() -> int:
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
 
 
 def _line(change: dict[str, Any]) -> str:

@@ -24,7 +24,21 @@ from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
 
 # What needs a daemon and no manifest: where none runs, one is started for this user.
-ALONE = {"search", "download-hf", "pull", "list", "rm", "jobs", "run", "inspect", "lock"}
+ALONE = {
+    "search",
+    "catalog",
+    "download-hf",
+    "pull",
+    "adopt",
+    "list",
+    "rm",
+    "jobs",
+    "gc",
+    "verify",
+    "run",
+    "inspect",
+    "lock",
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -81,6 +81,14 @@ class Keeper:
         """What is kept by that name. Blocking."""
         return self._pins.get(name)
 
+    async def preview(self, source: HubSource) -> tuple[Pin, frozenset[str | None]]:
+        """What a pull would keep, and the sha256s of those of its files that are here. Raises ActionFailed."""
+        return await anyio.to_thread.run_sync(self._preview, source, abandon_on_cancel=True)
+
+    def _preview(self, source: HubSource) -> tuple[Pin, frozenset[str | None]]:
+        pin = self._hub.ask(Question(source))
+        return pin, frozenset(f.sha256 for f in pin.files if f.sha256 and self._store.has(f.sha256, f.size))
+
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
         pin = await anyio.to_thread.run_sync(self._pins.get, name)

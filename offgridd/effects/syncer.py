@@ -75,7 +75,7 @@ class Syncer:
         from offgridd.effects.hub.search import first_page
 
         url: str | None = first_page(query, walk.client.endpoint, min(PAGE, walk.limit))
-        empty = 0
+        empty, more = 0, False
         while url is not None and walk.models < walk.limit and not walk.stop.is_set():
             page = self._page(walk, url)
             if walk.stop.is_set():
@@ -87,8 +87,8 @@ class Syncer:
             empty = 0 if hits else empty + 1
             if page.next == url or (empty == EMPTY and page.next):
                 raise HubError(HubFailure("BadAnswer", "cannot go on: the hub's list of models has no end", True))
-            url = page.next
-        return url is not None
+            url, more = page.next, page.next is not None or len(hits) < len(page.hits)
+        return more
 
     def _page(self, walk: _Walk, url: str) -> Page:
         """Asked for again where that makes sense; the first one fails at once, for there somebody waits to know."""

@@ -1,7 +1,18 @@
 """Manifest text to desired state: a bounded YAML loader, a strict schema, conf.d, and the documents made from them."""
 
 from offgridd.manifest.accept import Accepted, SourceText, accept, accept_files, is_lock
+from offgridd.manifest.adding import add_model
 from offgridd.manifest.jsonschema import schema
 from offgridd.manifest.lockfile import read_lock, write_lock
 
-__all__ = ["Accepted", "SourceText", "accept", "accept_files", "is_lock", "read_lock", "schema", "write_lock"]
+__all__ = [
+    "Accepted",
+    "SourceText",
+    "accept",
+    "accept_files",
+    "add_model",
+    "is_lock",
+    "read_lock",
+    "schema",
+    "write_lock",
+]
