@@ -1,50 +1,29 @@
-"""Composition root: settings -> adapters -> task group -> READY -> drain. Knows every class; has no logic of models."""
+"""The daemon's life: state, first reading, sockets, READY, drain. What it consists of is in `assembly`."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.abc
-from quart import Quart
 
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
-from offgridd.api.context import Context, Host
 from offgridd.api.jobs import Jobs
 from offgridd.api.listen import LAST_BYTES, Listeners, start
-from offgridd.api.metrics import Metrics
-from offgridd.api.sockets import AdminSocket, BindError, bind_admin
-from offgridd.api.status import StatusView
+from offgridd.api.sockets import AdminSocket, BindError, bind_admin, bind_once, clear_once
+from offgridd.assembly import Host, assemble
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
-from offgridd.core.fit import limits
-from offgridd.effects import source, watch
-from offgridd.effects.catalog import Catalog
-from offgridd.effects.cpu import features
-from offgridd.effects.files import Files
-from offgridd.effects.hubaccess import HubAccess
-from offgridd.effects.hubfiles import HubFiles
-from offgridd.effects.hublook import HubLook
-from offgridd.effects.keeper import Keeper
-from offgridd.effects.locker import Locker
-from offgridd.effects.memory import total_memory
-from offgridd.effects.origins import Origins
-from offgridd.effects.searcher import Searcher
+from offgridd.effects import watch
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError
-from offgridd.effects.store import Store
-from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
-from offgridd.effects.updates import Now, Updates
-from offgridd.effects.workers import Workers
 from offgridd.reconcile.intake import Intake
 from offgridd.reconcile.loop import Reconciler, Snapshot
 from offgridd.service import Service
@@ -61,18 +40,6 @@ class StartError(Exception):
     def __init__(self, text: str, code: int = 1) -> None:
         super().__init__(text)
         self.code = code
-
-
-NO_MANIFEST = (("--private", b"apiVersion: offgridd/v1\nmodels: {}\n"),)
-PROGRAMS = {
-    "llama": (sys.executable, "-I", "-m", "offgridd.engine"),
-    "fake": (sys.executable, "-I", "-m", "offgridd.engine.fake"),
-}
-
-
-def engine_build(engine: str) -> str:
-    """What the workers run, part of every load key; read from metadata, the library itself is never imported here."""
-    return "fake" if engine == "fake" else "llama-cpp-python " + importlib.metadata.version("llama-cpp-python")
 
 
 @dataclass
@@ -99,77 +66,36 @@ class Daemon:
             state.close()
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
-        settings, metrics = self.settings, Metrics()
-        status = StatusView(metrics, features=features())
-        files = Files(settings.store_roots, state.inventory)
-        loop = Reconciler(files, group, engine_build(settings.engine))
-        workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
-        loop.workers = workers
-        store = Store(settings.state_dir)
-        access = HubAccess(lambda: loop.snapshot.desired)
-        origins = Origins(access)
-        loop.hub = hub = HubFiles(
-            store, files, state.pins, origins, access.desired, status.fetched,
-            lambda model: loop.emit(ev.NetworkAwaited(model)),
-        )  # fmt: skip
-        keeper, jobs = Keeper(hub, store, state.pins), Jobs(group)
-        catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
-        searcher = Searcher(catalog, access.searched, lambda: host().limits.all)
-        syncer = Syncer(catalog, access.searched)
-        look, locker = HubLook(access, store).look, Locker(origins.ask)
-
-        now = Now(access.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
-        updates = Updates(now, origins, hub, state.looks, state.pins)
-
-        def host() -> Host:
-            total = total_memory()
-            return Host(total, limits(loop.snapshot.desired.server.memory, total), features())
-
-        def changed(snapshot: Snapshot) -> None:
-            status.update(snapshot)
-            kept = snapshot.observed.kept
-            workers.forget({*snapshot.desired.models, *([kept.spec.name] if kept else [])})
-
-        loop.changed = changed
-        intake = Intake(self._read, state, loop.emit)
-        service = Service(loop, intake, group, self.notifier, settings.admin_socket)
-
-        def app(*, admin: bool) -> Quart:
-            stopping = self.stopping.is_set
-            parts = (searcher.search, keeper, jobs, look, state.pins.get, host, locker, updates, syncer)
-            return create_app(
-                Context(loop, workers, status, metrics, service.reload, admin, stopping, *parts, settings.private)
-            )
+        settings = self.settings
+        made = assemble(settings, state, group, Host(self.notifier, self._once, self.stopping.is_set))
+        loop, service = made.loop, made.service
 
         async with anyio.create_task_group() as servers:
-            listeners = Listeners(servers, lambda: app(admin=False))
-            intake.prepare = lambda desired: self._listen(listeners, desired)
-            await self._first_reading(intake)
-            admin_app = app(admin=True)
+            listeners = Listeners(servers, lambda: create_app(made.context))
+            made.intake.prepare = lambda desired: self._listen(listeners, desired)
+            await self._first_reading(made.intake)
+            admin_app = create_app(replace(made.context, admin=True))
             admin_socket = self._bind_admin()
             admin = start(servers, admin_app, admin_socket)
-            group.start_soon(loop.run)
+            for run in made.background:
+                group.start_soon(run)
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
-            group.start_soon(updates.run)
             if settings.private:
-                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), jobs)
+                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), made.context.jobs)
             else:
-                group.start_soon(self._watch, intake, service)
+                group.start_soon(self._watch, made.intake, service)
             loop.emit(ev.Listening(True))
             await self.stopping.wait()
             service.stopping()
             loop.emit(ev.Stopping())
-            await workers.drain(DRAIN)
+            await made.workers.drain(DRAIN)
             # They send what is left and end by themselves: cancelling them at once would lose it.
             listeners.close()
             admin.close(LAST_BYTES)
             servers.cancel_scope.deadline = anyio.current_time() + LAST_BYTES + 1
         admin_socket.remove()
         group.cancel_scope.cancel()
-
-    def _read(self) -> Sequence[tuple[str, bytes]]:
-        return NO_MANIFEST if self.settings.private else source.read(self.settings.manifest)
 
     async def _first_reading(self, intake: Intake) -> None:
         seen = await intake.start()
@@ -184,11 +110,17 @@ class Daemon:
             raise ManifestError((Problem("BindFailed", str(error), str(self.settings.manifest)),)) from error
 
     def _bind_admin(self) -> AdminSocket:
-        mode = 0o600 if self.settings.private else 0o660
+        settings = self.settings
         try:
-            return bind_admin(self.settings.admin_socket, self.settings.admin_group, mode)
+            made = bind_admin(settings.admin_socket, settings.admin_group, settings.socket_mode)
         except BindError as error:
             raise StartError(str(error)) from error
+        clear_once(settings.admin_socket)
+        return made
+
+    def _once(self) -> AdminSocket:
+        """Raises BindError."""
+        return bind_once(self.settings.admin_socket, self.settings.admin_group, self.settings.socket_mode)
 
     async def _watch(self, intake: Intake, service: Service) -> None:
         settler = Settler(self.settings.manifest)

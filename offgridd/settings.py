@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks
 
+    @property
+    def socket_mode(self) -> int:
+        """Of the admin socket, and of those beside it."""
+        return 0o600 if self.private else 0o660
+
     @field_validator("store_roots", mode="before")
     @classmethod
     def _roots(cls, given: Any) -> Any:

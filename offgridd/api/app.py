@@ -5,10 +5,13 @@ from __future__ import annotations
 from quart import Quart
 
 from offgridd.api import body
+from offgridd.api.adopt import add_adopt
+from offgridd.api.bundle import add_bundle
 from offgridd.api.catalog import add_catalog
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
 from offgridd.api.files import add_files
+from offgridd.api.garbage import add_garbage
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
@@ -16,6 +19,7 @@ from offgridd.api.lock import add_lock
 from offgridd.api.pull import add_pull
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
+from offgridd.api.verify import add_verify
 
 
 def create_app(ctx: Context) -> Quart:
@@ -31,6 +35,10 @@ def create_app(ctx: Context) -> Quart:
     add_inspect(app, ctx)
     add_lock(app, ctx)
     add_updates(app, ctx)
+    add_bundle(app, ctx)
     add_pull(app, ctx)
     add_files(app, ctx)
+    add_garbage(app, ctx)
+    add_adopt(app, ctx)
+    add_verify(app, ctx)
     return app

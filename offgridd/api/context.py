@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
+from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, Use
+from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, StoreSpec, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
 from offgridd.core.hub import Pin
@@ -17,6 +19,7 @@ from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
+from offgridd.effects.bundling import Run
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
 from offgridd.reconcile.loop import Reconciler
@@ -41,9 +44,30 @@ class KeeperPort(Protocol):
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]: ...
 
 
+class GarbagePort(Protocol):
+    async def collect(self, *, remove: bool) -> dict[str, Any]: ...
+
+
+class CheckerPort(Protocol):
+    async def check(
+        self, specs: Iterable[ModelSpec], report: Callable[[int, int], None], *, deep: bool
+    ) -> dict[str, Any]: ...
+
+
+class AdopterPort(Protocol):
+    async def serve(self, sock: socket.socket, report: Callable[[int, int], None], *, copy: bool) -> dict[str, Any]: ...
+
+
 class UpdatesPort(Protocol):
     async def look(self, spec: ModelSpec, pin: Pin) -> Look: ...
     async def update(self, spec: ModelSpec, newer: Pin, tell: Callable[[int, int], None]) -> None: ...
+
+
+class BundlingPort(Protocol):
+    async def export(
+        self, run: Run, texts: Iterable[tuple[str, bytes]], models: Mapping[str, tuple[ModelSpec, Pin]]
+    ) -> None: ...
+    async def take(self, run: Run, store: StoreSpec) -> list[str]: ...
 
 
 class LockerPort(Protocol):
@@ -73,7 +97,7 @@ class SyncerPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Machine:
     """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
 
     total: int | None
@@ -88,18 +112,24 @@ class Context:
     status: StatusView
     metrics: Metrics
     reload: Callable[[], Awaitable[Seen]]
-    admin: bool  # this app stands on the admin socket
     draining: Callable[[], bool]
     search: Callable[[Query], Found]  # blocking
     keeper: KeeperPort
     jobs: Jobs
     look: Callable[[HubSource, Pin | None, Use], Looked]  # blocking
     pinned: Callable[[str], Pin | None]  # blocking
-    host: Callable[[], Host]
+    machine: Callable[[], Machine]
     locker: LockerPort
     updates: UpdatesPort
+    bundling: BundlingPort
+    texts: Callable[[], Awaitable[Sequence[tuple[str, bytes]]]]  # of the manifest that was accepted last
+    garbage: GarbagePort
+    checker: CheckerPort
+    adopter: AdopterPort
+    once: Callable[[], AdminSocket]  # a socket for one connection
     syncer: SyncerPort
     private: bool  # who asks is the daemon's own user
+    admin: bool = False  # this app stands on the admin socket
 
     @property
     def desired(self) -> Desired:

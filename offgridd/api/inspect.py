@@ -106,7 +106,7 @@ async def _look(ctx: Context, spec: ModelSpec, where: str, looking: anyio.Capaci
 
 
 def _shown(looked: Looked, ctx: Context, spec: ModelSpec) -> dict[str, Any]:
-    header, pin, host = looked.header, looked.pin, ctx.host()
+    header, pin, host = looked.header, looked.pin, ctx.machine()
     found = estimate(header, spec.load, host.features, spec.cache_ram)
     return {
         "here": looked.here,

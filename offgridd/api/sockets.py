@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 from offgridd import places
 
 BACKLOG = 4096
+ONCE = ".once-"  # in the names of sockets for one connection
 PATIENCE = 1.0  # seconds in which a daemon would take our connection; a queue that is full is one too
 
 
@@ -30,6 +32,10 @@ class AdminSocket(socket.socket):
     def __init__(self, path: Path) -> None:
         super().__init__(socket.AF_UNIX)
         self._path, self._file = path, (0, 0)
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def make(self) -> None:
         """Binds it, for its owner alone."""
@@ -92,6 +98,22 @@ def bind_admin(path: Path, group: str | None, mode: int = 0o660) -> AdminSocket:
         sock.close()
         raise BindError(f"cannot make the admin socket {path}: {error}") from error
     return sock
+
+
+def bind_once(admin: Path, group: str | None, mode: int) -> AdminSocket:
+    """A socket beside the admin socket, for those who may use that, that takes one connection. Raises BindError."""
+    sock = bind_admin(admin.with_name(f"{admin.name}{ONCE}{secrets.token_hex(8)}"), group, mode)
+    sock.listen(1)
+    sock.setblocking(False)
+    return sock
+
+
+def clear_once(admin: Path) -> None:
+    """Removes those that a daemon which was killed left behind. Call it as the one that has the admin socket."""
+    with contextlib.suppress(OSError):
+        for path in [*admin.parent.iterdir()]:
+            if path.name.startswith(f"{admin.name}{ONCE}") and stat.S_ISSOCK(path.lstat().st_mode):
+                path.unlink()
 
 
 def _make_folder(folder: Path) -> None:

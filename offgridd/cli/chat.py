@@ -17,6 +17,11 @@ def run(client: Client, args: argparse.Namespace) -> int:
         return _answer_piped(client, args.model)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - gives input() its line editing and history
+    with client.held():
+        return _converse(client, args.model)
+
+
+def _converse(client: Client, model: str) -> int:
     print("exit ends, clear forgets the conversation", file=sys.stderr)
     history: list[dict[str, str]] = []
     while True:
@@ -34,7 +39,7 @@ def run(client: Client, args: argparse.Namespace) -> int:
             history.clear()
         elif line:
             history.append({"role": "user", "content": line})
-            text = _ask_on_terminal(client, args.model, history)
+            text = _ask_on_terminal(client, model, history)
             if not text:
                 history.pop()  # nothing was said: the next question stands where this one stood
             else:

@@ -24,6 +24,10 @@ ACTING = (
     "/v1/rm",
     "/v1/list",
     "/v1/update",
+    "/v1/bundle",
+    "/v1/gc",
+    "/v1/adopt",
+    "/v1/verify",
     "/v1/catalog/sync",
 )  # for the admin socket alone
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
@@ -64,10 +68,14 @@ def _trusted(folder: Path) -> bool:
 
 
 class Client:
-    """`host` is host:port or the path of a Unix socket; None tries the usual places."""
+    """`host` is host:port or the path of a Unix socket; None tries the usual places.
 
-    def __init__(self, host: str | None, timeout: float = 300.0) -> None:
+    `private`: where nothing answers there, a daemon for this user alone is started.
+    """
+
+    def __init__(self, host: str | None, timeout: float = 300.0, *, private: bool = False) -> None:
         self._host, self._timeout = host or os.environ.get("OFFGRIDD_HOST"), timeout
+        self._private = private and not self._host and not os.environ.get("OFFGRIDD_ADMIN_SOCKET")
         self._hint = ""
 
     def _connect(self, path: str) -> http.client.HTTPConnection:
@@ -92,9 +100,27 @@ class Client:
                 one.close()
             else:
                 return one
+        if self._private and not self._hint:
+            return self._begin()
         code = REFUSED if self._hint and path.startswith(ACTING) else NO_DAEMON
         where = self._host or DEFAULT_LISTEN
         raise CliError(code, f"cannot reach a daemon at {where}{self._hint or '; start one with offgridd serve'}")
+
+    def _begin(self) -> http.client.HTTPConnection:
+        """A connection to a private daemon that is started for it. Raises CliError."""
+        from offgridd.cli import private
+
+        path = places.user_runtime() / "admin.sock"
+        private.start(path)
+        found = UnixConnection(str(path), self._timeout)
+        found.connect()
+        return found
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While it lasts the daemon has a client, so that a private one does not end between two questions."""
+        with self.open("GET", "/v1/events"):
+            yield
 
     @contextmanager
     def _talking(self) -> Iterator[None]:

@@ -139,7 +139,8 @@ def _progress(job: dict[str, Any], came: int, seconds: float) -> str:
     rate = came / seconds if seconds > 0 else 0.0
     left = f", {(job['size'] - job['bytes']) / rate:.0f} s left" if rate and share < 1 else ""
     bar = "#" * int(share * _BAR)
-    return f"[{bar:<{_BAR}}] {share:4.0%} of {show_size(job['size'])}, {show_size(int(rate))}/s{left}    "
+    fast = f", {show_size(int(rate))}/s" if came else ""
+    return f"[{bar:<{_BAR}}] {share:4.0%} of {show_size(job['size'])}{fast}{left}    "
 
 
 def listing(client: Client, args: argparse.Namespace) -> int:

@@ -44,7 +44,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     kept = {"declared": "declared", "kept": "kept", "hub": "at the hub, neither declared nor kept"}[found["where"]]
     yield f"{found['model']}: {kept}" + ("" if found["here"] or found["where"] == "hub" else ", not fetched yet")
     if source:
-        yield f"  file          {source['files'][0]} of {source['hf']} at {source['commit'][:12]}"
+        at = f" at {source['commit'][:12]}" if source["commit"] else ""  # of what was adopted nobody may know it
+        yield f"  file          {source['files'][0]} of {source['hf']}{at}"
         yield f"  chosen        {source['why']}"
     yield f"  size          {show_size(found['size'])}, {header['tensors']} tensors"
     yield f"  architecture  {header['architecture']}, {header['layers']} layers, {header['vocabulary']} tokens"

@@ -5,9 +5,40 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from offgridd.cli import catalog, chat, files, inspect, lock, search, state, updates, variants
+from offgridd.cli import (
+    adopt,
+    bundle,
+    catalog,
+    chat,
+    files,
+    garbage,
+    inspect,
+    lock,
+    search,
+    state,
+    updates,
+    variants,
+    verify,
+)  # fmt: skip
 from offgridd.cli.client import Client, CliError
 from offgridd.cli.terminal import complain
+
+# What needs a daemon and no manifest: where none runs, one is started for this user.
+ALONE = {
+    "search",
+    "catalog",
+    "download-hf",
+    "pull",
+    "adopt",
+    "list",
+    "rm",
+    "jobs",
+    "gc",
+    "verify",
+    "run",
+    "inspect",
+    "lock",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +76,11 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_to(commands)
     lock.add_to(commands)
     updates.add_to(commands)
+    bundle.add_to(commands)
     files.add_to(commands)
+    adopt.add_to(commands)
+    garbage.add_to(commands)
+    verify.add_to(commands)
     return top
 
 
@@ -53,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code."""
     args = parser().parse_args(argv)
     try:
-        code: int = args.run(Client(args.host), args)
+        code: int = args.run(Client(args.host, private=args.command in ALONE), args)
     except CliError as error:
         complain(error)
         return error.code

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from offgridd.core.bundle import BUNDLED
 from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key
@@ -137,7 +138,8 @@ def _done(kind: str, spec: ModelSpec, facts: ModelFacts) -> Condition:
     if kind == "Downloaded":
         return Condition(kind, "True", "InStore")
     place = f"{pin.repo} at {pin.commit[:12]}; " if pin.repo else ""
-    return Condition(kind, "True", "Locked" if spec.lock else "Pinned", place + pin.why)
+    reason = "Locked" if spec.lock else "Bundled" if pin.why == BUNDLED else "Pinned"
+    return Condition(kind, "True", reason, place + pin.why)
 
 
 def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> Condition:

@@ -182,6 +182,8 @@ class StoreSpec:
     rate: int | None = None  # bytes a second, of each file
     connections: int = 8  # for each file
     min_rate: MinRate = MinRate()
+    grace: float = 168 * 3600.0  # seconds that a blob stays when nothing refers to it, while the daemon runs
+    allow_empty: bool = False  # what nothing refers to may go, also where no model is declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,18 @@ class Files:
 
     def learn(self, path: Path, sha256: str) -> None:
         """It was hashed while it was written."""
-        self._known[identity_of(os.stat(path))] = sha256
+        self.remember(identity_of(os.stat(path)), sha256)
+
+    def remember(self, identity: Identity, sha256: str) -> None:
+        self._known[identity] = sha256
+
+    def remembered(self, identity: Identity) -> str | None:
+        """What a file of this identity was hashed to; None where that is not known."""
+        return self._known.get(identity)
+
+    def forget(self, identity: Identity) -> None:
+        """It is hashed again at the next look."""
+        self._known.pop(identity, None)
 
     async def look(self, paths: Mapping[str, Sequence[str]]) -> dict[str, tuple[Identity, ...] | None]:
         """The present identities of each model's paths; None = one is gone or no regular file."""

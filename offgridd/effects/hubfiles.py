@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
-from offgridd.core.desired import Desired, RemoteSource, UrlSource
+from offgridd.core.desired import Desired, HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile, Pin
 from offgridd.core.observed import VerifiedFile
@@ -22,10 +21,12 @@ from offgridd.core.pinning import Question
 from offgridd.core.sizes import show_size
 from offgridd.effects.files import Files
 from offgridd.effects.getting import Ahead, Getting, Heard, of_hub, refused, told
+from offgridd.effects.holds import Holds
 from offgridd.effects.origins import Origins, pin_web
 from offgridd.effects.store import Store
 from offgridd.effects.threads import interruptible
 from offgridd.effects.transfer.pace import Limits, Stopped
+from offgridd.effects.turns import Turns
 
 if TYPE_CHECKING:
     from offgridd.effects.download import Download
@@ -46,16 +47,15 @@ class HubFiles:
     """
 
     def __init__(
-        self, store: Store, files: Files, pins: PinsPort, origins: Origins, desired: Callable[[], Desired],
-        report: Callable[[str, int, int], None], waits: Callable[[str], None],
+        self, store: Store, holds: Holds, files: Files, pins: PinsPort, origins: Origins,
+        desired: Callable[[], Desired], report: Callable[[str, int, int], None], waits: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._store, self._files, self._pins, self._origins, self._desired = store, files, pins, origins, desired
+        self._store, self._holds, self._files, self._pins = store, holds, files, pins
+        self._origins, self._desired = origins, desired
         self._report, self._waits = report, waits
         self._asking = anyio.CapacityLimiter(ASKED_AT_ONCE)
-        self._fetching = anyio.CapacityLimiter(FETCHED_AT_ONCE)
-        self._locks: dict[str, anyio.Lock] = {}  # by sha256: a blob has one writer
+        self._fetching = Turns(FETCHED_AT_ONCE)
         self._mismatches: Counter[str] = Counter()
-        self._coming: dict[str, int] = {}  # by sha256: bytes that running downloads have still to write
 
     async def resolve(self, action: Resolve) -> Pin:
         """Raises ActionFailed."""
@@ -79,11 +79,9 @@ class HubFiles:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
-        missing = [f for f in files if not self._store.has(f.digest, f.size)]
-        here = action.pin.size - sum(f.size for f in missing)
-        async with AsyncExitStack() as stack:
-            for sha256 in sorted({f.digest for f in files}):  # in one order: two models may share some
-                await stack.enter_async_context(self._locks.setdefault(sha256, anyio.Lock()))
+        async with self._holds.alone(f.digest for f in files):
+            missing = [f for f in files if not self._store.has(f.digest, f.size)]
+            here = action.pin.size - sum(f.size for f in missing)
             if missing:
                 self._waits(action.model)
             try:
@@ -94,7 +92,7 @@ class HubFiles:
                     here += file.size
             finally:
                 for file in missing:
-                    self._coming.pop(file.digest, None)
+                    self._holds.coming.pop(file.digest, None)
                 if missing:
                     tell(0, 0)
             return await anyio.to_thread.run_sync(told, partial(self._verify, action))
@@ -111,13 +109,13 @@ class HubFiles:
             self._files.learn(path, file.digest)
 
         try:
-            await interruptible(run, getting.stop, self._fetching)
+            await interruptible(run, getting.stop, self._fetching.turn("/" in action.model))  # declared before pulled
         except Stopped:
             raise RuntimeError("a download was stopped and not cancelled") from None
         except ActionFailed as failed:
             raise self._counted(file.digest, failed) from None
         finally:
-            self._coming.pop(file.digest, None)
+            self._holds.coming.pop(file.digest, None)
 
     def _counted(self, sha256: str, failed: ActionFailed) -> ActionFailed:
         """A hub whose digest is wrong would have us fetch the same bytes for ever."""
@@ -136,7 +134,8 @@ class HubFiles:
         files = action.pin.files
         for file in files:
             self._store.tidy(file.digest)  # a kill may have come right behind the rename
-            self._store.note(file.digest, self._note(action, file))
+            if action.pin.commit or isinstance(action.source, UrlSource):  # else it was adopted, and noted then
+                self._store.note(file.digest, self._note(action, file))
         paths = [self._store.blob(file.digest) for file in files]
         try:
             found = self._files.verify_at(paths, replace(action, sha256=None))  # the pin was held against that
@@ -159,6 +158,8 @@ class HubFiles:
         return told(partial(self._ask, replace(asked, memory=self._desired().server.memory)), "Resolved")
 
     def _ask(self, asked: Question) -> Pin:
+        if isinstance(asked.source, HubSource) and asked.source.revision == "":
+            raise _of_no_hub("Resolved", asked.source.file or asked.source.repo)
         try:
             made = self._known(asked) or self._origins.ask(asked)
         except HubError as error:
@@ -184,9 +185,11 @@ class HubFiles:
         pinned, source, spec = action.pin, action.source, self._desired().store
         assert pinned is not None
         assert isinstance(source, RemoteSource)
+        if isinstance(source, HubSource) and not pinned.commit:
+            raise _of_no_hub("Downloaded", file.path)
         sha256 = file.digest
         self._announce(pinned)
-        others = sum(size for of, size in self._coming.items() if of != sha256)
+        others = self._holds.others(sha256)
         if spec.max_total is not None and (total := self._store.total() + others + file.size) > spec.max_total:
             text = f"cannot fetch {file.path}: the store would hold {show_size(total)}, store.max_total is "
             raise refused("Downloaded", "StoreFull", text + show_size(spec.max_total))
@@ -197,7 +200,7 @@ class HubFiles:
         wanted = Wanted(file.path, sha256, file.size, origin, self._note(action, file), spec.min_free + others)
 
         def hears(here: int, size: int) -> None:
-            self._coming[sha256] = size - here
+            self._holds.coming[sha256] = size - here
             heard(here, size)
 
         return Download(self._store, wanted, self._limits, hears)
@@ -211,10 +214,14 @@ class HubFiles:
         """What is still to be written of all its files: the first must not begin where the last has no room."""
         for file in pin.files:
             if not self._store.has(file.digest, file.size):
-                self._coming.setdefault(file.digest, file.size)
+                self._holds.coming.setdefault(file.digest, file.size)
 
     def _note(self, action: Verify, file: HubFile) -> dict[str, Any]:
         """What stands beside the blob: from it a pin can be made again."""
         assert action.pin is not None
-        found = {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}
-        return found | ({"kept": action.model} if "/" in action.model else {})
+        return {**asdict(action.pin), **asdict(file), "fetched": int(time.time())}
+
+
+def _of_no_hub(condition: str, name: str) -> ActionFailed:
+    text = f"cannot fetch {name} again: it was adopted and no hub is known to have it; adopt it again, or remove it"
+    return refused(condition, "NotAtAHub", text, terminal=True)

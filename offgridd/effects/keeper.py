@@ -6,21 +6,26 @@ A kept file is a pin like any other, under a name that no manifest can have.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
+from offgridd.core.adopting import kept_name, kept_spec
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.core.garbage import KEPT
 from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
 from offgridd.core.pinning import Question
+from offgridd.effects.getting import told
+from offgridd.effects.holds import Holds
 from offgridd.effects.hubfiles import HubFiles, PinsPort
 from offgridd.effects.store import Store
-
-KEPT = "kept/"  # how their names begin
+from offgridd.failpoints import failpoint
 
 
 class AllPinsPort(PinsPort, Protocol):
@@ -31,15 +36,15 @@ class AllPinsPort(PinsPort, Protocol):
 class Keeper:
     """`pins` are those of all models; other names than ours are only looked at. Lost ones are made of blobs' notes."""
 
-    def __init__(self, hub: HubFiles, store: Store, pins: AllPinsPort) -> None:
-        self._hub, self._store, self._pins = hub, store, pins
+    def __init__(self, hub: HubFiles, holds: Holds, store: Store, pins: AllPinsPort) -> None:
+        self._hub, self._holds, self._store, self._pins = hub, holds, store, pins
         known = pins.all()
         for pin, note in store.pins():
             name = note.get("kept")
             if isinstance(name, str) and name.startswith(KEPT) and name not in known:
-                known[name] = pin
-                pins.keep(name, pin)
-        self._kept = {name: _spec(name, pin) for name, pin in known.items() if name.startswith(KEPT)}
+                known[name] = replace(pin, key=source_key(kept_spec(name, pin)))
+                pins.keep(name, known[name])
+        self._kept = {name: kept_spec(name, pin) for name, pin in known.items() if name.startswith(KEPT)}
 
     @property
     def kept(self) -> Mapping[str, ModelSpec]:
@@ -48,16 +53,33 @@ class Keeper:
     async def pull(self, source: HubSource, report: Callable[[int, int], None]) -> ModelSpec:
         """Finds, fetches and verifies what `source` means, and keeps it. Raises ActionFailed."""
         pin = await anyio.to_thread.run_sync(self._hub.ask, Question(source), abandon_on_cancel=True)
-        name = f"{KEPT}{pin.repo}/{pin.files[0].path}"
-        spec = _spec(name, pin)
+        name = kept_name(pin)
+        spec = kept_spec(name, pin)
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
         await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
-        if not await anyio.to_thread.run_sync(self._pins.keep, name, pin):
-            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and pull again"
-            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
-        self._kept[name] = spec
+        await self.keep(name, spec, pin)
         return spec
+
+    async def keep(self, name: str, spec: ModelSpec, pin: Pin) -> None:
+        """Its files are in the store and verified: from now on they stay. Raises ActionFailed."""
+        await anyio.to_thread.run_sync(told, partial(self._keep, name, pin))
+        self._kept[name] = spec
+
+    def _keep(self, name: str, pin: Pin) -> None:
+        before = self._pins.get(name)
+        for file in pin.files:
+            self._store.mark_kept(file.digest, name)
+        failpoint("keeper.before-pin")
+        if not self._pins.keep(name, pin):
+            text = f"cannot keep {pin.files[0].path}: the state directory takes nothing; make room and try again"
+            raise ActionFailed(Failure("Downloaded", "StateNotWritable", text))
+        for file in set(before.files if before else ()) - set(pin.files):  # what had this name is kept no more
+            self._let_go(file.digest, self._pins.all())
+
+    def pin(self, name: str) -> Pin | None:
+        """What is kept by that name. Blocking."""
+        return self._pins.get(name)
 
     async def preview(self, source: HubSource) -> tuple[Pin, frozenset[str | None]]:
         """What a pull would keep, and the sha256s of those of its files that are here. Raises ActionFailed."""
@@ -69,8 +91,10 @@ class Keeper:
 
     async def remove(self, name: str, declared: Collection[str]) -> int:
         """Keeps a file no more; gives the bytes that became free. `declared`: names of models. Raises ActionFailed."""
-        self._kept.pop(name)
-        return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
+        pin = await anyio.to_thread.run_sync(self._pins.get, name)
+        async with self._holds.alone(f.digest for f in pin.files if f.sha256) if pin else nullcontext():
+            self._kept.pop(name, None)
+            return await anyio.to_thread.run_sync(self._remove, name, frozenset(declared))
 
     def _remove(self, name: str, declared: Collection[str]) -> int:
         pins = self._pins.all()
@@ -83,13 +107,21 @@ class Keeper:
         try:
             for sha256 in (f.sha256 for f in pin.files if f.sha256):
                 if sha256 in others:
-                    self._store.forget_kept(sha256)
+                    self._let_go(sha256, pins)
                 else:
                     freed += self._store.remove(sha256)
         except OSError as error:
             text = f"cannot remove {pin.files[0].path}: {error.strerror}"
             raise ActionFailed(Failure("Downloaded", "Unwritable", text)) from error
         return freed
+
+    def _let_go(self, sha256: str, pins: Mapping[str, Pin]) -> None:
+        """One of the names under which a blob is kept is gone; it may have another. Raises OSError."""
+        kept = (n for n, p in pins.items() if n in self._kept and any(f.sha256 == sha256 for f in p.files))
+        if (name := next(kept, None)) is not None:
+            self._store.mark_kept(sha256, name)
+        else:
+            self._store.forget_kept(sha256)
 
     async def listing(self, declared: Collection[str]) -> list[dict[str, Any]]:
         """The files that are in the store for a declared model, and those that are kept."""
@@ -106,8 +138,3 @@ class Keeper:
                           "files": [f.path for f in pin.files], "quant": pin.quant, "size": pin.size,
                           "sha256": [f.sha256 for f in pin.files], "kept": kept, "here": there})  # fmt: skip
         return found
-
-
-def _spec(name: str, pin: Pin) -> ModelSpec:
-    quants = (pin.quant,) if pin.quant else ()
-    return ModelSpec(name, HubSource(pin.repo, pin.files[0].path, pin.commit, quants), preload=False)

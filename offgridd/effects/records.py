@@ -45,7 +45,12 @@ class Inventory(MutableMapping[Identity, str]):
 
     def __delitem__(self, key: Identity) -> None:
         query = "delete from inventory where dev=? and inode=? and size=? and mtime_ns=?"
-        if self._db.execute(query, _columns(key)).rowcount == 0:
+        try:
+            found = self._db.execute(query, _columns(key)).rowcount
+        except sqlite3.Error as error:
+            log.warning("cannot forget that a file was hashed: %s", error)
+            return
+        if found == 0:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Identity]:
@@ -73,7 +78,7 @@ class Records(Generic[T]):
 
     def keep(self, model: str, value: T) -> bool:
         """Whether it is kept."""
-        failpoint(f"{self._table}.before-write")
+        failpoint("records.before-write")
         text = msgspec.json.encode(value).decode()
         return self._write(f"insert or replace into {self._table} values (?, ?)", model, text)
 

@@ -32,6 +32,7 @@ create table if not exists inventory (
     primary key (dev, inode, size, mtime_ns));
 create table if not exists pins (model text primary key, pin text);
 create table if not exists looks (model text primary key, look text);
+create table if not exists unreferenced (model text primary key, seconds text);
 """
 
 
@@ -94,6 +95,11 @@ class State:
     @property
     def looks(self) -> Records[Look]:
         return Records(self._db, "looks", Look, "the last look for something newer")
+
+    @property
+    def unreferenced(self) -> Records[dict[str, float]]:
+        """One record, `blobs`: by sha256, seconds that nothing referred to it."""
+        return Records(self._db, "unreferenced", dict[str, float], "how long nothing refers to files")
 
 
 def _tighten(folder: Path) -> None:

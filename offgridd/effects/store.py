@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from offgridd.effects.transfer.part import Part
 from offgridd.failpoints import failpoint
 
 _NAME = re.compile(r"sha256-[0-9a-f]{64}")
-_PARTS, _BLOBS, _QUARANTINE = "partial", "blobs", "quarantine"
+PARTS, BLOBS, QUARANTINE = "partial", "blobs", "quarantine"  # its folders
 
 
 class Store:
@@ -30,7 +31,7 @@ class Store:
 
     def blob(self, sha256: str) -> Path:
         """Where it is, or would be. Raises ValueError for what is no sha256."""
-        return self._folder / _BLOBS / f"sha256-{_digest(sha256)}"
+        return self._folder / BLOBS / f"sha256-{_digest(sha256)}"
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether a blob of this name and size is there; its content is for `verify`."""
@@ -53,7 +54,7 @@ class Store:
 
     def part(self, sha256: str, size: int) -> Part:
         """The part of a blob to come. Raises PartInUse, OSError."""
-        folder = self._folder / _PARTS
+        folder = self._folder / PARTS
         folder.mkdir(parents=True, exist_ok=True)
         return Part(folder, _digest(sha256), size)
 
@@ -69,7 +70,7 @@ class Store:
 
     def pinned(self, key: str) -> Pin | None:
         """The pin that a blob was fetched for, where the state was lost and no hub can be asked."""
-        return next((pin for pin, note in self.pins() if key in note.get("keys", ())), None)
+        return next((replace(pin, key=key) for pin, note in self.pins() if key in note.get("keys", ())), None)
 
     def pins(self) -> Iterator[tuple[Pin, dict[str, Any]]]:
         """What the blobs that are here were pinned as, each with a note of one of its blobs."""
@@ -95,11 +96,19 @@ class Store:
         if after != before:
             self._note(path, after)
 
+    def mark_kept(self, sha256: str, name: str) -> None:
+        """A blob is kept for itself, as `name`. Raises OSError."""
+        path = self.blob(sha256)
+        if (found := self.notes_of(path)).get("kept") != name:
+            self._note(path, found | {"kept": name})
+
     def forget_kept(self, sha256: str) -> None:
         """A blob that stays is kept for itself no more. Raises OSError."""
         path = self.blob(sha256)
-        if (found := self.notes_of(path)).pop("kept", None):
-            self._note(path, found)
+        found = self.notes_of(path)
+        after = {key: value for key, value in found.items() if key not in ("kept", "adopted")}
+        if after != found:
+            self._note(path, after)
 
     @staticmethod
     def notes_of(path: Path) -> dict[str, Any]:
@@ -120,18 +129,18 @@ class Store:
 
     def put_away(self, sha256: str) -> None:
         """A blob whose content is not what its name says. Raises OSError."""
-        folder = self._folder / _QUARANTINE
+        folder = self._folder / QUARANTINE
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(self.blob(sha256), folder / f"sha256-{sha256}")
 
     def _blobs(self) -> list[Path]:
-        folder = self._folder / _BLOBS
+        folder = self._folder / BLOBS
         return [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
 
     def tidy(self, sha256: str) -> None:
         """Takes away what a finished blob left behind among the parts."""
         for ending in (".map", ".map.new"):
-            (self._folder / _PARTS / f"{sha256}{ending}").unlink(missing_ok=True)
+            (self._folder / PARTS / f"{sha256}{ending}").unlink(missing_ok=True)
 
     def keep(self, part: Part, sha256: str, origin: dict[str, Any]) -> Path:
         """Makes a whole part, whose sha256 that is, a blob; `origin` is what is noted of it. Raises OSError."""
@@ -149,9 +158,28 @@ class Store:
         part.forget_map()
         return path
 
+    def stage(self, name: str) -> Path:
+        """Where a file is made that is not known yet; what is left there has no owner. Raises OSError."""
+        folder = self._folder / PARTS
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.part"
+
+    def place(self, staged: Path, sha256: str, origin: dict[str, Any]) -> Path:
+        """Makes a staged file, synced and of that sha256, a blob; a part of it goes. Raises OSError."""
+        path = self.blob(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._note(path, {"keys": [origin["key"]], **origin})
+        failpoint("adopt.before-rename")
+        os.replace(staged, path)
+        failpoint("adopt.renamed")
+        sync_folder(path.parent)
+        (self._folder / PARTS / f"{sha256}.part").unlink(missing_ok=True)
+        self.tidy(sha256)
+        return path
+
     def quarantine(self, part: Part, sha256: str) -> Path:
         """Puts a whole part away whose content is not what its name says. One copy is kept. Raises OSError."""
-        folder = self._folder / _QUARANTINE
+        folder = self._folder / QUARANTINE
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"sha256-{sha256}"
         os.replace(part.path, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import anyio
@@ -11,8 +12,11 @@ import anyio.to_thread
 T = TypeVar("T")
 
 
-async def interruptible(run: Callable[[], T], stop: Callable[[], None], limiter: anyio.CapacityLimiter) -> T:
-    """What `run` gives, in a thread. Cancelled, it calls `stop`, which must make `run` end soon, and waits for that."""
+async def interruptible(run: Callable[[], T], stop: Callable[[], None], turn: AbstractAsyncContextManager[object]) -> T:
+    """What `run` gives, in a thread and within `turn`.
+
+    Cancelled, it calls `stop`, which must make `run` end soon, and waits for that.
+    """
     found: list[T] = []
     failed: list[BaseException] = []
     began = False
@@ -25,7 +29,7 @@ async def interruptible(run: Callable[[], T], stop: Callable[[], None], limiter:
 
     async def shielded(scope: anyio.CancelScope) -> None:
         nonlocal began
-        async with limiter:  # until here there is nothing to stop
+        async with turn:  # until here there is nothing to stop
             began = True
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(inside, limiter=anyio.CapacityLimiter(1))

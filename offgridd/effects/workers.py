@@ -36,6 +36,7 @@ class Workers:
     ) -> None:
         self._group, self._emit, self._program, self._report = group, emit, program, report
         self._all: dict[int, WorkerProcess] = {}
+        self._files: dict[int, frozenset[str]] = {}  # the sha256s that each has open
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
         self._draining = False
         self._ids, self._requests = itertools.count(1), itertools.count(1)
@@ -51,6 +52,7 @@ class Workers:
             return
         failpoint("worker.after-spawn")
         self._all[worker.id] = self._newest[action.model] = worker
+        self._files[worker.id] = frozenset(part.sha256 for part in action.file.parts)
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram))
         self._group.start_soon(worker.drain_stderr)
         failure = None
@@ -96,6 +98,10 @@ class Workers:
         newest = self._newest.get(model)
         return newest.printed() if newest else ""
 
+    def using(self) -> set[str]:
+        """The sha256s of the files that live workers have open."""
+        return {sha256 for files in self._files.values() for sha256 in files}
+
     def next_request(self) -> int:
         return next(self._requests)
 
@@ -123,4 +129,5 @@ class Workers:
     async def _remove(self, worker: WorkerProcess) -> None:
         await worker.close()
         self._all.pop(worker.id, None)
+        self._files.pop(worker.id, None)
         self._report(worker.model, worker.id, None)

@@ -12,6 +12,7 @@ from offgridd.manifest import values
 
 CHANGE: Final = "x-offgridd-change"  # in the JSON schema: what an edit of the field costs
 MAX_DRAIN_HOURS: Final = 168
+MAX_HOURS: Final = 24 * 366
 MAX_OVER: Final = 3600  # seconds
 
 
@@ -37,14 +38,18 @@ def _read_share(value: object) -> object:
     return read
 
 
-def _read_duration(value: object) -> float:
+def _read_duration(value: object, most: int = MAX_DRAIN_HOURS) -> float:
     try:
         seconds = values.duration(value if isinstance(value, str) else "")
     except ValueError:
         raise PydanticCustomError("WrongType", values.WANTED_DURATION) from None
-    if seconds > MAX_DRAIN_HOURS * 3600:
-        raise PydanticCustomError("InvalidValue", f"a duration of at most {MAX_DRAIN_HOURS}h")
+    if seconds > most * 3600:
+        raise PydanticCustomError("InvalidValue", f"a duration of at most {most}h")
     return seconds
+
+
+def _read_long_duration(value: object) -> float:
+    return _read_duration(value, MAX_HOURS)
 
 
 def _read_interval(value: object) -> float:
@@ -72,7 +77,12 @@ SizeOrShare = Annotated[int | str, BeforeValidator(_read_share), WithJsonSchema(
 Gpu = Annotated[str, Field(pattern=values.GPU)]
 Duration = Annotated[
     float,
-    BeforeValidator(_read_duration),
+    BeforeValidator(lambda value: _read_duration(value)),
+    WithJsonSchema({"type": "string", "pattern": values.DURATION}),
+]
+LongDuration = Annotated[
+    float,
+    BeforeValidator(_read_long_duration),
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
 Interval = Annotated[

@@ -24,6 +24,7 @@ from offgridd.manifest.fields import (
     Interval,
     KvType,
     LeastRate,
+    LongDuration,
     Name,
     Quants,
     Section,
@@ -83,7 +84,7 @@ class Server(Section):
 class Store(Section):
     """How files are fetched and kept."""
 
-    not_yet = frozenset({"prune", "grace", "allow_empty"})
+    not_yet = frozenset({"prune"})
 
     max_total: Size | None = live(None, "The most that all fetched files may take together.")
     min_free: CacheSize = live(StoreSpec().min_free, "What the file system keeps free, whatever is fetched.")
@@ -94,6 +95,12 @@ class Store(Section):
         "What a connection has to bring at least; one that brings less is made anew. Where all together bring less for "
         "twice as long, the file waits and is tried again later.",
     )
+    grace: LongDuration = live(
+        "168h",
+        "How long a file stays that was fetched for a model and that nothing refers to any more, counted while the "
+        "daemon runs; then `offgrid gc` may remove it.",
+    )
+    allow_empty: bool = live(False, "Let `offgrid gc` remove such files also where no model is declared.")
 
 
 class Token(Section):

@@ -41,6 +41,20 @@ def test_what_is_kept_is_found_as_it_was_and_renewed(catalog: Catalog) -> None:
     assert catalog.files(HIT.id, "e" * 40) is None
 
 
+def test_another_catalogue_is_taken_over_and_what_is_no_model_is_not(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.keep([HIT, replace(HIT, id="acme/Other")], 100.0)
+    known = catalog.extract(["acme/Other", HIT.id, "acme/None"])
+    assert [one["hit"]["id"] for one in known] == ["acme/Other", HIT.id]
+    other = Catalog(tmp_path / "other.db")
+    other.keep([replace(HIT, downloads=9)], 50.0)
+    bad = [7, {}, {"hit": {}, "seen": 1}, {"hit": {**known[0]["hit"], "id": "../x"}, "seen": 1}]
+    other.take([*bad, *known])
+    assert {h.id: (h.downloads, seen) for h, seen in other.find(Query())} == {
+        HIT.id: (9, 50.0),
+        "acme/Other": (5, 100.0),
+    }
+
+
 hits = st.builds(
     Hit,
     st.from_regex(r"[a-cA-C]{1,3}/[a-cA-C_%'\".-]{1,8}", fullmatch=True),
@@ -244,3 +258,9 @@ def test_it_does_not_grow_without_end(catalog: Catalog, monkeypatch: pytest.Monk
     assert catalog.count() == len(list(catalog.find(Query())))
     assert not list(catalog.find(Query("model-0-")))
     assert list(catalog.find(Query("model-39-")))
+
+
+def test_numbers_that_no_database_holds_are_not_kept(catalog: Catalog) -> None:
+    assert not catalog.keep([HIT, replace(HIT, id="acme/huge", downloads=1 << 70)], 1.0)
+    assert catalog.keep([HIT], 1.0)
+    assert catalog.count() == 1

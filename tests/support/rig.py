@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ models:
         new.write_text(text)
         new.rename(self.manifest)
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """The process, not waited for."""
-        argv = [sys.executable, "-m", "offgridd", "serve", "--manifest", self.manifest]
+    def launch(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """The process, not waited for; `before` is what runs it."""
+        argv = [*before, sys.executable, "-m", "offgridd", "serve", "--manifest", self.manifest]
         argv += ["--state-dir", self.folder / "state", "--admin-socket", self.socket]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stderr=log, env=self.env)
@@ -82,6 +82,12 @@ models:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.admin.json("GET", "/healthz"))
+        except CliError:
+            return False
 
     def ready(self) -> bool:
         assert self.process is not None

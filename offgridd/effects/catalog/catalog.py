@@ -6,11 +6,16 @@ It lives in the cache: what can not be read is not known, and said in the log.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from offgridd.core.hub import is_path, is_repo
 from offgridd.core.search import Hit, Query, matches
 from offgridd.core.variants import RepoFile
 from offgridd.effects.catalog import ask, rows
@@ -80,6 +85,23 @@ class Catalog:
         found = self._db.read("select files from models join files using (row) where id=? and hash=?", (model, commit))
         files = rows.files_of(found[0][0]) if found else ()
         return files if files and all(f.size is not None for f in files) else None
+
+    def extract(self, ids: Sequence[str]) -> tuple[Any, ...]:
+        """The models of these ids, as plain data that `take` reads."""
+        marks = ", ".join("?" * len(ids))
+        sql = f"select {rows.SHOWN} from models join files using (row) where id in ({marks}) order by id"
+        found = [one for row in self._db.read(sql, tuple(ids)) if (one := rows.hit_of(row)) is not None]
+        return tuple({"hit": msgspec.to_builtins(hit), "seen": seen} for hit, seen in found)
+
+    def take(self, extracted: Iterable[Any]) -> None:
+        """Adds what another catalogue knew; what is no model is left out, and so is what is known here."""
+        for one in extracted:
+            try:
+                hit, seen = msgspec.convert(one["hit"], Hit), float(one["seen"])
+            except (msgspec.MsgspecError, TypeError, KeyError, ValueError):
+                continue
+            if is_repo(hit.id) and all(is_path(f.path) for f in hit.files) and not self.extract([hit.id]):
+                self.keep([hit], min(seen, time.time()))
 
     def count(self) -> int:
         found = self._db.read("select count(*) from models")

@@ -111,7 +111,7 @@ class Database:
     def _trouble(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError) as error:  # numbers beyond 64 bits, too
             log.warning("cannot use the catalogue %s: %s; going on without", self._path, error)
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 with self._lock:

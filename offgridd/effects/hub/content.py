@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from offgridd.core.hub import HubError, HubFailure
+from offgridd.effects.hub.dial import dial
+from offgridd.effects.hub.proxies import proxy_for
 from offgridd.effects.hub.session import CONNECT, SILENCE, asked_with, origin, place, trust
 from offgridd.effects.piped import POSSIBLE, Piped, fill, pipe
 
@@ -117,9 +118,14 @@ class Wires:
 
 
 def _connect(wire: http.client.HTTPConnection) -> None:
+    wire._create_connection = _dialled  # type: ignore[attr-defined]
     wire.connect()  # within CONNECT seconds
     assert wire.sock is not None
     wire.sock.settimeout(SILENCE)
+
+
+def _dialled(to: tuple[str, int], seconds: float, _source: object = None) -> socket.socket:
+    return dial(*to, seconds)
 
 
 @contextmanager
@@ -196,15 +202,6 @@ def _wire(to: SplitResult, trusted: ssl.SSLContext | None) -> http.client.HTTPCo
     if proxy is not None:
         wire.set_tunnel(to.hostname or "", to.port or 443, _credentials(proxy))
     return wire
-
-
-def proxy_for(to: SplitResult) -> SplitResult | None:
-    """The proxy that the environment names for an address; None where it is asked itself."""
-    found = getproxies()
-    text = found.get(to.scheme) or found.get("all")
-    if not text or proxy_bypass(to.hostname or ""):
-        return None
-    return urlsplit(text if "://" in text else f"http://{text}")
 
 
 def _credentials(proxy: SplitResult) -> dict[str, str]:

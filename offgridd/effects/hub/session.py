@@ -23,14 +23,18 @@ import msgspec
 from huggingface_hub import constants, get_session, set_client_factory
 
 from offgridd.core.hub import HubError, HubFailure
+from offgridd.effects.hub.dial import dial
+from offgridd.effects.hub.proxies import proxy_for
 
 CONNECT = 4.0  # seconds to connect, and to the first byte of an answer
+FRESH = 30.0  # seconds for which whoever has answered is taken to be there
 SILENCE = 15.0  # seconds in which content may stand still
 MOST_JSON = 32 << 20  # bytes
 MOST_CONNECTIONS = 128
 _HEADERS = {"User-Agent": "offgridd", "Accept-Encoding": "identity"}
 
 
+_seen: dict[tuple[str, int], float] = {}  # when an answer came last, by host and port
 _making = threading.Lock()
 _made: list[httpx2.Client] = []
 
@@ -72,7 +76,8 @@ class Reply:
 
 def ask(method: str, url: str, token: str | None = None, until: float | None = None) -> Reply:
     """One request, its redirects not followed, its answer of at most MOST_JSON. `until`: monotonic seconds."""
-    with _trouble(url), _session().stream(method, url, headers=asked_with(token)) as response:
+    timeout = httpx2.Timeout(CONNECT, read=_reached(url), pool=None)
+    with _trouble(url), _session().stream(method, url, headers=asked_with(token), timeout=timeout) as response:
         body = bytearray()
         for data in response.iter_raw():
             body += data
@@ -80,7 +85,34 @@ def ask(method: str, url: str, token: str | None = None, until: float | None = N
                 raise HubError(HubFailure("BadAnswer", "cannot read the hub's answer: it has no end"))
             if until is not None and time.monotonic() > until:
                 raise HubError(HubFailure("HubSlow", f"cannot wait for {place(url)}: it is too slow", passing=True))
+        _seen[_first(url)] = time.monotonic()
         return Reply(response.status_code, _lower(response), bytes(body), url)
+
+
+def _reached(url: str) -> float:
+    """Seconds that are left for the first byte. Raises HubError where nobody can be reached.
+
+    The session would try each address of a name for so long as all of them have.
+    """
+    first, now = _first(url), time.monotonic()
+    if now - _seen.get(first, -FRESH) < FRESH:
+        return CONNECT
+    try:
+        dial(*first, CONNECT).close()
+    except TimeoutError as error:
+        text = f"cannot reach {place(url)}: it does not answer"
+        raise HubError(HubFailure("HubTimeout", text, passing=True)) from error
+    except OSError as error:
+        text = f"cannot reach {place(url)}: {error.strerror or error}"
+        raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
+    return max(1.0, CONNECT - (time.monotonic() - now))
+
+
+def _first(url: str) -> tuple[str, int]:
+    """Host and port of who is asked first: the proxy, where there is one."""
+    proxy = proxy_for(urlsplit(url))
+    scheme, host, port = origin(proxy.geturl() if proxy else url)
+    return host, port or (443 if scheme == "https" else 80)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:

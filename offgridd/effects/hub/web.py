@@ -9,7 +9,8 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 from offgridd.core.hub import MOST_SIZE, HubError, HubFailure, Target
-from offgridd.effects.hub.content import Content, Wires, proxy_for
+from offgridd.effects.hub.content import Content, Wires
+from offgridd.effects.hub.proxies import proxy_for
 from offgridd.effects.hub.session import joined, seconds_to_wait
 
 MOST_HOPS = 5
