@@ -23,7 +23,8 @@ from offgridd.manifest import values
 
 FIELDS = ("repo", "quant", "file", "revision", "max_size", "dry_run", "wait")
 LONGEST = 2048  # characters of an address
-AWAY = HUB_TROUBLE - {"Offline", "BadAnswer"}  # what may be over without anybody doing anything
+# What may be over without anybody doing anything.
+AWAY = {"HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "ContentStalled", "ContentUnavailable"}
 PAUSES = (5.0, 10.0, 20.0, 30.0)  # seconds before a hub that is away is asked again; the last one from then on
 
 

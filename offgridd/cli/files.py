@@ -171,6 +171,7 @@ def jobs(client: Client, args: argparse.Namespace) -> int:
         return 0
     for job in client.json("GET", "/v1/jobs")["jobs"]:
         so_far = f"  {shown_so_far(job)}" if job["size"] else ""
+        so_far += f"  waiting: {job['error']['message']}" if job["state"] == "running" and job["error"] else ""
         say(f"{job['id']}  {job['state']:<9}  {job['what']}{so_far}")
     return 0
 
