@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/catalog.json", ROOT / "docs/catalog.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end -->\n"
 COUNT, QUERIES, BROAD = 50_000, 500, 0.10
-MOST_P95 = 0.050  # seconds
+MOST_P95 = 50.0  # milliseconds
 QUANTS = (None, "Q4_K_M", None, "Q8_0", "IQ4_XS", None)
 CLASSES = {  # how many of a hundred queries
     "a word that over a tenth of the models have": 34,
@@ -76,7 +76,9 @@ class Asked:
 def queries(names: list[str], count: int, seed: int) -> list[Asked]:
     """Drawn from the names, each class with sorts, quants and authors mixed."""
     rng = random.Random(seed)
-    parts = Counter(part for name in names for part in {*name.lower().split("/")[1].split("-")} if len(part) > 2)
+    parts = Counter(
+        part for name in names for part in dict.fromkeys(name.lower().split("/")[1].split("-")) if len(part) > 2
+    )
     lower = [name.lower() for name in names]
     broad = [w for w, n in parts.most_common(60) if sum(w in name for name in lower) > BROAD * len(names)]
     kinds = [kind for kind, share in CLASSES.items() for _ in range(share)]
@@ -186,9 +188,10 @@ def beside(rig: Rig, asked: list[Asked], clients: int) -> tuple[list[float], lis
     return took, status
 
 
-def cuts(seconds: list[float]) -> str:
+def cuts(name: str, seconds: list[float]) -> tuple[str, int, float, float, float]:
+    """Its name, how many, and the median, 95th percentile and maximum in milliseconds."""
     found = statistics.quantiles(seconds, n=100, method="inclusive")
-    return " | ".join(f"{value * 1e3:.1f}" for value in (found[49], found[94], max(seconds)))
+    return name, len(seconds), *(round(value * 1e3, 1) for value in (found[49], found[94], max(seconds)))
 
 
 def measure(count: int) -> dict[str, Any]:
@@ -212,12 +215,12 @@ def measure(count: int) -> dict[str, Any]:
     rows += [(f"sort: {sort}", [s for one, s in timed if one.params["sort"] == sort]) for sort in SORTS]
     rows += [("four clients at once: a search", at_once), ("beside them: /v1/status", status)]
     return {"models": count, "sync": synced, "again": again, "bytes": size, "rss": int(memory.stdout) * 1024,
-            "empty": sum(n == 0 for _, n in found), "rows": rows, "cpus": os.cpu_count()}  # fmt: skip
+            "empty": sum(n == 0 for _, n in found), "rows": [cuts(*row) for row in rows]}  # fmt: skip
 
 
 def table(found: dict[str, Any]) -> str:
     lines = ["| queries | n | p50 ms | p95 ms | max ms |", "| --- | --- | --- | --- | --- |"]
-    lines += [f"| {name} | {len(seconds)} | {cuts(seconds)} |" for name, seconds in found["rows"]]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in found["rows"]]
     made, again = (found["models"] / found[name] for name in ("sync", "again"))
     lines += [
         "",
@@ -240,7 +243,7 @@ def main() -> int:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
         page = PAGE.read_text()
         PAGE.write_text(page[: page.index(BEGIN) + len(BEGIN)] + table(found) + page[page.index(END) :])
-    return 0 if statistics.quantiles(found["rows"][0][1], n=100, method="inclusive")[94] < MOST_P95 else 1
+    return 0 if found["rows"][0][3] < MOST_P95 else 1
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def add_catalog(app: Quart, ctx: Context) -> None:
             return await ctx.syncer.sync(query, limit, report)
 
         asked = [text for text in (query.author and f"{query.author}/", query.text) if text]
-        return answer(ctx.jobs.begin(" ".join((WHAT, *asked)), work, "models").shown(), 202)
+        what = " ".join(" ".join((WHAT, *asked)).split())
+        return answer(ctx.jobs.begin(what, work, "models").shown(), 202)
 
 
 def parse_sync(given: Mapping[str, Any]) -> tuple[Query, int]:

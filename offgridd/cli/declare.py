@@ -35,7 +35,7 @@ def add(path: Path, entry: str) -> str:
     after = _meaning(path, [(files[0][0], data), *files[1:]])
     added = sorted(set(after.models) - set(before.models))
     same = {name: spec for name, spec in after.models.items() if name not in added} == dict(before.models)
-    if len(added) != 1 or not same or replace(after, models=before.models) != before:
+    if len(added) != 1 or not same or replace(after, models=before.models, digest=before.digest) != before:
         raise _refused(path, f"a model of that name is declared, or it would come to mean something else; {BY_HAND}")
     if read_files(path) != files:
         raise _refused(path, "it is being edited; try again")

@@ -77,6 +77,7 @@ def _about(name: str) -> tuple[str, float | None, int]:
     return plain, bits, width
 
 
+@lru_cache(4096)  # what many search for is looked at again and again
 def find_quant(text: str) -> Quant | None:
     """The quant that the name of a file (without `.gguf` and its shard's number) or of a folder tells; the last one.
 

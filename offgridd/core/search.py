@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from offgridd.core.choice import AUTO, Choice, Wanted, choose
@@ -106,7 +107,7 @@ def result(hit: Hit, query: Query, memory: int | None, features: frozenset[str] 
 
     What is not known is dropped only where a size limit or `fits` is asked for.
     """
-    variants = sort_files(hit.files).variants
+    variants = _variants(hit.files)
     floor = query.min_size
     allowed = [v for v in variants if floor is None or (v.total_bytes is not None and v.total_bytes >= floor)]
     found = choose(allowed, Wanted(query.quants or (AUTO,), query.max_size, features=features))
@@ -118,6 +119,11 @@ def result(hit: Hit, query: Query, memory: int | None, features: frozenset[str] 
     if query.fits and fits == "no":
         return None
     return Result(hit, variants, best, found.why if isinstance(found, Choice) else found.message, fits)
+
+
+@lru_cache(256)  # the same models are found again and again
+def _variants(files: tuple[RepoFile, ...]) -> tuple[Variant, ...]:
+    return sort_files(files).variants
 
 
 def fits_in(variant: Variant | None, memory: int | None) -> Literal["yes", "no", "unknown"]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -14,6 +15,7 @@ from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import Query
 from offgridd.effects.catalog import Catalog, Known
+from offgridd.effects.getting import told
 
 if TYPE_CHECKING:
     from offgridd.effects.hub import HubClient
@@ -26,6 +28,9 @@ TRIES = 3  # of one page, while the hub fails in passing
 DOWN, AGAIN = 31.0, 5.0  # seconds until a hub that was away, or that failed, is asked again
 EMPTY = 3  # pages without a model, one after the other
 _AWAY = ("HubTimeout", "HubUnreachable")
+_NO_ROOM = HubFailure(
+    "StateNotWritable", "cannot keep what the hub lists: the state directory takes nothing; make room and sync again"
+)
 _NONE = HubFailure("Offline", "cannot ask a hub: offline is declared")
 
 
@@ -63,12 +68,18 @@ class Syncer:
             raise _failed(_NONE, 0)
         walk = _Walk(client, limit, tell)
         try:
-            more = await anyio.to_thread.run_sync(self._walk, walk, query, abandon_on_cancel=True)
+            work = partial(told, partial(self._told, walk, query))
+            more = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
             return {"models": walk.models, "more": more, "known": await anyio.to_thread.run_sync(self._catalog.count)}
-        except HubError as error:
-            raise _failed(error.failure, walk.models) from None
         finally:
             walk.stop.set()
+
+    def _told(self, walk: _Walk, query: Query) -> bool:
+        """As `_walk`. Raises ActionFailed."""
+        try:
+            return self._walk(walk, query)
+        except HubError as error:
+            raise _failed(error.failure, walk.models) from None
 
     def _walk(self, walk: _Walk, query: Query) -> bool:
         """Whether the hub has more than the limit. Raises HubError."""
@@ -81,7 +92,8 @@ class Syncer:
             if walk.stop.is_set():
                 break
             hits = page.hits[: walk.limit - walk.models]
-            self._catalog.keep(hits, time.time())
+            if not self._catalog.keep(hits, time.time()):
+                raise HubError(_NO_ROOM)
             walk.models += len(hits)
             walk.tell(walk.models, walk.limit)
             empty = 0 if hits else empty + 1

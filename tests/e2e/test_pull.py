@@ -190,3 +190,122 @@ def test_it_is_for_the_admin_socket(rig: Rig) -> None:
     for method, path in {"/v1/pull": "POST", "/v1/rm": "POST", "/v1/jobs": "GET", "/v1/jobs/x": "DELETE"}.items():
         answer = httpx2.request(path, f"http://127.0.0.1:{rig.port}{method}")
         assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (403, "admin_only")
+
+
+@pytest.mark.parametrize(
+    ("tail", "file"),
+    [("", "tiny-Q4_K_M.gguf"), ("/blob/main/tiny-Q8_0.gguf", "tiny-Q8_0.gguf"), ("/tree/main", "tiny-Q4_K_M.gguf")],
+)
+def test_an_address_is_as_good_as_a_name(rig: Rig, hub: Local, tail: str, file: str) -> None:
+    for base in (hub.base, "https://huggingface.co"):  # which the declared hub may be a mirror of
+        found = json.loads(offgrid(rig, "pull", f"{base}/{REPO}{tail}", "--dry-run", "--json").stdout)
+        assert (found["repo"], found["files"][0]["path"], found["size"]) == (REPO, file, found["files"][0]["size"])
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["https://example.org/acme/Tiny-GGUF"], "no address of"),
+        (["https://huggingface.co/acme"], "names no repository"),
+        (["https://huggingface.co/" + "x" * 3000], "too long"),
+        (["https://huggingface.co/acme/Tiny-GGUF/blob/main/a.gguf", "--file", "b.gguf"], "names another one"),
+        (["https://huggingface.co/acme/Tiny-GGUF/blob/main/../../a.gguf"], "file"),
+        (["acme/Tiny-GGUF/x"], "owner/repo"),
+        (["https://huggingface.co/acme/Tiny\n-GGUF"], "no address of"),
+    ],
+)
+def test_what_is_no_address_of_the_hub_is_told(rig: Rig, args: list[str], why: str) -> None:
+    done = offgrid(rig, "pull", *args)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert rig.admin.json("GET", "/v1/jobs")["jobs"] == []
+
+
+def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(rig: Rig, hub: Local) -> None:
+    done = offgrid(rig, "pull", REPO, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    first, second, last = done.stdout.splitlines()
+    assert first.startswith(f"{REPO} at ")
+    assert "Q4_K_M: the usual balance" in first
+    assert (second.split()[:2], second.split()[-1]) == (["to", "fetch"], "tiny-Q4_K_M.gguf")
+    assert last.endswith("would be fetched")
+    assert blobs(rig) == []
+    assert rig.admin.json("GET", "/v1/jobs")["jobs"] == []
+    assert offgrid(rig, "pull", REPO).returncode == 0
+    found = json.loads(offgrid(rig, "pull", REPO, "--dry-run", "--json").stdout)
+    assert (found["fetched"], found["files"][0]["here"], found["quant"]) == (0, True, "Q4_K_M")
+    assert offgrid(rig, "pull", REPO, "--quant", "Q2_K", "--dry-run", "--max-size", "1").returncode == 1
+    declare(rig, "http://127.0.0.1:9")
+    assert offgrid(rig, "pull", "acme/Other-GGUF", "--dry-run").returncode == 5
+    declare(rig, hub.base, server=", offline: true")
+    done = offgrid(rig, "pull", "acme/Other-GGUF", "--dry-run")
+    assert (done.returncode, "offline is declared" in done.stderr) == (5, True)
+
+
+def test_what_was_pulled_can_be_declared(rig: Rig, tmp_path: Path) -> None:
+    done = offgrid(rig, "pull", REPO, "--quant", "Q8_0", "--declare")
+    entry = f"models:\n  tiny:\n    source: {{hf: {REPO}}}\n    quant: Q8_0\n"
+    assert done.stdout.endswith(f"\n{entry}"), done.stderr
+    path = tmp_path / "mine.yaml"
+    (tmp_path / "link.yaml").symlink_to(path)
+    text = "apiVersion: offgridd/v1\n# what we run\nmodels:  # all\n    other: {source: {hf: a/b}}\n# the end\n"
+    path.write_text(text)
+    path.chmod(0o640)
+    done = offgrid(rig, "pull", REPO, "--quant", "Q8_0", "--declare", str(tmp_path / "link.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "tiny is declared in" in done.stdout
+    added = f"    tiny:\n      source: {{hf: {REPO}}}\n      quant: Q8_0\n"
+    assert path.read_text() == text.replace("# the end\n", f"{added}# the end\n")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "link.yaml").is_symlink()
+    for _ in range(2):  # it is declared now
+        done = offgrid(rig, "pull", REPO, "--declare", str(path))
+        assert done.returncode == 1
+        assert "cannot add a model" in done.stderr
+    assert path.read_text() == text.replace("# the end\n", f"{added}# the end\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"models: {}\n", "it is not valid"),
+        (b"apiVersion: offgridd/v1\nmodels: {a: {source: {hf: a/b}}}\n", "one below the other"),
+        (b"apiVersion: offgridd/v1\nmodels: {}\n# \xff\n", "it is not valid"),
+        (b"apiVersion: offgridd/v1\nmodels:\n  tiny: {source: {hf: a/b}}\n", "it is not valid, or would not be"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_manifest_that_nothing_can_be_added_to_stays(rig: Rig, tmp_path: Path, text: bytes | None, why: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_bytes(text)
+    done = offgrid(rig, "pull", REPO, "--declare", str(path))
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert (path.read_bytes() if text is not None else None) == text
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_name_that_conf_d_declares_is_taken(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "own" / "conf.d").mkdir(parents=True)
+    (tmp_path / "own/conf.d/a.yaml").write_text("models: {tiny: {source: {hf: a/b}}}\n")
+    path = tmp_path / "own/m.yaml"
+    path.write_text("apiVersion: offgridd/v1\n")
+    done = offgrid(rig, "pull", REPO, "--declare", str(path))
+    assert done.returncode == 1
+    assert path.read_text() == "apiVersion: offgridd/v1\n"
+
+
+def test_it_waits_for_a_hub_that_is_away(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.url(status=503, retry=0))
+    argv = [OFFGRID, "--host", str(rig.socket), "pull", "acme/Other-GGUF", "--wait"]
+    declare(rig, "http://127.0.0.1:9")
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as pull:
+        assert pull.stderr is not None
+        assert "waiting: cannot reach http://127.0.0.1:9" in pull.stderr.readline()
+        (job,) = rig.admin.json("GET", "/v1/jobs")["jobs"]
+        assert (job["state"], job["error"]["code"]) == ("running", "HubUnreachable")
+        assert offgrid(rig, "jobs", "--cancel", job["id"]).returncode == 0
+        assert pull.wait(20) == 1
+    done = offgrid(rig, "pull", "acme/Other-GGUF")
+    assert done.returncode == 5  # without it the command knows at once

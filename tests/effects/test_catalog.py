@@ -86,6 +86,7 @@ def test_it_finds_what_the_rules_say_in_their_order(tmp_path_factory, found, que
     catalog.keep(found, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ask, "FEW", few)
+        patch.setattr(ask, "MANY", 2 * few)
         patch.setattr(ask, "FRONT", front)
         patch.setattr("offgridd.effects.catalog.catalog.SPARE", 0)
         assert [hit for hit, _ in catalog.find(query)] == meant(found, query)
@@ -184,6 +185,25 @@ def test_a_file_that_breaks_while_it_is_open_is_an_empty_one_at_worst(tmp_path: 
     list(again.find(Query("m1", sort="relevance")))
     again.keep([replace(HIT, id="acme/new")], 3.0)
     assert [h.id for h, _ in again.find(Query("new"))] in (["acme/new"], [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["update models set downloads = 'x'", "update models set gated = 'perhaps'", "update models set seen = null",
+     "update files set files = '[['", "update files set files = '[[1, 2]]'", "update files set files = x'ff'",
+     "update models set id = x'ff00'", "update models set id = cast(x'ff' as text)", "drop table files",
+     "update models set lower = 'zzz'", "update models set kind = 7", "delete from files"],
+)  # fmt: skip
+def test_rows_that_rotted_are_no_error(tmp_path: Path, change: str) -> None:
+    catalog = Catalog(tmp_path / "catalog.db")
+    catalog.keep([HIT], 1.0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db:
+        db.execute(change)
+        db.commit()
+    for query in (Query(), Query("tiny"), Query("zzz", sort="relevance")):
+        assert all(hit.id == HIT.id for hit, _ in catalog.find(query))
+    catalog.files(HIT.id, HIT.commit)
+    catalog.known()
 
 
 def test_it_is_removed_only_when_nobody_reads_it(tmp_path: Path) -> None:

@@ -169,6 +169,13 @@ async def test_a_list_that_goes_elsewhere_is_not_followed(catalog: Catalog) -> N
     assert len(names(catalog)) == 2
 
 
+async def test_a_disk_that_takes_nothing_is_told(tmp_path: Path, hub: Local) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(ActionFailed) as caught:
+        await sync(Catalog(tmp_path / "cache" / "catalog.db"), client_of(hub.base), Query())
+    assert caught.value.failure.reason == "StateNotWritable"
+
+
 async def test_called_off_it_ends_and_what_was_kept_stays(catalog: Catalog) -> None:
     waiting, go_on = threading.Event(), threading.Event()
 

@@ -26,9 +26,9 @@ def meaning(text: str) -> dict[str, object]:
         HEAD + f"models:\n  {OLD}",
         HEAD + f"models:\n  {OLD}".rstrip("\n"),
         HEAD
-        + f"models:  # all of them\n\n  # the first\n  {OLD}\n  # the last word\n\n# of the server\nserver: {{offline: true}}\n",
+        + f"models:  # all\n\n  # the first\n  {OLD}\n  # the last\n\n# of the server\nserver: {{offline: true}}\n",
         HEAD + "models:\n      old:\n          source: {hf: acme/Old}\n\n\n",
-        HEAD + f"models:\n  {OLD}".replace("\n", "\r\n") + "server: {offline: true}\r\n",
+        (HEAD + f"models:\n  {OLD}server: {{offline: true}}\n").replace("\n", "\r\n"),
         HEAD + f"models :\n  {OLD}",
         f"models:\n  {OLD}{HEAD}",
         f"# models: of a comment\nmodels:\n# at the edge\n  {OLD}# at the end\n{HEAD}",
@@ -68,7 +68,8 @@ def test_any_text_is_added_to_or_refused(text: str) -> None:
     ("asked", "lines"),
     [
         ((("Q4_K_M",), None), ["    source: {hf: a/B.c-GGUF}", "    quant: Q4_K_M"]),
-        ((("Q4_K_M", "no"), None, "1e5", 6), ['    source: {hf: a/B.c-GGUF, revision: "1e5"}', '    quant: [Q4_K_M, "no"]', "    max_size: 6"]),
+        ((("Q4_K_M", "no"), None, "1e5", 6),
+         ['    source: {hf: a/B.c-GGUF, revision: "1e5"}', '    quant: [Q4_K_M, "no"]', "    max_size: 6"]),
         (((), 'x "y".gguf'), ['    source: {hf: a/B.c-GGUF, file: "x \\"y\\".gguf"}']),
     ],
 )  # fmt: skip

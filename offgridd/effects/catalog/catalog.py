@@ -49,8 +49,8 @@ class Catalog:
         """Opened when it is first used."""
         self._db = Database(path, ask.SCHEMA, ask.VERSION)
 
-    def keep(self, hits: Iterable[Hit], now: float) -> None:
-        """Adds or renews them, at `now` (seconds since the epoch). What can not be kept is not kept."""
+    def keep(self, hits: Iterable[Hit], now: float) -> bool:
+        """Adds or renews them, at `now` (seconds since the epoch). False where they can not be kept."""
         made = [rows.row_of(hit, now) for hit in hits]
 
         def change(db: sqlite3.Connection) -> None:
@@ -60,8 +60,7 @@ class Catalog:
             db.execute("commit")
             _shrink(db)
 
-        if made:
-            self._db.write(change)
+        return not made or self._db.write(change)
 
     def find(self, query: Query, most: int = _ALL) -> Iterator[tuple[Hit, float]]:
         """What matches, in the query's order, with when it was seen last, looking at `most` models at most.
@@ -71,12 +70,12 @@ class Catalog:
         asked = ask.ask(query)
         if asked is None:
             return
-        done = 0
+        seen: dict[int, None] = {}
         for limit in (min(query.limit + SPARE, most), most):  # the first are mostly enough
             found = self._rows(asked, limit)
-            yield from self._hits(found[done:], query)
-            done = len(found)
-            if done < limit or done >= most:
+            yield from self._hits([number for number in found if number not in seen], query)
+            seen |= dict.fromkeys(found)
+            if len(found) < limit or limit == most:
                 return
 
     def files(self, model: str, commit: str) -> tuple[RepoFile, ...] | None:
@@ -91,7 +90,7 @@ class Catalog:
         """The models of these ids, as plain data that `take` reads."""
         marks = ", ".join("?" * len(ids))
         sql = f"select {rows.SHOWN} from models join files using (row) where id in ({marks}) order by id"
-        found = map(rows.hit_of, self._db.read(sql, tuple(ids)))
+        found = filter(None, map(rows.hit_of, self._db.read(sql, tuple(ids))))
         return tuple({"hit": msgspec.to_builtins(hit), "seen": seen} for hit, seen in found)
 
     def take(self, extracted: Iterable[Any]) -> None:
@@ -118,15 +117,21 @@ class Catalog:
 
     def _rows(self, asked: ask.Asked, limit: int) -> list[int]:
         """The numbers of the rows that match, in order."""
-        for way, values in asked.few:
-            few = self._db.read(f"select count(*) from ({way} limit {ask.FEW})", values)
-            if few and few[0][0] < ask.FEW:
-                return self._numbers(asked.of((way, values), limit))
-        if asked.indexed and limit < ask.FRONT:
+        way = self._way(asked, ask.FEW)
+        if way is None and asked.indexed and limit < ask.FRONT:
             found = self._numbers(asked.front(limit))
             if len(found) == limit:
                 return found
-        return self._numbers(asked.scan(limit))
+        way = way or self._way(asked, ask.MANY)
+        return self._numbers(asked.of(way, limit) if way else asked.scan(limit))
+
+    def _way(self, asked: ask.Asked, most: int) -> ask.Sql | None:
+        """One that leads to fewer rows than that."""
+        for way, values in asked.few:
+            found = self._db.read(f"select count(*) from ({way} limit {most})", values)
+            if found and found[0][0] < most:
+                return way, values
+        return None
 
     def _numbers(self, sql: ask.Sql) -> list[int]:
         return [row for (row,) in self._db.read(*sql)]
@@ -138,9 +143,9 @@ class Catalog:
             sql = f"select row, {rows.SHOWN} from models join files using (row) where row in ({marks})"
             found = {number: shown for number, *shown in self._db.read(sql, batch)}
             for number in batch:
-                hit, seen = rows.hit_of(found[number]) if number in found else (None, 0.0)
-                if hit is not None and matches(hit, query):  # it may be another one by now
-                    yield hit, seen
+                one = rows.hit_of(found[number]) if number in found else None
+                if one is not None and matches(one[0], query):  # it may be another one by now
+                    yield one
 
 
 def _keep(db: sqlite3.Connection, made: rows.Made) -> None:

@@ -35,10 +35,12 @@ class Database:
             return db.execute(sql, values).fetchall()
         return []
 
-    def write(self, change: Callable[[sqlite3.Connection], None]) -> None:
-        """Runs `change`, one at a time. What can not be written is not, which is logged."""
+    def write(self, change: Callable[[sqlite3.Connection], None]) -> bool:
+        """Runs `change`, one at a time. False where it can not be written, which is logged."""
         with self._writing, self._trouble(), self._connection() as db:
             change(db)
+            return True
+        return False
 
     def bytes(self) -> int:
         """What it takes on disk."""

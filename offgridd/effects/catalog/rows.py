@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from offgridd.core.search import Hit
+from offgridd.core.search import Hit, Kind
 from offgridd.core.variants import RepoFile, sort_files
 
 COLUMNS = ("lower", "plain", "author", "gated", "kind", "least", "largest", "downloads", "likes", "created", "modified",
            "trending", "seen", "id", "license", "hash", "quants")  # fmt: skip
 _HYPHENS = str.maketrans("_.", "--")
-SHOWN = "id, downloads, likes, created, modified, gated, license, kind, hash, trending, files, seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,40 @@ def row_of(hit: Hit, now: float) -> Made:
     return Made(hit.id, hit.commit, values, f" {' '.join(sorted(names))} ", data, sized)
 
 
-def hit_of(row: Sequence[Any]) -> tuple[Hit, float]:
-    """Of the columns that are `SHOWN`; and when it was seen."""
-    model, downloads, likes, created, modified, gated, license_, kind, commit, trending, files, seen = row
-    found = files_of(files)
-    return Hit(model, downloads, likes, created, modified, gated, license_, kind, commit, found, trending), seen
+class _Row(msgspec.Struct, array_like=True, frozen=True):
+    """What is read of a row; the names are those of the columns."""
+
+    id: str
+    downloads: int
+    likes: int
+    created: str
+    modified: str
+    gated: Literal["false", "auto", "manual"]
+    license: str | None
+    kind: Kind | None
+    hash: str
+    trending: float
+    files: str
+    seen: float
+
+
+SHOWN = ", ".join(_Row.__struct_fields__)
+
+
+def hit_of(row: Sequence[Any]) -> tuple[Hit, float] | None:
+    """Of the columns that are `SHOWN`; and when it was seen. None where they make no sense: a disk may rot."""
+    try:
+        r = msgspec.convert(row, _Row)
+    except msgspec.ValidationError:
+        return None
+    files = files_of(r.files)
+    hit = Hit(r.id, r.downloads, r.likes, r.created, r.modified, r.gated, r.license, r.kind, r.hash, files, r.trending)
+    return hit, r.seen
 
 
 def files_of(data: str) -> tuple[RepoFile, ...]:
-    return tuple(RepoFile(*pair) for pair in msgspec.json.decode(data, type=list[tuple[str, int | None]]))
+    """None where they make no sense."""
+    try:
+        return tuple(RepoFile(*pair) for pair in msgspec.json.decode(data, type=list[tuple[str, int | None]]))
+    except msgspec.DecodeError:
+        return ()
