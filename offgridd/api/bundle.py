@@ -18,6 +18,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import Pin
+from offgridd.core.keys import question_key
 from offgridd.core.plan import current_file, current_pin
 from offgridd.effects.bundling import Run
 
@@ -46,10 +47,13 @@ def add_bundle(app: Quart, ctx: Context) -> None:
         await body.read_json()  # who answers before all was read closes the connection in its client's face
 
         async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
-            names = await ctx.bundling.take(Run(sock, report), ctx.desired.store)
-            for name in names:
-                ctx.loop.emit(ev.Reconsidered(name))
-            return {"models": names}
+            pins = await ctx.bundling.take(Run(sock, report), ctx.desired)
+            for name, pin in pins.items():
+                spec = ctx.desired.models.get(name)
+                if spec is not None and spec.lock is None and question_key(spec) == pin.key:
+                    ctx.loop.emit(ev.Resolved(name, pin))  # also where it was pinned to something else before
+            ctx.loop.emit(ev.Reconsidered())
+            return {"models": sorted(pins)}
 
         return handover.begin(ctx, "import a bundle", work)
 

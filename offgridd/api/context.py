@@ -11,7 +11,7 @@ from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
-from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, StoreSpec, Use
+from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
 from offgridd.core.hub import Pin
@@ -67,7 +67,7 @@ class BundlingPort(Protocol):
     async def export(
         self, run: Run, texts: Iterable[tuple[str, bytes]], models: Mapping[str, tuple[ModelSpec, Pin]]
     ) -> None: ...
-    async def take(self, run: Run, store: StoreSpec) -> list[str]: ...
+    async def take(self, run: Run, desired: Desired) -> dict[str, Pin]: ...
 
 
 class LockerPort(Protocol):

@@ -13,7 +13,8 @@ from quart import Quart, Response, request
 from offgridd.api import memory
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
-from offgridd.api.search import AT_ONCE, WAITING, hub_refused
+from offgridd.api.crowd import AT_ONCE, check_crowd
+from offgridd.api.search import hub_refused
 from offgridd.core.desired import DEFAULT_CONTEXT, HubSource, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, RequestRefused
 from offgridd.core.fit import Limits, estimate, fits
@@ -37,8 +38,7 @@ def add_inspect(app: Quart, ctx: Context) -> None:
         unknown = sorted(set(request.args) - set(PARAMETERS))
         if unknown:
             raise _bad(unknown[0], "there is no such parameter; there are " + ", ".join(PARAMETERS))
-        if looking.statistics().tasks_waiting >= WAITING:
-            raise RequestRefused(503, "busy", "cannot inspect: too many do already; try again", retry_after=5)
+        check_crowd(looking, "inspect")
         spec, where = _meant(ctx, request.args.get("model", ""))
         context, parallel = (_number(key, request.args.get(key)) for key in ("context", "parallel"))
         load = spec.load

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from quart import Quart, Response
 
 from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
+from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.search import hub_refused
 from offgridd.api.texts import files_of
 from offgridd.core.desired import HUB, Desired, HubSource, ModelSpec
@@ -21,19 +23,27 @@ from offgridd.manifest import accept_files, is_lock, read_lock, write_lock
 
 
 def add_lock(app: Quart, ctx: Context) -> None:
+    locking = anyio.CapacityLimiter(AT_ONCE)
+
     @app.post("/v1/lock")
     async def lock() -> Response:
         given = await body.read_json()
-        files, update = files_of(given), given.get("update", False)
-        desired, old = await anyio.to_thread.run_sync(_read, files)
-        specs = wanting(desired.models, old, _updated(update, desired.models))
-        for spec in specs:
-            _check_reach(ctx, spec)
-        memory = desired.server.memory if given.get("for_this_host") is True else None
-        found = await ctx.locker.entries(specs, memory)
-        new = _joined(desired.models, old, found)
-        text = await anyio.to_thread.run_sync(write_lock, new)
-        return answer({"lock": text, "models": len(new), "changes": [*_changes(old, new)]})
+        check_crowd(locking, "lock")
+        async with locking:
+            return await _lock(ctx, given)
+
+
+async def _lock(ctx: Context, given: Mapping[str, Any]) -> Response:
+    files, update = files_of(given), given.get("update", False)
+    desired, old = await anyio.to_thread.run_sync(_read, files)
+    specs = wanting(desired.models, old, _updated(update, desired.models))
+    for spec in specs:
+        _check_reach(ctx, spec)
+    memory = desired.server.memory if given.get("for_this_host") is True else None
+    found = await ctx.locker.entries(specs, memory)
+    new = _joined(desired.models, old, found)
+    text = await anyio.to_thread.run_sync(write_lock, new)
+    return answer({"lock": text, "models": len(new), "changes": [*_changes(old, new)]})
 
 
 def _read(files: list[tuple[str, bytes]]) -> tuple[Desired, Lock]:

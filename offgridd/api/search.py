@@ -12,6 +12,7 @@ from quart import Quart, Response, request
 from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
+from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
@@ -19,7 +20,6 @@ from offgridd.core.snippet import command, declaration
 from offgridd.core.variants import Variant
 from offgridd.manifest import values
 
-AT_ONCE, WAITING = 8, 32  # searches: each may wait for a slow hub, in a thread of its own
 ALIASES = {"q": "query", "sort_by": "sort", "best_fit": "fits"}
 FIELDS = ("query", "author", "quant", "min_size", "max_size", "sort", "limit", "exclude_gated", "kind", "fits")
 _STATUS = {"HubTimeout": 504, "RateLimited": 429}
@@ -40,8 +40,7 @@ def add_search(app: Quart, ctx: Context) -> None:
 
 async def _search(ctx: Context, given: Mapping[str, Any], searching: anyio.CapacityLimiter) -> Response:
     query = parse_query(given)
-    if searching.statistics().tasks_waiting >= WAITING:
-        raise RequestRefused(503, "busy", "cannot search: too many search already; try again", retry_after=5)
+    check_crowd(searching, "search")
     try:
         found = await anyio.to_thread.run_sync(ctx.search, query, limiter=searching)
     except HubError as error:

@@ -164,7 +164,7 @@ def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
         case HubSource():
             pinned = pin and {"commit": pin.commit, "files": [f.path for f in pin.files], "size": pin.size,
                               "quant": pin.quant, "why": pin.why}  # fmt: skip
-            return {"hf": source.repo, "endpoint": source.endpoint, "pinned": pinned}
+            return {"hf": source.repo, "endpoint": source.endpoint, "locked": spec.lock is not None, "pinned": pinned}
         case UrlSource(url):
             return {"url": url.partition("?")[0], "size": pin.size if pin else None}  # a query may hold a signature
 

@@ -11,6 +11,7 @@ from quart import Quart, Response, request
 from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
+from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.jobs import Report
 from offgridd.api.waiting import find_model
 from offgridd.core.desired import HubSource, ModelSpec
@@ -24,6 +25,8 @@ _OFFLINE = HubFailure("Offline", "cannot look: offline is declared")
 
 
 def add_updates(app: Quart, ctx: Context) -> None:
+    looking = anyio.CapacityLimiter(AT_ONCE)
+
     @app.get("/v1/outdated")
     async def outdated() -> Response:
         unknown = sorted(set(request.args) - {"model", "known"})
@@ -33,7 +36,9 @@ def add_updates(app: Quart, ctx: Context) -> None:
         if known not in ("true", "1", "false", "0"):
             raise _bad("known", "it must be true or false")
         specs = [_of_hub(ctx, name)] if name else _all(ctx)
-        return answer({"models": await _rows(ctx, specs, ask=known in ("false", "0"))})
+        check_crowd(looking, "look")
+        async with looking:
+            return answer({"models": await _rows(ctx, specs, ask=known in ("false", "0"))})
 
     @app.post("/v1/update")
     async def update() -> Response:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from offgridd.core.bundle import BUNDLED, Bundle, BundleError, beside
-from offgridd.core.desired import HubSource, ModelSpec, StoreSpec, UrlSource
+from offgridd.core.desired import Desired, HubSource, ModelSpec, StoreSpec, UrlSource
 from offgridd.core.errors import ManifestError
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import question_key
@@ -86,16 +86,16 @@ class Bundling:
             files = await _handed(run.sock, stack)
             await self._in_thread(partial(self._export, run, files, texts, models), run)
 
-    async def take(self, run: Run, store: StoreSpec) -> list[str]:
-        """Brings in what is handed over; gives the names of its models. Raises ActionFailed."""
+    async def take(self, run: Run, desired: Desired) -> dict[str, Pin]:
+        """Brings in what is handed over; gives what its models mean. Raises ActionFailed."""
         async with AsyncExitStack() as stack:
             reader = BundleReader(_members(await _handed(run.sock, stack), run.check))
             bundle = await self._in_thread(reader.head, run)
             pins = await self._in_thread(partial(_pins, bundle), run)
             run.size = sum(bundle.blobs.values())
             async with self._holds.alone(bundle.blobs):
-                await self._in_thread(partial(self._take, run, reader, bundle, pins, store), run)
-            return sorted(pins)
+                await self._in_thread(partial(self._take, run, reader, bundle, pins, desired), run)
+            return pins
 
     async def _in_thread(self, work: Callable[[], T], run: Run) -> T:
         try:
@@ -114,8 +114,8 @@ class Bundling:
         bundle = Bundle(files, write_lock(of_hub), blobs, known)
         write_tar(Opened(out[0][1], run.check), bundle, self._store.blob, run.came)
 
-    def _take(self, run: Run, reader: BundleReader, bundle: Bundle, pins: Mapping[str, Pin], store: StoreSpec) -> None:
-        self._check_room(bundle, store)
+    def _take(self, run: Run, reader: BundleReader, bundle: Bundle, pins: Mapping[str, Pin], desired: Desired) -> None:
+        self._check_room(bundle, desired.store)
         for sha256, member in reader.blobs(bundle):
             if self._store.has(sha256, member.size):
                 run.came(member.size)
@@ -124,7 +124,9 @@ class Bundling:
         for name, pin in pins.items():
             for file in pin.files:
                 self._store.note(file.digest, _note(pin, file))
-            self._pins.keep(name, pin)
+            here = desired.models.get(name)
+            if here is None or question_key(here) == pin.key:  # else it is another model of that name
+                self._pins.keep(name, pin)
         self._catalog.take(bundle.catalogue)
 
     def _put(self, run: Run, sha256: str, member: Member, pins: Mapping[str, Pin]) -> None:

@@ -31,6 +31,7 @@ AT_ONCE = 4
 class RecordsPort(Protocol):
     def all(self) -> dict[str, Look]: ...
     def keep(self, model: str, value: Look) -> bool: ...
+    def drop(self, model: str) -> object: ...
 
 
 class PinsPort(Protocol):
@@ -68,6 +69,8 @@ class Updates:
         for name, look in (await anyio.to_thread.run_sync(self._looks.all)).items():
             if name in self._now.desired().models:
                 self._now.emit(ev.UpdateSeen(name, look))
+            else:
+                await anyio.to_thread.run_sync(self._looks.drop, name)
         while True:
             due, wake = self._due()
             for spec, pin in due:

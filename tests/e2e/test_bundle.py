@@ -161,6 +161,28 @@ def test_one_of_several(rigs: Callable[..., Rig], bundle: Path, hub: Local, tmp_
     assert not list(tmp_path.glob("x.tar*"))
 
 
+def test_another_model_of_the_same_name_keeps_its_pin(rigs: Callable[..., Rig], bundle: Path, hub: Local) -> None:
+    """And a newer bundle of the same question moves it, as somebody has brought it for that."""
+    rig = rigs("to")
+    declare(rig, hub.base, "tiny: {source: {hf: acme/Other-GGUF}}")
+    rig.start()
+    until(rig.is_ready)
+    before = pinned(rig)
+    assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
+    assert (pinned(rig), rig.is_ready()) == (before, True)
+    hub.put(REPO, {FILE: DATA + bytes(256)})
+    declare(rig, hub.base, f"tiny: {{source: {{hf: {REPO}}}}}, other: {{source: {{hf: acme/Other-GGUF}}, quant: Q8_0}}")
+    until(lambda: len(rig.status()["models"]) == 2 and rig.is_ready())
+    assert SHA not in pinned(rig)
+    assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
+    until(lambda: SHA in pinned(rig) and rig.is_ready())
+
+
+def pinned(rig: Rig) -> list[str]:
+    """The sha256 of what each model runs."""
+    return [m["file"]["sha256"] for m in rig.status()["models"] if m["file"] and m["workers"]]
+
+
 def changed(bundle: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> bytes:
     with tarfile.open(bundle) as tar:
         found = [(i, tar.extractfile(i).read()) for i in tar]  # type: ignore[union-attr]

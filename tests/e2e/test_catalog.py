@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,3 +207,12 @@ def test_it_survives_a_kill_in_the_middle(rig: Rig, hub: tuple[str, Held]) -> No
         rig.kill()
     rig.start()
     assert tcp(rig, "GET", "/v1/catalog").json()["models"] == 2
+
+
+def test_it_does_not_hold_the_daemon_up(rig: Rig, hub: tuple[str, Held]) -> None:
+    with hub[1].standing_still():
+        _, job = admin(rig, "POST", "/v1/catalog/sync", {})
+        until(lambda: admin(rig, "GET", f"/v1/jobs/{job['id']}")[1]["models"] == 2)
+        began = time.monotonic()
+        assert rig.stop() == 0
+        assert time.monotonic() - began < 8

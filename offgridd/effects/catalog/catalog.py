@@ -90,7 +90,7 @@ class Catalog:
         """The models of these ids, as plain data that `take` reads."""
         marks = ", ".join("?" * len(ids))
         sql = f"select {rows.SHOWN} from models join files using (row) where id in ({marks}) order by id"
-        found = [one for row in self._db.read(sql, tuple(ids)) if (one := rows.hit_of(row)) is not None]
+        found = filter(None, map(rows.hit_of, self._db.read(sql, tuple(ids))))
         return tuple({"hit": msgspec.to_builtins(hit), "seen": seen} for hit, seen in found)
 
     def take(self, extracted: Iterable[Any]) -> None:
