@@ -13,12 +13,12 @@ from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.jobs import Job, Report
 from offgridd.api.search import flag_of, hub_refused, quants_of, size_of, text_of
-from offgridd.core.desired import HUB, HubSource, ModelSpec
+from offgridd.core.desired import HUB, HubSource, ModelSpec, UrlSource
 from offgridd.core.errors import ActionFailed, RequestRefused
-from offgridd.core.hub import HUB_TROUBLE, HubFailure
+from offgridd.core.hub import HUB_TROUBLE, HubFailure, as_sha256
 from offgridd.core.hubaddress import Address, is_address, parse_address
-from offgridd.core.naming import file_name
-from offgridd.core.snippet import declaration
+from offgridd.core.naming import file_name, url_name
+from offgridd.core.snippet import declaration, web_declaration
 from offgridd.manifest import values
 
 FIELDS = ("repo", "quant", "file", "revision", "max_size", "dry_run", "wait")
@@ -32,6 +32,8 @@ def add_pull(app: Quart, ctx: Context) -> None:
     @app.post("/v1/pull")
     async def pull() -> Response:
         given = await body.read_json()
+        if given.get("sha256") is not None:
+            return _web(ctx, *parse_web(given))
         source, wait = parse_pull(given, ctx), flag_of(given, "wait")
         if flag_of(given, "dry_run"):
             return answer(await _preview(ctx, source))
@@ -44,6 +46,31 @@ def add_pull(app: Quart, ctx: Context) -> None:
 
         job = ctx.jobs.begin(f"pull {source.repo}", work)
         return answer(job.shown(), 202)
+
+
+def _web(ctx: Context, source: UrlSource, sha256: str) -> Response:
+    async def work(report: Report) -> dict[str, Any]:
+        spec = await ctx.keeper.pull_web(source, sha256, report)
+        assert isinstance(spec.source, HubSource)
+        return {"repo": spec.source.repo, "file": spec.source.file, "name": file_name(spec.source),
+                "manifest": web_declaration(source.url, sha256)}  # fmt: skip
+
+    return answer(ctx.jobs.begin(f"pull {url_name(source.url)}", work).shown(), 202)
+
+
+def parse_web(given: Mapping[str, Any]) -> tuple[UrlSource, str]:
+    """A file of any server, and what it must hash to. Raises RequestRefused (400)."""
+    unknown = sorted(set(given) - {"repo", "sha256", "max_size"})
+    if unknown:
+        raise _bad(unknown[0], "with a sha256 there is one file to take: nothing else is to be chosen")
+    address, sha256 = given.get("repo"), as_sha256(given.get("sha256"))
+    if sha256 is None:
+        raise _bad("sha256", "write 64 hex digits")
+    try:
+        url = values.web_address(address if isinstance(address, str) else "")
+    except ValueError as error:
+        raise _bad("repo", f"it {error}") from None
+    return UrlSource(url, size_of(given, "max_size")), sha256
 
 
 async def _pulled(ctx: Context, source: HubSource, report: Report, waiting: Job | None) -> ModelSpec:

@@ -26,10 +26,15 @@ def add_to(commands: Any) -> None:
         one = commands.add_parser(
             name, help="fetch a file of the hub and keep it" + (" (pull)" if name != "pull" else "")
         )
-        one.add_argument("repo", metavar="OWNER/REPO", help="or its address at the hub, or that of one of its files")
+        one.add_argument(
+            "repo",
+            metavar="OWNER/REPO",
+            help="or an address: of a repository or one of its files, or any with --sha256",
+        )
         one.add_argument("--quant", action="append", help="several in order of preference; without it offgridd chooses")
         one.add_argument("--file", help="this file of the repository")
         one.add_argument("--revision", help="a commit, tag or branch")
+        one.add_argument("--sha256", help="what the file must hash to: then the address may be of any server")
         one.add_argument("--max-size", help="nothing larger is fetched: 6GB, 512MiB or bytes")
         one.add_argument("--dry-run", action="store_true", help="only say what would be fetched, and why")
         one.add_argument("--wait", action="store_true", help="for as long as the hub is away")
@@ -50,7 +55,8 @@ def add_to(commands: Any) -> None:
 
 def pull(client: Client, args: argparse.Namespace) -> int:
     asked = {"repo": args.repo, "quant": args.quant, "file": args.file, "revision": args.revision,
-             "max_size": args.max_size, "dry_run": args.dry_run or None, "wait": args.wait or None}  # fmt: skip
+             "sha256": args.sha256, "max_size": args.max_size, "dry_run": args.dry_run or None,
+             "wait": args.wait or None}  # fmt: skip
     body = json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
     if args.dry_run:
         found = client.json("POST", "/v1/pull", body)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
-from offgridd.core.desired import HubSource, ModelSpec
+from offgridd.core.desired import HubSource, ModelSpec, UrlSource
 from offgridd.core.garbage import KEPT
 from offgridd.core.hub import HubFile, Pin, as_sha256, is_path, is_repo
 from offgridd.core.keys import source_key
@@ -136,6 +137,15 @@ def kept_spec(name: str, pin: Pin) -> ModelSpec:
     """A file that is kept, as a model. An empty revision, which no manifest can ask for, says that no hub is known."""
     quants = (pin.quant,) if pin.quant else ()
     return ModelSpec(name, HubSource(pin.repo, pin.files[0].path, pin.commit, quants), preload=False)
+
+
+def web_pin(source: UrlSource, found: Pin) -> Pin | None:
+    """What a file of the web that `found` names is kept as; None where its name can be none."""
+    host, path = urlsplit(source.url).hostname or "", found.files[0].path
+    if not _is_name(path):
+        return None
+    pin = replace(found, repo=f"web/{harmless(host)[:96]}", quant=quant_of(path))
+    return replace(pin, key=source_key(kept_spec(kept_name(pin), pin)))
 
 
 def _is_name(path: str) -> bool:

@@ -32,7 +32,7 @@ def parse_address(text: str, hubs: Iterable[str]) -> Address | str:
     """
     found = _path(text, hubs)
     if found is None:
-        return f"it is no address of {' or '.join(dict.fromkeys(hubs))}"
+        return f"it is no address of {' or '.join(dict.fromkeys(hubs))}; a file of another server needs its sha256"
     parts = [*map(unquote, found.strip("/").split("/"))]
     repo, kind, revision, path = "/".join(parts[:2]), *[*parts[2:4], "", ""][:2], "/".join(parts[4:])
     if not is_repo(repo):

@@ -1,4 +1,4 @@
-"""The lines that declare a model of a hub, and the command that fetches it. Pure."""
+"""The lines that declare a model, and the command that fetches it. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 _PLAIN = re.compile(r"(?:UD-)?[A-Z]+[0-9][A-Z0-9_]*")
 
@@ -31,6 +32,13 @@ def declaration(
     return "\n".join(lines) + "\n"
 
 
+def web_declaration(url: str, sha256: str) -> str:
+    """The same of a file of the web."""
+    name = name_of(f"/{unquote(urlsplit(url).path).rpartition('/')[2].lower().removesuffix('.gguf')}")
+    return f"models:\n  {name}:\n    source: {{url: {json.dumps(url)}}}\n    sha256: {json.dumps(sha256)}\n"
+
+
 def name_of(repo: str) -> str:
     """What a model of a repository may be called in a manifest."""
-    return repo.partition("/")[2].lower().removesuffix("-gguf").strip("._-")[:64] or "model"
+    name = re.sub("[^a-z0-9._-]+", "-", repo.partition("/")[2].lower().removesuffix("-gguf"))
+    return name.strip("._-")[:64] or "model"

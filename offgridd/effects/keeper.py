@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
-from offgridd.core.adopting import kept_name, kept_spec
-from offgridd.core.desired import HubSource, ModelSpec
+from offgridd.core.adopting import kept_name, kept_spec, web_pin
+from offgridd.core.desired import HubSource, ModelSpec, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.garbage import KEPT
 from offgridd.core.hub import Pin
 from offgridd.core.keys import source_key
+from offgridd.core.naming import url_name
 from offgridd.core.pinning import Question
 from offgridd.effects.getting import told
 from offgridd.effects.holds import Holds
@@ -60,6 +61,18 @@ class Keeper:
         await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
         await self.keep(name, spec, pin)
         return spec
+
+    async def pull_web(self, source: UrlSource, sha256: str, report: Callable[[int, int], None]) -> ModelSpec:
+        """Fetches a file of the web and keeps it. Once it is gone nobody asks its server again. Raises ActionFailed."""
+        asked = Question(source, sha256=sha256)
+        pin = web_pin(source, await anyio.to_thread.run_sync(self._hub.ask, asked, abandon_on_cancel=True))
+        if pin is None:
+            text = f"cannot keep {url_name(source.url)!r}: it has no name of a GGUF file"
+            raise ActionFailed(Failure("Resolved", "BadName", text))
+        name = kept_name(pin)
+        await self._hub.get(Verify(name, source, sha256, pin.key, pin), report)
+        await self.keep(name, kept_spec(name, pin), pin)
+        return self._kept[name]
 
     async def keep(self, name: str, spec: ModelSpec, pin: Pin) -> None:
         """Its files are in the store and verified: from now on they stay. Raises ActionFailed."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +62,7 @@ def test_it_is_fetched_verified_and_served_and_asked_for_by_its_name(rig: Rig, h
     answer = rig.api.chat.completions.create(model=FILE, messages=[{"role": "user", "content": "Hi"}], max_tokens=4)
     assert answer.choices[0].message.content
     assert conditions(rig)["Resolved"] == ("True", "Pinned")
-    assert conditions(rig)["UpToDate"] == ("True", "Local")
+    assert conditions(rig)["UpToDate"] == ("True", "Fixed")
     assert "s3cret" not in str(rig.status())
     assert "s3cret" not in (rig.folder / "log").read_text()
 
@@ -90,3 +93,43 @@ def test_what_is_too_large_or_gone_costs_no_byte(rig: Rig, hub: Local) -> None:
     declare(rig, web(hub).replace(FILE, "none.gguf"))
     until(lambda: conditions(rig)["Resolved"] == ("False", "UrlRefused"))
     assert hub.seen.sent[""] <= 2
+
+
+def pull(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [str(Path(sys.executable).with_name("offgrid")), "--host", str(rig.socket), "pull", *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+def test_a_file_of_any_server_is_pulled_with_its_sha256(rig: Rig, hub: Local) -> None:
+    rig.write()
+    rig.start()
+    done = pull(rig, web(hub), "--sha256", SHA, "--declare")
+    assert done.returncode == 0, done.stderr
+    assert f'sha256: "{SHA}"' in done.stdout
+    answer = rig.api.chat.completions.create(model=FILE, messages=[{"role": "user", "content": "Hi"}], max_tokens=4)
+    assert answer.choices[0].message.content
+    (kept,) = rig.admin.json("GET", "/v1/list")["files"]
+    assert (kept["repo"], kept["kept"], kept["here"]) == ("web/127.0.0.1", True, True)
+    assert rig.stop() == 0
+    rig.start()
+    assert rig.admin.json("GET", "/v1/list")["files"] == [kept]
+    rig.admin.json("POST", "/v1/rm", json.dumps({"model": FILE}).encode())
+    assert not any(p.suffix != ".json" for p in (rig.folder / "state/blobs").iterdir())
+
+
+def test_a_file_of_any_server_that_can_not_be_pulled(rig: Rig, hub: Local) -> None:
+    rig.write()
+    rig.start()
+    for args, says in (
+        (["--sha256", "0" * 64], "DigestMismatch"),
+        (["--sha256", "abc"], "64 hex digits"),
+        (["--sha256", SHA, "--quant", "Q8_0"], "nothing else is to be chosen"),
+        (["--sha256", SHA, "--dry-run"], "nothing else is to be chosen"),
+        (["--sha256", SHA, "--max-size", "1MB"], "TooLarge"),
+        ([], "needs its sha256"),
+    ):
+        done = pull(rig, web(hub), *args)
+        assert (done.returncode, says in done.stderr) == (1, True), done.stderr
+    for address in ("http://example.com/x.gguf", "https://u:p@h/x.gguf", "file:///etc/passwd", "https://h/"):
+        assert pull(rig, address, "--sha256", SHA).returncode == 1
+    assert rig.admin.json("GET", "/v1/list")["files"] == []
