@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,11 +143,12 @@ class Bundling:
                 at += len(data)
                 run.came(len(data))
             if digest.hexdigest() != sha256 or at != member.size:
-                os.ftruncate(part.fd, 0)
-                part.path.unlink()
-                part.forget_map()
                 raise BundleError(f"cannot use the bundle: {member.name} is not what its name says; it is damaged")
             path = self._store.keep(part, sha256, _note(pin, file))
+        except BaseException:
+            part.path.unlink(missing_ok=True)  # half a blob of a bundle is of no use: nobody goes on with it
+            part.forget_map()
+            raise
         finally:
             part.close()
         self._files.learn(path, sha256)

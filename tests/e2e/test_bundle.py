@@ -265,6 +265,24 @@ def test_a_bad_bundle_is_refused_and_leaves_nothing_half(rigs: Callable[..., Rig
     assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
 
 
+def test_an_import_from_a_pipe_that_stands_still_can_be_called_off(rigs: Callable[..., Rig], bundle: Path) -> None:
+    rig = rigs("to")
+    declare(rig, "http://127.0.0.1:9", "")
+    rig.start()
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "import", "-"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(bundle.read_bytes()[: len(DATA) // 2])
+        process.stdin.flush()
+        partial = rig.folder / "state/partial"
+        until(lambda: partial.is_dir() and list(partial.iterdir()))
+        (job,) = rig.admin.json("GET", "/v1/jobs")["jobs"]
+        assert rig.admin.json("DELETE", f"/v1/jobs/{job['id']}")["state"] == "cancelled"
+        assert process.wait(30) == 1
+    assert (list(partial.iterdir()), blobs(rig)) == ([], {})
+    assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
+
+
 def test_limits_of_the_store_hold(rigs: Callable[..., Rig], bundle: Path) -> None:
     rig = rigs("to")
     declare(rig, "http://127.0.0.1:9", "")
