@@ -15,6 +15,7 @@ from typing import Any
 from offgridd.cli.client import REFUSED, Client, CliError
 from offgridd.cli.files import follow, shown_error
 from offgridd.cli.terminal import complain, say
+from offgridd.cli.writing import write
 from offgridd.core.bundle import HEAD, BundleError, blob_of
 from offgridd.core.sizes import show_size
 
@@ -158,8 +159,6 @@ def _write(folder: Path | None, texts: Iterable[tuple[str, str]]) -> None:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            part.write_text(text, encoding="utf-8", newline="")
-            os.replace(part, path)
         except OSError as error:
             raise CliError(REFUSED, f"cannot write {path}: {error.strerror}") from None
+        write(path, text.encode())
