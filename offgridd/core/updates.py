@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from offgridd.core.desired import HubSource, ModelSpec
-from offgridd.core.hub import HubFailure, HubFile, Pin, RepoTree
+from offgridd.core.hub import HubFailure, Pin, RepoTree
 from offgridd.core.keys import stable_key
 
 FIRST = 600.0  # seconds until what was just pinned is looked at; it was new a moment ago
@@ -16,7 +16,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a hub had when it was asked. `of`: `bytes_key` of the files that it was held against.
+    """What a hub had when it was asked. `of`: `look_key` of the pin that it was held against.
 
     `at` is in seconds since the epoch; `newer` is what would be taken now, where that is something else.
     """
@@ -28,9 +28,18 @@ class Look:
     failure: HubFailure | None = None
 
 
-def bytes_key(files: tuple[HubFile, ...]) -> str:
-    """What tells these files' contents from others."""
-    return stable_key([f.sha256 for f in files])
+def look_key(pin: Pin) -> str:
+    """What a look is at: the question, and the contents of the files that it was found to mean."""
+    return stable_key(pin.key, _contents(pin))
+
+
+def is_other(found: Pin, pin: Pin) -> bool:
+    """Whether what would be taken now are other contents: the same ones may have another name."""
+    return _contents(found) != _contents(pin)
+
+
+def _contents(pin: Pin) -> list[str | None]:
+    return [f.sha256 for f in pin.files]
 
 
 def why_fixed(spec: ModelSpec) -> str:
@@ -57,7 +66,7 @@ def has_moved(pin: Pin, tree: RepoTree) -> bool:
 
 def current_look(pin: Pin, look: Look | None) -> Look | None:
     """The look, if it was at what is pinned now."""
-    return look if look and look.of == bytes_key(pin.files) else None
+    return look if look and look.of == look_key(pin) else None
 
 
 def due_at(spec: ModelSpec, pin: Pin, look: Look | None, since: float) -> float | None:

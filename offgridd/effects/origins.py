@@ -13,7 +13,7 @@ from offgridd.core.hub import HubError, HubFailure, HubFile, Pin
 from offgridd.core.naming import url_name
 from offgridd.core.pinning import Question, pin
 from offgridd.core.sizes import show_size
-from offgridd.core.updates import has_moved
+from offgridd.core.updates import has_moved, is_other
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hublook import host_for
 
@@ -38,7 +38,7 @@ class Origins:
                 return self._ask_web(source, asked.key, asked.sha256)
 
     def newer(self, asked: Question, pinned: Pin) -> tuple[str, Pin | Failure | None]:
-        """The hub's commit now, and what the source means there if a pinned file is another. Raises HubError."""
+        """The hub's commit now, and what the source means there if that is something else. Raises HubError."""
         source = asked.source
         assert isinstance(source, HubSource)
         client = self._access.client(source.endpoint, source.token)
@@ -46,7 +46,8 @@ class Origins:
         if not has_moved(pinned, tree):
             return tree.commit, None
         host = host_for(asked.memory, asked.use, client, tree, source)
-        return tree.commit, pin(source, tree, asked.key, asked.sha256, host)
+        found = pin(source, tree, asked.key, asked.sha256, host)
+        return tree.commit, found if isinstance(found, Failure) or is_other(found, pinned) else None
 
     def origin(self, source: RemoteSource, pinned: Pin, file: HubFile) -> Origin:
         """Where a pinned file is fetched from. Raises HubError where the token can not be read."""

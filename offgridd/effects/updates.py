@@ -20,7 +20,7 @@ from offgridd.core.keys import question_key, source_key
 from offgridd.core.observed import Observed, VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.plan import current_file, current_pin
-from offgridd.core.updates import Look, bytes_key, due_at
+from offgridd.core.updates import Look, due_at, look_key
 from offgridd.effects.getting import Heard, of_hub, refused, told
 from offgridd.effects.origins import Origins
 
@@ -62,7 +62,7 @@ class Updates:
         self._now, self._origins, self._hub, self._looks, self._pins = now, origins, hub, looks, pins
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
-        self._since: dict[tuple[str, str], float] = {}  # when a pin was seen first, by model and its bytes
+        self._since: dict[tuple[str, str], float] = {}  # when a pin was seen first, by model and `look_key`
 
     async def run(self) -> None:
         """For ever."""
@@ -90,7 +90,7 @@ class Updates:
             pin = current_pin(spec, facts)
             if pin is None or current_file(spec, facts) is None:
                 continue
-            known = spec.name, bytes_key(pin.files)
+            known = spec.name, look_key(pin)
             seen[known] = self._since.get(known, now)
             at = due_at(spec, pin, facts.look, seen[known])
             if at is not None:
@@ -108,7 +108,7 @@ class Updates:
         return look
 
     def _look(self, spec: ModelSpec, pin: Pin) -> Look:
-        found = Look(bytes_key(pin.files), self._clock())
+        found = Look(look_key(pin), self._clock())
         try:
             commit, newer = told(partial(self._ask, spec, pin), "UpToDate")
         except ActionFailed as failed:
@@ -139,6 +139,6 @@ class Updates:
             raise refused("UpToDate", "Superseded", f"cannot update {spec.name}: the manifest has changed meanwhile")
         await anyio.to_thread.run_sync(self._pins.keep, spec.name, newer)
         self._now.emit(ev.Updated(spec.name, newer, file))
-        look = Look(bytes_key(newer.files), self._clock(), newer.commit)
+        look = Look(look_key(newer), self._clock(), newer.commit)
         await anyio.to_thread.run_sync(self._looks.keep, spec.name, look)
         self._now.emit(ev.UpdateSeen(spec.name, look))

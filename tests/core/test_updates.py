@@ -10,12 +10,23 @@ from hypothesis import strategies as st
 from offgridd.core.desired import HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubFailure, HubFile, Pin, RepoTree
-from offgridd.core.updates import AGAIN, FIRST, Look, bytes_key, current_look, due_at, has_moved, why_fixed, why_not
+from offgridd.core.updates import (
+    AGAIN,
+    FIRST,
+    Look,
+    current_look,
+    due_at,
+    has_moved,
+    is_other,
+    look_key,
+    why_fixed,
+    why_not,
+)
 
 FILES = (HubFile("a.gguf", 1, "a" * 64), HubFile("b.gguf", 2, "b" * 64))
 PIN = Pin("k", "o/r", "c" * 40, FILES, "Q8_0", "")
 SPEC = ModelSpec("m", HubSource("o/r"), check_every=7200.0)
-SEEN = Look(bytes_key(FILES), 1000.0, "c" * 40)
+SEEN = Look(look_key(PIN), 1000.0, "c" * 40)
 
 
 def test_another_commit_with_the_same_files_is_nothing_newer() -> None:
@@ -70,3 +81,14 @@ def test_a_look_at_other_bytes_says_nothing() -> None:
     assert current_look(PIN, SEEN) is SEEN
     assert current_look(replace(PIN, files=FILES[:1]), SEEN) is None
     assert current_look(PIN, None) is None
+
+
+def test_a_look_for_another_question_says_nothing() -> None:
+    """Another revision may mean the same files: what is newer than they are at one is not so at the other."""
+    assert current_look(replace(PIN, key="other"), SEEN) is None
+    assert current_look(replace(PIN, commit="d" * 40, why="?"), SEEN) is SEEN
+
+
+def test_the_same_contents_by_another_name_are_nothing_newer() -> None:
+    assert not is_other(replace(PIN, files=tuple(replace(f, path=f"x/{f.path}") for f in FILES)), PIN)
+    assert is_other(replace(PIN, files=FILES[:1]), PIN)

@@ -102,6 +102,17 @@ def test_what_is_newer_is_told_by_schedule_and_taken_when_told_to(rig: Rig, hub:
     assert runs(rig) == sha(NEW), "and it stays"
 
 
+def test_a_file_that_has_only_another_name_is_nothing_newer(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base, ", updates: manual")
+    rig.start()
+    until(rig.is_ready)
+    (hub.folder / REPO / FILE).unlink()
+    hub.put(REPO, {f"gguf/{FILE}": OLD})
+    done = offgrid(rig, "outdated", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (done.returncode, row["outdated"], row["head"] != row["pinned"]["commit"]) == (0, False, True)
+
+
 def test_a_failed_update_leaves_the_model_as_it_was(rig: Rig, hub: Local) -> None:
     """What is newer is no model, or does not come: the old one serves on, also after a restart."""
     declare(rig, hub.base, ", updates: manual")
