@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 MOST_SIZE = 1 << 53  # bytes of a file: what every JSON reader gets right
 HUB_TROUBLE = frozenset(
-    ("HubTimeout", "HubUnreachable", "HubUnavailable", "RateLimited", "BadAnswer", "ContentStalled",
-     "ContentUnavailable", "ContentRefused", "ContentMissing", "Offline")
+    ("HubTimeout", "HubUnreachable", "HubUnavailable", "HubSlow", "RateLimited", "BadAnswer", "ContentStalled",
+     "ContentUnavailable", "ContentRefused", "ContentMissing", "TooSlow", "Offline")
 )  # fmt: skip  # the reasons that have to do with the network and not with what was asked
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
