@@ -161,6 +161,43 @@ def test_one_of_several(rigs: Callable[..., Rig], bundle: Path, hub: Local, tmp_
     assert not list(tmp_path.glob("x.tar*"))
 
 
+def test_what_is_no_file_stays_what_it_is(rigs: Callable[..., Rig], hub: Local, tmp_path: Path) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    pipe, real, link, folder = (tmp_path / name for name in ("pipe", "real.tar", "link.tar", "folder"))
+    os.mkfifo(pipe)
+    link.symlink_to(real)
+    folder.mkdir()
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert offgrid(rig, "bundle", "export", str(pipe)).returncode == 0
+        came = reader.communicate(timeout=30)[0]
+    assert pipe.is_fifo()
+    assert offgrid(rig, "bundle", "export", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert real.read_bytes() == came
+    for wrong in (str(folder), "/"):
+        done = offgrid(rig, "bundle", "export", wrong)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"offgrid: cannot write {wrong}: Is a directory; name another file\n"
+    assert not list(tmp_path.glob("*.part"))
+    closed = ["/bin/sh", "-c", f'exec {OFFGRID} --host {rig.socket} bundle "$@" <&- >&-', "sh"]
+    for args in (["export", "-"], ["import", "-"]):
+        refused = subprocess.run([*closed, *args], stderr=subprocess.PIPE, timeout=30, check=False)
+        assert (refused.returncode, b"it is closed" in refused.stderr) == (1, True)
+
+
+def test_who_reads_no_further_is_told_what_could_not_be_written(rigs: Callable[..., Rig], hub: Local) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    shell = f"{OFFGRID} --host {rig.socket} bundle export - | head -c 100"
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, timeout=60, check=False)
+    assert b"BadBundle: cannot write the bundle: Broken pipe\n" in done.stderr
+
+
 def test_another_model_of_the_same_name_keeps_its_pin(rigs: Callable[..., Rig], bundle: Path, hub: Local) -> None:
     """And a newer bundle of the same question moves it, as somebody has brought it for that."""
     rig = rigs("to")
