@@ -66,7 +66,7 @@ def export(client: Client, args: argparse.Namespace) -> int:
 
 def _export(client: Client, args: argparse.Namespace, fd: int, to: Any) -> int:
     begun = client.json("POST", "/v1/bundle/export", json.dumps({"models": args.models or None}).encode())
-    job = _handed(client, begun, [("", fd)])
+    job = _handed(client, begun, [("", fd)], leave=False)  # its file has no name then
     if args.json:
         say(json.dumps(job, indent=2), file=to)
     if job["state"] != "done":
@@ -122,7 +122,7 @@ def _opened(name: str, stack: contextlib.ExitStack) -> Files:
     return [(n, stack.enter_context((path / n).open("rb")).fileno()) for n in names]
 
 
-def _handed(client: Client, begun: dict[str, Any], files: Files) -> Any:
+def _handed(client: Client, begun: dict[str, Any], files: Files, *, leave: bool = True) -> Any:
     """Hands the files over; gives the job when it is over. Raises CliError."""
     try:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -133,7 +133,7 @@ def _handed(client: Client, begun: dict[str, Any], files: Files) -> Any:
                 sock.sendall(line[sent:])
     except OSError as error:
         raise CliError(REFUSED, f"cannot hand the file over to the daemon: {error.strerror or error}") from None
-    return follow(client, begun)
+    return follow(client, begun, leave=leave)
 
 
 def _manifest(files: Files, name: str) -> list[tuple[str, str]]:

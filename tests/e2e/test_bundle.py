@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -186,6 +187,24 @@ def test_what_is_no_file_stays_what_it_is(rigs: Callable[..., Rig], hub: Local, 
     for args in (["export", "-"], ["import", "-"]):
         refused = subprocess.run([*closed, *args], stderr=subprocess.PIPE, timeout=30, check=False)
         assert (refused.returncode, b"it is closed" in refused.stderr) == (1, True)
+
+
+def test_ctrl_c_ends_an_export_whose_file_would_have_no_name(rigs: Callable[..., Rig], hub: Local) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    pipe = rig.folder / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)  # takes 64 KiB and no more
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "export", str(pipe)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: [j for j in rig.admin.json("GET", "/v1/jobs")["jobs"] if j["bytes"]])
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    os.close(end)
+    assert (process.returncode, said.endswith("offgrid: stopped; nothing of it is left\n")) == (130, True)
+    assert [j["state"] for j in rig.admin.json("GET", "/v1/jobs")["jobs"]] == ["cancelled"]
 
 
 def test_who_reads_no_further_is_told_what_could_not_be_written(rigs: Callable[..., Rig], hub: Local) -> None:
