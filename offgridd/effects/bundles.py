@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PIECE = 4 << 20  # bytes
 LOOK = 0.5  # seconds between two looks whether somebody wants to stop
+BETWEEN = PIECE + (
+    1 << 20
+)  # bytes that are read of a tar from the end of one member to the next; a piece is read ahead
 Came = Callable[[int], None]  # so many bytes more; may raise to end it
 
 
@@ -67,9 +70,10 @@ class Opened(io.RawIOBase):
 
     def _wait(self, *, read: bool) -> None:
         """Raises what `check` does."""
-        waiting = ([self._fd], []) if read else ([], [self._fd])
+        poll = select.poll()  # select takes no descriptor beyond 1023, and a daemon may have those
+        poll.register(self._fd, select.POLLIN if read else select.POLLOUT)
         self._check()
-        while not any(select.select(*waiting, [], LOOK)):
+        while not poll.poll(LOOK * 1000):
             self._check()
 
 
@@ -114,17 +118,38 @@ def _info(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
+class _Rationed(io.RawIOBase):
+    """What a tar is read from, `left` bytes more at most: tarfile would take in a header of any length as a whole."""
+
+    def __init__(self, file: Opened) -> None:
+        super().__init__()
+        self._file, self.left = file, BETWEEN
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Raises BundleError, OSError, what the file's `check` does."""
+        count = self._file.readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise BundleError("cannot read the bundle: what stands between two of its files has no end")
+        return count
+
+
 def tar_members(file: Opened) -> Iterator[Member]:
     """The members of a tar, which may come from a pipe. Raises BundleError, OSError."""
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=PIECE) as tar:
+        source = _Rationed(file)
+        with tarfile.open(fileobj=source, mode="r|", bufsize=PIECE) as tar:
             for info in tar:
+                source.left = BETWEEN + max(0, info.size)
                 if not info.isreg() or info.issparse():
                     raise BundleError(f"cannot use the bundle: {info.name[:100]!r} is no plain file")
                 opened = tar.extractfile(info)
                 assert opened is not None
                 yield Member(info.name, info.size, _Read(opened))
-    except tarfile.TarError as error:
+    except (tarfile.TarError, RecursionError) as error:  # headers of headers of headers
         raise BundleError(f"cannot read the bundle: {error}; it is no tar, or was cut off") from None
 
 

@@ -179,6 +179,16 @@ def test_a_lock_that_can_not_be_made_whole_is_not_made(rig: Rig, hub: Local) -> 
         assert "declares no model of a hub" in lock(rig, "--update", update).stderr
 
 
+def test_a_manifest_that_is_not_valid_is_not_locked(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base)
+    rig.start()
+    rig.manifest.write_text(rig.manifest.read_text().replace("models:", "modles:"))
+    done = lock(rig)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert done.stderr.startswith("offgrid: cannot lock: ")
+    assert not (rig.manifest.parent / "offgridd.lock").exists()
+
+
 def test_a_bad_lock_keeps_the_last_good_state(rig: Rig, hub: Local) -> None:
     declare(rig, hub.base)
     rig.start()
