@@ -67,9 +67,10 @@ class Opened(io.RawIOBase):
 
     def _wait(self, *, read: bool) -> None:
         """Raises what `check` does."""
-        waiting = ([self._fd], []) if read else ([], [self._fd])
+        ready = select.poll()  # `select` knows no descriptor above 1023
+        ready.register(self._fd, select.POLLIN if read else select.POLLOUT)
         self._check()
-        while not any(select.select(*waiting, [], LOOK)):
+        while not ready.poll(LOOK * 1000):
             self._check()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from support.limits import high_descriptors
 
 from offgridd.effects.hub.dial import Address, connect_first, dial, in_turns
 
@@ -48,6 +49,12 @@ def test_the_one_that_answers_is_found_behind_those_that_do_not() -> None:
             assert sock.getpeername() == good[1]
             assert sock.getblocking()
         assert time.monotonic() - began < LONG / 2, "not one after the other"
+
+
+def test_it_connects_with_many_files_open() -> None:
+    with high_descriptors(), answering() as good, connect_first([refusing(), good], time.monotonic() + LONG) as sock:
+        assert sock.fileno() > 1023
+        assert sock.getpeername() == good[1]
 
 
 def test_all_of_them_have_one_time() -> None:

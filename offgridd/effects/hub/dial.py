@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import socket
@@ -75,8 +76,7 @@ def connect_first(addresses: Sequence[Address], until: float) -> socket.socket:
             if now >= until:
                 raise TimeoutError("none of its addresses answers in time")
             wait = min(STAGGER, until - now) if left else until - now
-            _, ready, _ = select.select([], open_ones, [], wait)
-            for sock in ready:
+            for sock in _answered(open_ones, wait):
                 open_ones.remove(sock)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not code:
@@ -88,6 +88,15 @@ def connect_first(addresses: Sequence[Address], until: float) -> socket.socket:
     finally:
         for sock in open_ones:
             sock.close()
+
+
+def _answered(socks: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
+    """Those that are connected, or can not be. Not by `select`, which knows no descriptor above 1023."""
+    looked = select.poll()
+    by_number = {sock.fileno(): sock for sock in socks}
+    for number in by_number:
+        looked.register(number, select.POLLOUT)
+    return [by_number[number] for number, _ in looked.poll(math.ceil(seconds * 1000))]
 
 
 def _begun(address: Address) -> socket.socket | OSError:
