@@ -44,7 +44,7 @@ def export(client: Client, args: argparse.Namespace) -> int:
     if args.out == "-":
         return _export(client, args, _descriptor(sys.stdout, "stdout"), sys.stderr)
     out = Path(os.path.realpath(args.out))  # a link stays one
-    part = Path(f"{out}.part")
+    part = Path(f"{out}.{os.getpid()}.part")  # of this command alone: two may be told to write the same file
     try:
         if out.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

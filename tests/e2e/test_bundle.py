@@ -189,6 +189,29 @@ def test_what_is_no_file_stays_what_it_is(rigs: Callable[..., Rig], hub: Local, 
         assert (refused.returncode, b"it is closed" in refused.stderr) == (1, True)
 
 
+def test_two_may_write_the_same_file(rigs: Callable[..., Rig], hub: Local, tmp_path: Path) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base, TWO)
+    rig.start()
+    until(rig.is_ready)
+    pipe, out = tmp_path / "pipe", tmp_path / "out.tar"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "export"]
+    with subprocess.Popen([*argv, str(pipe)], stderr=subprocess.PIPE) as first:  # one at a time: the others wait for it
+        until(lambda: [j for j in rig.admin.json("GET", "/v1/jobs")["jobs"] if j["bytes"]])
+        others = [subprocess.Popen([*argv, str(out), name], stderr=subprocess.PIPE) for name in ("tiny", "other")]
+        until(lambda: len(list(tmp_path.glob("out.tar.*"))) == 2)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=30)
+    os.close(end)
+    for one in others:
+        one.communicate(timeout=30)
+        assert one.returncode == 0
+    assert [name for name, _ in members(out)][1:] in ([f"blobs/sha256-{SHA}"], [f"blobs/sha256-{OTHER_SHA}"])
+    assert not list(tmp_path.glob("out.tar.*"))
+
+
 def test_ctrl_c_ends_an_export_whose_file_would_have_no_name(rigs: Callable[..., Rig], hub: Local) -> None:
     rig = rigs("from")
     declare(rig, hub.base)
