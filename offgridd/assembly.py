@@ -124,7 +124,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         keeper=keeper,
         locker=Locker(origins.ask),
         updates=updates,
-        bundling=Bundling(store, files, state.pins, catalog, holds),
+        bundling=Bundling(store, files, state.pins, catalog, holds, now.desired),
         garbage=garbage,
         checker=Checker(store, holds, files, state.pins, now),
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),

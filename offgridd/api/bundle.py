@@ -15,10 +15,10 @@ from offgridd.api import body, handover
 from offgridd.api.context import Context
 from offgridd.api.jobs import Report
 from offgridd.core import events as ev
+from offgridd.core.bundle import may_pin
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import Pin
-from offgridd.core.keys import question_key
 from offgridd.core.plan import current_file, current_pin
 from offgridd.effects.bundling import Run
 
@@ -47,10 +47,10 @@ def add_bundle(app: Quart, ctx: Context) -> None:
         await body.read_json()  # who answers before all was read closes the connection in its client's face
 
         async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
-            pins = await ctx.bundling.take(Run(sock, report), ctx.desired)
+            pins = await ctx.bundling.take(Run(sock, report))
             for name, pin in pins.items():
                 spec = ctx.desired.models.get(name)
-                if spec is not None and spec.lock is None and question_key(spec) == pin.key:
+                if spec is not None and may_pin(spec, pin):
                     ctx.loop.emit(ev.Resolved(name, pin))  # also where it was pinned to something else before
             ctx.loop.emit(ev.Reconsidered())
             return {"models": sorted(pins)}

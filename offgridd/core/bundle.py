@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from offgridd.core.hub import MOST_SIZE, as_sha256
+from offgridd.core.desired import ModelSpec
+from offgridd.core.hub import MOST_SIZE, Pin, as_sha256
+from offgridd.core.keys import question_key
 from offgridd.core.locking import LOCK_FILE
 
 VERSION = 1
@@ -48,6 +50,14 @@ def beside(name: str, number: int) -> str:
     if not _is_name(found, number):
         raise BundleError(f"cannot bundle {last!r}: rename it")
     return found
+
+
+def may_pin(spec: ModelSpec | None, pin: Pin) -> bool:
+    """Whether `pin` of a bundle may be what the model of that name means here: none, or one that asks the same.
+
+    What a lock has fixed stays so, also for the day on which the lock is taken away.
+    """
+    return spec is None or (spec.lock is None and question_key(spec) == pin.key)
 
 
 def blob_name(sha256: str) -> str:

@@ -6,15 +6,15 @@ import hashlib
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
 
-from offgridd.core.bundle import BUNDLED, Bundle, BundleError, beside
-from offgridd.core.desired import Desired, HubSource, ModelSpec, StoreSpec, UrlSource
+from offgridd.core.bundle import BUNDLED, Bundle, BundleError, beside, may_pin
+from offgridd.core.desired import Desired, HubSource, ModelSpec, UrlSource
 from offgridd.core.errors import ManifestError
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import question_key
@@ -75,8 +75,14 @@ class Run:
 
 
 class Bundling:
-    def __init__(self, store: Store, files: Files, pins: PinsPort, catalog: Catalog, holds: Holds) -> None:
+    """`desired` gives the present manifest."""
+
+    def __init__(
+        self, store: Store, files: Files, pins: PinsPort, catalog: Catalog, holds: Holds,
+        desired: Callable[[], Desired],
+    ) -> None:  # fmt: skip
         self._store, self._files, self._pins, self._catalog, self._holds = store, files, pins, catalog, holds
+        self._desired = desired
         self._limiter = anyio.CapacityLimiter(1)
 
     async def export(self, run: Run, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
@@ -85,7 +91,7 @@ class Bundling:
             files = await _handed(run.sock, stack)
             await self._in_thread(partial(self._export, run, files, texts, models), run)
 
-    async def take(self, run: Run, desired: Desired) -> dict[str, Pin]:
+    async def take(self, run: Run) -> dict[str, Pin]:
         """Brings in what is handed over; gives what its models mean. Raises ActionFailed."""
         async with AsyncExitStack() as stack:
             reader = BundleReader(_members(await _handed(run.sock, stack), run.check))
@@ -93,7 +99,7 @@ class Bundling:
             pins = await self._in_thread(partial(_pins, bundle), run)
             run.size = sum(bundle.blobs.values())
             async with self._holds.alone(bundle.blobs):
-                await self._in_thread(partial(self._take, run, reader, bundle, pins, desired), run)
+                await self._in_thread(partial(self._take, run, reader, bundle, pins), run)
             return pins
 
     async def _in_thread(self, work: Callable[[], T], run: Run) -> T:
@@ -113,20 +119,32 @@ class Bundling:
         bundle = Bundle(files, write_lock(of_hub), blobs, known)
         write_tar(Opened(out[0][1], run.check), bundle, self._store.blob, run.came)
 
-    def _take(self, run: Run, reader: BundleReader, bundle: Bundle, pins: Mapping[str, Pin], desired: Desired) -> None:
-        self._check_room(bundle, desired.store)
-        for sha256, member in reader.blobs(bundle):
-            if self._store.has(sha256, member.size):
-                run.came(member.size)
-                continue
-            self._put(run, sha256, member, pins)
+    def _take(self, run: Run, reader: BundleReader, bundle: Bundle, pins: Mapping[str, Pin]) -> None:
+        missing = {sha256: size for sha256, size in bundle.blobs.items() if not self._store.has(sha256, size)}
+        self._check_room(sum(missing.values()))
+        with self._announced(missing):
+            for sha256, member in reader.blobs(bundle):
+                if self._store.has(sha256, member.size):
+                    run.came(member.size)
+                    continue
+                self._put(run, sha256, member, pins)
+        models = self._desired().models  # only now: all of that may have taken an hour
         for name, pin in pins.items():
             for file in pin.files:
                 self._store.note(file.digest, _note(pin, file))
-            here = desired.models.get(name)
-            if here is None or question_key(here) == pin.key:  # else it is another model of that name
+            if may_pin(models.get(name), pin):
                 self._pins.keep(name, pin)
         self._catalog.take(bundle.catalogue)
+
+    @contextmanager
+    def _announced(self, missing: Mapping[str, int]) -> Iterator[None]:
+        """While it lasts, whoever looks for room knows of these bytes."""
+        self._holds.coming.update(missing)
+        try:
+            yield
+        finally:
+            for sha256 in missing:
+                self._holds.coming.pop(sha256, None)
 
     def _put(self, run: Run, sha256: str, member: Member, pins: Mapping[str, Pin]) -> None:
         """One blob, whole and hashed, or none."""
@@ -141,6 +159,7 @@ class Bundling:
                 part.write(data, at)
                 digest.update(data)
                 at += len(data)
+                self._holds.coming[sha256] = max(0, member.size - at)
                 run.came(len(data))
             if digest.hexdigest() != sha256 or at != member.size:
                 raise BundleError(f"cannot use the bundle: {member.name} is not what its name says; it is damaged")
@@ -153,10 +172,9 @@ class Bundling:
             part.close()
         self._files.learn(path, sha256)
 
-    def _check_room(self, bundle: Bundle, spec: StoreSpec) -> None:
-        """Before the first byte. Raises ActionFailed."""
-        missing = sum(size for sha256, size in bundle.blobs.items() if not self._store.has(sha256, size))
-        others = self._holds.others("")
+    def _check_room(self, missing: int) -> None:
+        """For so many bytes, before the first of them. Raises ActionFailed."""
+        spec, others = self._desired().store, self._holds.others("")
         if missing + others + spec.min_free > self._store.free():
             text = (
                 f"cannot bring in the bundle: it needs {show_size(missing)}, {show_size(spec.min_free + others)} are to"

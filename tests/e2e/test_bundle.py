@@ -257,6 +257,22 @@ def test_another_model_of_the_same_name_keeps_its_pin(rigs: Callable[..., Rig], 
     until(lambda: SHA in pinned(rig) and rig.is_ready())
 
 
+def test_what_a_lock_says_stays_also_without_it(rigs: Callable[..., Rig], bundle: Path, hub: Local) -> None:
+    hub.put(REPO, {FILE: DATA + bytes(256)})
+    rig = rigs("to")
+    declare(rig, hub.base, f"tiny: {{source: {{hf: {REPO}}}}}")
+    rig.start()
+    assert offgrid(rig, "lock", str(rig.manifest)).returncode == 0
+    until(lambda: condition(rig) == ("True", "Locked") and rig.is_ready())
+    before = pinned(rig)
+    assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
+    assert rig.stop() == 0
+    (rig.manifest.parent / "offgridd.lock").unlink()
+    rig.start()
+    until(rig.is_ready)
+    assert pinned(rig) == before != [SHA]
+
+
 def pinned(rig: Rig) -> list[str]:
     """The sha256 of what each model runs."""
     return [m["file"]["sha256"] for m in rig.status()["models"] if m["file"] and m["workers"]]
@@ -360,6 +376,33 @@ def test_an_import_from_a_pipe_that_stands_still_can_be_called_off(rigs: Callabl
         assert process.wait(30) == 1
     assert (list(partial.iterdir()), blobs(rig)) == ([], {})
     assert offgrid(rig, "bundle", "import", str(bundle)).returncode == 0
+
+
+def test_a_model_that_is_declared_during_an_import_keeps_its_pin(
+    rigs: Callable[..., Rig], bundle: Path, hub: Local
+) -> None:
+    rig = rigs("to")
+    declare(rig, hub.base, "")
+    rig.start()
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "import", "-"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(bundle.read_bytes()[: len(DATA)])
+        process.stdin.flush()
+        partial = rig.folder / "state/partial"
+        until(lambda: partial.is_dir() and list(partial.iterdir()))
+        hub.put("acme/Third-GGUF", {"third-Q8_0.gguf": DATA + bytes(256)})
+        declare(rig, hub.base, "tiny: {source: {hf: acme/Third-GGUF}}")
+        until(lambda: pinned(rig) and rig.is_ready())
+        process.stdin.write(bundle.read_bytes()[len(DATA) :])
+        process.stdin.close()
+        assert process.wait(30) == 0
+    before = pinned(rig)
+    hub.put("acme/Third-GGUF", {"third-Q8_0.gguf": DATA + bytes(512)})
+    assert rig.stop() == 0
+    rig.start()
+    until(rig.is_ready)
+    assert pinned(rig) == before, "nobody was asked anew what it means"
 
 
 def test_limits_of_the_store_hold(rigs: Callable[..., Rig], bundle: Path) -> None:

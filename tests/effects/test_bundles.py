@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import socket
 import tarfile
 import threading
 from pathlib import Path
 
+import anyio
 import pytest
 from support.limits import high_descriptors
 
-from offgridd.core.bundle import BundleError
-from offgridd.effects.bundles import BETWEEN, BundleReader, Opened, tar_members
+from offgridd.core.bundle import Bundle, BundleError
+from offgridd.core.desired import Desired, HubSource, StoreSpec
+from offgridd.core.hub import HubFile, Pin
+from offgridd.core.locking import LockEntry
+from offgridd.effects.bundles import BETWEEN, PIECE, BundleReader, Opened, tar_members, write_tar
+from offgridd.effects.bundling import Bundling, Run
+from offgridd.effects.catalog import Catalog
+from offgridd.effects.files import Files
+from offgridd.effects.holds import Holds
+from offgridd.effects.store import Store
+from offgridd.manifest import write_lock
 
 
 def read(path: Path) -> BundleReader:
@@ -67,3 +79,39 @@ def test_a_pipe_is_read_and_written_with_many_files_open() -> None:
             assert Opened(out, lambda: checks.append(1)).read() == data, "to its end"
         writing.join()
     assert checks
+
+
+def test_who_looks_for_room_knows_what_an_import_still_brings(tmp_path: Path) -> None:
+    data = os.urandom(3 * PIECE)
+    sha256 = hashlib.sha256(data).hexdigest()
+    entry = LockEntry(
+        HubSource("o/r"), "https://huggingface.co", "c" * 40, "Q8_0", (HubFile("a.gguf", len(data), sha256),)
+    )
+    manifest = "apiVersion: offgridd/v1\nmodels: {m: {source: {hf: o/r}}}\n"
+    bundle = Bundle((("m.yaml", manifest),), write_lock({"m": entry}), {sha256: len(data)})
+    (tmp_path / "blob").write_bytes(data)
+    with (tmp_path / "b.tar").open("w+b") as file:
+        write_tar(Opened(file.fileno(), lambda: None), bundle, lambda _: tmp_path / "blob", lambda _: None)
+        file.seek(0)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        socket.send_fds(theirs, [b'{"names": []}\n'], [file.fileno()])
+        theirs.close()
+    holds, seen, pins = Holds(), list[int](), dict[str, Pin]()
+    desired = Desired(store=StoreSpec(min_free=0))
+    bundling = Bundling(
+        Store(tmp_path / "state"), Files((), {}), Kept(pins), Catalog(tmp_path / "c.db"), holds, lambda: desired
+    )
+    with ours:
+        anyio.run(bundling.take, Run(ours, lambda _here, _size: seen.append(holds.others(""))))
+    assert seen == [2 * PIECE, PIECE, 0]
+    assert (holds.others(""), pins["m"].files) == (0, entry.files)
+
+
+class Kept:
+    def __init__(self, pins: dict[str, Pin]) -> None:
+        self.pins = pins
+
+    def keep(self, model: str, value: Pin) -> bool:
+        self.pins[model] = value
+        return True

@@ -48,6 +48,7 @@ def test_another_catalogue_is_taken_over_and_what_is_no_model_is_not(catalog: Ca
     other = Catalog(tmp_path / "other.db")
     other.keep([replace(HIT, downloads=9)], 50.0)
     bad = [7, {}, {"hit": {}, "seen": 1}, {"hit": {**known[0]["hit"], "id": "../x"}, "seen": 1}]
+    bad += [{"hit": {**known[0]["hit"], "license": "\ud800"}, "seen": 1}, {**known[0], "seen": 10**400}]
     other.take([*bad, *known])
     assert {h.id: (h.downloads, seen) for h, seen in other.find(Query())} == {
         HIT.id: (9, 50.0),

@@ -98,7 +98,8 @@ class Catalog:
         for one in extracted:
             try:
                 hit, seen = msgspec.convert(one["hit"], Hit), float(one["seen"])
-            except (msgspec.MsgspecError, TypeError, KeyError, ValueError):
+                msgspec.json.encode(hit)  # where a text has half a character, no database takes it
+            except (msgspec.MsgspecError, TypeError, KeyError, ValueError, OverflowError):
                 continue
             if is_repo(hit.id) and all(is_path(f.path) for f in hit.files) and not self.extract([hit.id]):
                 self.keep([hit], min(seen, time.time()))
