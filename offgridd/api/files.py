@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from quart import Quart, Response, request
@@ -26,7 +26,7 @@ def add_files(app: Quart, ctx: Context) -> None:
     async def one(job: str) -> Response:
         found = _job(ctx, job)
         streamed = "text/event-stream" in request.headers.get("Accept", "")
-        return sse(_events(found)) if streamed else answer(found.shown())
+        return sse(_events(found, ctx.draining)) if streamed else answer(found.shown())
 
     @app.delete("/v1/jobs/<job>")
     async def cancel(job: str) -> Response:
@@ -58,11 +58,12 @@ def add_files(app: Quart, ctx: Context) -> None:
         return answer({"removed": found[0].name.removeprefix("kept/"), "freed": freed})
 
 
-async def _events(job: Job) -> AsyncIterator[bytes]:
-    async with aclosing(watch(job, PING)) as seen:
+async def _events(job: Job, ends: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async with aclosing(watch(job, PING, ends)) as seen:
         async for one in seen:
             yield PING_EVENT if one is None else event(one)
-    yield b"data: [DONE]\n\n"
+    if job.over.is_set():
+        yield b"data: [DONE]\n\n"
 
 
 def _job(ctx: Context, job: str) -> Job:

@@ -88,8 +88,11 @@ class Jobs:
         job.over.set()
 
 
-async def watch(job: Job, quiet: float) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """What there is to see of it, now and whenever that changes, to the end; None after `quiet` seconds of nothing."""
+async def watch(job: Job, quiet: float, ends: Callable[[], bool]) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """What there is to see of it, now and whenever that changes, until it is over, or the daemon `ends`.
+
+    None after `quiet` seconds of nothing.
+    """
     last: dict[str, Any] | None = None
     since = anyio.current_time()
     while True:
@@ -100,7 +103,7 @@ async def watch(job: Job, quiet: float) -> AsyncGenerator[dict[str, Any] | None,
         elif anyio.current_time() - since >= quiet:
             yield None
             since = anyio.current_time()
-        if over:
+        if over or ends():
             return
         last = now
         with anyio.move_on_after(TICK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -39,12 +40,17 @@ def add_to(commands: Any) -> None:
 
 
 def export(client: Client, args: argparse.Namespace) -> int:
-    """The file is there whole or not at all."""
+    """A file is there whole or not at all; a pipe or a device stays what it is and is written to."""
     if args.out == "-":
-        return _export(client, args, sys.stdout.fileno(), sys.stderr)
-    out = Path(args.out)
-    part = out.with_name(out.name + ".part")
+        return _export(client, args, _descriptor(sys.stdout, "stdout"), sys.stderr)
+    out = Path(os.path.realpath(args.out))  # a link stays one
+    part = Path(f"{out}.{os.getpid()}.part")  # of this command alone: two may be told to write the same file
     try:
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if out.exists() and not out.is_file():
+            with out.open("wb") as file:
+                return _export(client, args, file.fileno(), sys.stdout)
         with part.open("wb") as file:
             code = _export(client, args, file.fileno(), sys.stdout)
             os.fsync(file.fileno())
@@ -52,14 +58,15 @@ def export(client: Client, args: argparse.Namespace) -> int:
             os.replace(part, out)
         return code
     except OSError as error:
-        raise CliError(REFUSED, f"cannot write {out}: {error.strerror}") from None
+        raise CliError(REFUSED, f"cannot write {args.out}: {error.strerror}; name another file") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _export(client: Client, args: argparse.Namespace, fd: int, to: Any) -> int:
     begun = client.json("POST", "/v1/bundle/export", json.dumps({"models": args.models or None}).encode())
-    job = _handed(client, begun, [("", fd)])
+    job = _handed(client, begun, [("", fd)], leave=False)  # its file has no name then
     if args.json:
         say(json.dumps(job, indent=2), file=to)
     if job["state"] != "done":
@@ -92,13 +99,20 @@ def take(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
+def _descriptor(stream: Any, name: str) -> int:
+    """Raises CliError."""
+    if stream is None:  # Python's, where it was closed before
+        raise CliError(REFUSED, f"cannot use {name}: it is closed; name a file")
+    return int(stream.fileno())
+
+
 Files = list[tuple[str, int]]  # names in a folder, "" of a tar, and descriptors
 
 
 def _opened(name: str, stack: contextlib.ExitStack) -> Files:
     """What is to be handed over. Raises OSError."""
     if name == "-":
-        return [("", sys.stdin.fileno())]
+        return [("", _descriptor(sys.stdin, "stdin"))]
     path = Path(name)
     if not path.is_dir():
         return [("", stack.enter_context(path.open("rb")).fileno())]
@@ -108,7 +122,7 @@ def _opened(name: str, stack: contextlib.ExitStack) -> Files:
     return [(n, stack.enter_context((path / n).open("rb")).fileno()) for n in names]
 
 
-def _handed(client: Client, begun: dict[str, Any], files: Files) -> Any:
+def _handed(client: Client, begun: dict[str, Any], files: Files, *, leave: bool = True) -> Any:
     """Hands the files over; gives the job when it is over. Raises CliError."""
     try:
         with socket.socket(socket.AF_UNIX) as sock:
@@ -119,7 +133,7 @@ def _handed(client: Client, begun: dict[str, Any], files: Files) -> Any:
                 sock.sendall(line[sent:])
     except OSError as error:
         raise CliError(REFUSED, f"cannot hand the file over to the daemon: {error.strerror or error}") from None
-    return follow(client, begun)
+    return follow(client, begun, leave=leave)
 
 
 def _manifest(files: Files, name: str) -> list[tuple[str, str]]:

@@ -100,12 +100,18 @@ def shown_error(job: dict[str, Any]) -> str:
     return f"{job['error']['code']}: {job['error']['message']}" if job["error"] else "Cancelled: it was cancelled"
 
 
-def follow(client: Client, job: dict[str, Any]) -> Any:
-    """The job when it is over; its progress on stderr meanwhile. Ctrl-C leaves it to the daemon. Raises CliError."""
+def follow(client: Client, job: dict[str, Any], *, leave: bool = True) -> Any:
+    """The job when it is over; its progress on stderr meanwhile. Raises CliError.
+
+    Ctrl-C leaves it to the daemon, or ends it, where it is of use to nobody else.
+    """
     try:
         return _followed(client, job["id"])
     except KeyboardInterrupt:
         say("", file=sys.stderr)
+        if not leave:
+            client.json("DELETE", f"/v1/jobs/{job['id']}")
+            raise CliError(CANCELLED, "stopped; nothing of it is left") from None
         text = f"it goes on without you; to stop it: offgrid jobs --cancel {job['id']}"
         raise CliError(CANCELLED, text) from None
 

@@ -58,11 +58,14 @@ class Opened(io.RawIOBase):
         return os.readv(self._fd, [buffer])
 
     def write(self, data: Buffer, /) -> int:
-        """All of it."""
+        """All of it. Raises BundleError."""
         view = memoryview(data)
         while view:
             self._wait(read=False)
-            view = view[os.write(self._fd, view[: self._most]) :]
+            try:
+                view = view[os.write(self._fd, view[: self._most]) :]
+            except OSError as error:
+                raise BundleError(f"cannot write the bundle: {error.strerror}") from error
         return memoryview(data).nbytes
 
     def _wait(self, *, read: bool) -> None:

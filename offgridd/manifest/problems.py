@@ -1,11 +1,13 @@
 """What pydantic found wrong, as problems with a position and a next step.
 
-`accept` calls it. It must not show more of a value than a line, and never text that a terminal would interpret.
+`accept` calls it. It must not show more of a value than a line, never text that a terminal would interpret, and no
+secret: whoever may ask for the status reads it.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from offgridd.manifest.fields import Section
 from offgridd.manifest.nodes import ListNode, MapNode, Node, Path, Scalar, key_mark, leaves, locate
 
 MAX_SHOWN: Final = 60
+_SECRET_PARTS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  # of an address
 _KEY: Final = "[key]"  # how pydantic marks a problem with a map's key
 
 _WRONG_TYPE: Final[Mapping[str, str]] = {
@@ -99,7 +102,8 @@ def _explain(root: MapNode, detail: ErrorDetails) -> Problem | None:
     if isinstance(node, Scalar) and node.value is None:
         return None
     reason, verdict = _judge(kind, node, detail["msg"], context)
-    return Problem(reason, f"cannot use {dotted(path)}: {_literal(node)} {verdict}", *mark)
+    literal = "what stands there" if "token" in path[-2:] else _literal(node)  # who wrote it there has it in clear
+    return Problem(reason, f"cannot use {dotted(path)}: {literal} {verdict}", *mark)
 
 
 def _judge(kind: str, node: Node | None, message: str, context: Mapping[str, Any]) -> tuple[str, str]:
@@ -163,7 +167,7 @@ def _section(path: Path) -> type[Section]:
 def _literal(node: Node | None) -> str:
     match node:
         case Scalar(value=str()):
-            return show(node.text)
+            return show(_SECRET_PARTS.sub("...", node.text))
         case Scalar():
             return node.text
         case _:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -159,6 +160,84 @@ def test_one_of_several(rigs: Callable[..., Rig], bundle: Path, hub: Local, tmp_
         refused = offgrid(rig, "bundle", "export", str(tmp_path / "x.tar"), name)
         assert (refused.returncode, why in refused.stderr) == (1, True)
     assert not list(tmp_path.glob("x.tar*"))
+
+
+def test_what_is_no_file_stays_what_it_is(rigs: Callable[..., Rig], hub: Local, tmp_path: Path) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    pipe, real, link, folder = (tmp_path / name for name in ("pipe", "real.tar", "link.tar", "folder"))
+    os.mkfifo(pipe)
+    link.symlink_to(real)
+    folder.mkdir()
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert offgrid(rig, "bundle", "export", str(pipe)).returncode == 0
+        came = reader.communicate(timeout=30)[0]
+    assert pipe.is_fifo()
+    assert offgrid(rig, "bundle", "export", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert real.read_bytes() == came
+    for wrong in (str(folder), "/"):
+        done = offgrid(rig, "bundle", "export", wrong)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"offgrid: cannot write {wrong}: Is a directory; name another file\n"
+    assert not list(tmp_path.glob("*.part"))
+    closed = ["/bin/sh", "-c", f'exec {OFFGRID} --host {rig.socket} bundle "$@" <&- >&-', "sh"]
+    for args in (["export", "-"], ["import", "-"]):
+        refused = subprocess.run([*closed, *args], stderr=subprocess.PIPE, timeout=30, check=False)
+        assert (refused.returncode, b"it is closed" in refused.stderr) == (1, True)
+
+
+def test_two_may_write_the_same_file(rigs: Callable[..., Rig], hub: Local, tmp_path: Path) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base, TWO)
+    rig.start()
+    until(rig.is_ready)
+    pipe, out = tmp_path / "pipe", tmp_path / "out.tar"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "export"]
+    with subprocess.Popen([*argv, str(pipe)], stderr=subprocess.PIPE) as first:  # one at a time: the others wait for it
+        until(lambda: [j for j in rig.admin.json("GET", "/v1/jobs")["jobs"] if j["bytes"]])
+        others = [subprocess.Popen([*argv, str(out), name], stderr=subprocess.PIPE) for name in ("tiny", "other")]
+        until(lambda: len(list(tmp_path.glob("out.tar.*"))) == 2)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=30)
+    os.close(end)
+    for one in others:
+        one.communicate(timeout=30)
+        assert one.returncode == 0
+    assert [name for name, _ in members(out)][1:] in ([f"blobs/sha256-{SHA}"], [f"blobs/sha256-{OTHER_SHA}"])
+    assert not list(tmp_path.glob("out.tar.*"))
+
+
+def test_ctrl_c_ends_an_export_whose_file_would_have_no_name(rigs: Callable[..., Rig], hub: Local) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    pipe = rig.folder / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)  # takes 64 KiB and no more
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "export", str(pipe)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: [j for j in rig.admin.json("GET", "/v1/jobs")["jobs"] if j["bytes"]])
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    os.close(end)
+    assert (process.returncode, said.endswith("offgrid: stopped; nothing of it is left\n")) == (130, True)
+    assert [j["state"] for j in rig.admin.json("GET", "/v1/jobs")["jobs"]] == ["cancelled"]
+
+
+def test_who_reads_no_further_is_told_what_could_not_be_written(rigs: Callable[..., Rig], hub: Local) -> None:
+    rig = rigs("from")
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    shell = f"{OFFGRID} --host {rig.socket} bundle export - | head -c 100"
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, timeout=60, check=False)
+    assert b"BadBundle: cannot write the bundle: Broken pipe\n" in done.stderr
 
 
 def test_another_model_of_the_same_name_keeps_its_pin(rigs: Callable[..., Rig], bundle: Path, hub: Local) -> None:

@@ -233,3 +233,19 @@ def test_a_manifest_of_anybody_takes_no_secret_and_calls_on_nobody(rig: Rig, hub
         assert ask(hub.base, ", token: {env: OUR_TOKEN}", host) == 403
         assert ask(hub.base, ", token: {file: /etc/hostname}", host) == 403
     assert len(hub.seen.requests) == before
+
+
+def test_a_lock_that_can_not_be_read_is_told_in_a_line(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base)
+    rig.start()
+    assert lock(rig).returncode == 0
+    merging = b"<<<<<<< HEAD\n" + text_of(rig)
+    apart = rig.folder / "apart"  # the daemon has no part in it
+    apart.mkdir()
+    shutil.copy(rig.manifest, apart)
+    (apart / "offgridd.lock").write_bytes(merging)
+    for how in ((), ("--update",), ("--check",)):
+        done = lock(rig, *how, file=apart / "offgridd.yaml")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "offgridd.lock:3:1: cannot read this as YAML" in done.stderr
+    assert (apart / "offgridd.lock").read_bytes() == merging

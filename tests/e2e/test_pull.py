@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,26 @@ def test_ctrl_c_leaves_it_to_the_daemon_and_a_job_can_be_called_off(rig: Rig, tm
         done = offgrid(rig, "jobs", "--cancel", jobs[0]["id"])
         assert done.stdout.split() == [jobs[0]["id"], "is", "cancelled"]
         assert any(p.suffix == ".part" for p in (rig.folder / "state/partial").iterdir())
+
+
+def test_who_follows_a_job_does_not_hold_up_the_end(rig: Rig) -> None:
+    argv = [OFFGRID, "--host", str(rig.socket), "bundle", "import", "-"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        until(lambda: rig.admin.json("GET", "/v1/jobs")["jobs"])
+        with rig.admin.open("GET", "/v1/jobs/" + only_job(rig), accept="text/event-stream") as events:
+            assert events.readline().startswith(b"data: ")
+            began = time.monotonic()
+            assert rig.stop() == 0
+            assert time.monotonic() - began < 2, "its listeners wait 2 s for who is connected"
+            assert b"[DONE]" not in events.read()
+        assert following.communicate(timeout=30)[1].endswith("offgrid: cannot go on: the answer broke off\n")
+    assert following.returncode == 3
+    assert "Traceback" not in (rig.folder / "log").read_text()
+
+
+def only_job(rig: Rig) -> str:
+    (job,) = rig.admin.json("GET", "/v1/jobs")["jobs"]
+    return str(job["id"])
 
 
 def test_it_is_for_the_admin_socket(rig: Rig) -> None:

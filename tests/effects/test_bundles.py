@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.limits import high_descriptors
 
 from offgridd.core.bundle import Bundle, BundleError
 from offgridd.core.desired import Desired, HubSource, StoreSpec
@@ -63,18 +63,22 @@ def test_members_larger_than_what_may_stand_between_them(tmp_path: Path) -> None
     assert [m.size for m in members] == [3 * BETWEEN] * 2
 
 
-def test_a_descriptor_may_be_a_high_one() -> None:
-    ends = os.pipe()
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD, 1500) for end in ends]
-    writer = threading.Thread(target=lambda: Opened(high[1], lambda: None).write(b"x" * 10_000))
-    writer.start()
-    came = b""
-    while len(came) < 10_000:
-        came += Opened(high[0], lambda: None).read(10_000)
-    writer.join()
-    assert came == b"x" * 10_000
-    for end in (*ends, *high):
-        os.close(end)
+def test_a_pipe_is_read_and_written_with_many_files_open() -> None:
+    data, checks = os.urandom(1 << 18), list[int]()
+    with high_descriptors():
+        out, into = os.pipe()
+        assert min(out, into) > 1023
+
+        def write() -> None:
+            with open(into, "wb"):
+                Opened(into, lambda: None).write(data)
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        with open(out, "rb"):
+            assert Opened(out, lambda: checks.append(1)).read() == data, "to its end"
+        writing.join()
+    assert checks
 
 
 def test_who_looks_for_room_knows_what_an_import_still_brings(tmp_path: Path) -> None:

@@ -427,6 +427,24 @@ def test_sources_that_are_refused(written: str, reason: str, says: str) -> None:
     assert found.line == 4
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ("source: {url: 'https://me:hunter2@x/y.gguf'}", "'https://...@x/y.gguf' has a user or password"),
+        ("source: {url: 'ftp://x/y.gguf?sig=hunter2'}", "'ftp://x/y.gguf?...' is not the address"),
+        ("source: {hf: o/r}\n    endpoint: http://me:hunter2@x", "'http://...@x' is not the address of a hub"),
+        ("source: {hf: o/r}\n    endpoint: http://x?t=hunter2", "'http://x?...' is not the address of a hub"),
+        ("source: {hf: o/r}\n    token: hunter2", "token: what stands there is text; write a map"),
+        ("source: {hf: o/r}\n    token: [hunter2]", "token: what stands there is a list; write a map"),
+        ("source: {hf: o/r}\n    token: {env: 'hunter2 '}", "token.env: what stands there does not fit"),
+    ],
+)
+def test_a_refusal_does_not_show_a_secret(fields: str, says: str) -> None:
+    found = problems(model(fields))[0]
+    assert says in found.message
+    assert "hunter2" not in str(found)
+
+
 def test_quant_and_file_choose_twice() -> None:
     found = problem(model("source: {hf: o/r, file: x}", "quant: Q8_0"))
     assert (found.reason, found.line) == ("ConflictingFields", 5)

@@ -28,6 +28,20 @@ def no_descriptors() -> Iterator[None]:
 
 
 @contextmanager
+def high_descriptors(least: int = 1024) -> Iterator[None]:
+    """What is opened has a descriptor of at least this, as in a daemon of many clients."""
+    with limited(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
+        taken = [os.dup(0)]
+        try:
+            while taken[-1] < least:
+                taken.append(os.dup(0))
+            yield
+        finally:
+            for one in taken:
+                os.close(one)
+
+
+@contextmanager
 def no_space() -> Iterator[None]:
     """No file can be written; Python ignores the signal that says so."""
     with limited(resource.RLIMIT_FSIZE, 0):
