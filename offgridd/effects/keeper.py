@@ -59,7 +59,8 @@ class Keeper:
         pin = replace(pin, key=source_key(spec))
         asked = replace(source, repo=pin.repo, file=pin.files[0].path, revision=pin.commit)
         await self._hub.get(Verify(name, asked, None, pin.key, pin), report)
-        await self.keep(name, spec, pin)
+        async with self._holds.alone(f.digest for f in pin.files):
+            await self.keep(name, spec, pin)
         return spec
 
     async def pull_web(self, source: UrlSource, sha256: str, report: Callable[[int, int], None]) -> ModelSpec:
@@ -71,11 +72,15 @@ class Keeper:
             raise ActionFailed(Failure("Resolved", "BadName", text))
         name = kept_name(pin)
         await self._hub.get(Verify(name, source, sha256, pin.key, pin), report)
-        await self.keep(name, kept_spec(name, pin), pin)
+        async with self._holds.alone([sha256]):
+            await self.keep(name, kept_spec(name, pin), pin)
         return self._kept[name]
 
     async def keep(self, name: str, spec: ModelSpec, pin: Pin) -> None:
-        """Its files are in the store and verified: from now on they stay. Raises ActionFailed."""
+        """Its files are in the store and verified: from now on they stay. Raises ActionFailed.
+
+        For who is alone with them: whoever verifies them writes the same notes.
+        """
         await anyio.to_thread.run_sync(told, partial(self._keep, name, pin))
         self._kept[name] = spec
 
