@@ -155,12 +155,8 @@ class Client:
         return response
 
     def json(self, method: str, path: str, body: bytes | None = None) -> Any:
-        """Raises CliError, also for a 422 that is an error and no verdict, as that of a reload is."""
         with self._talking(), self.open(method, path, body) as response:
-            found = self._parsed(response.read())
-        if response.status == 422 and isinstance(found, dict) and "error" in found:
-            raise CliError(REFUSED, _error_of(found)[1])
-        return found
+            return self._parsed(response.read())
 
     def events(self, method: str, path: str, body: bytes | None = None) -> Generator[Any, None, None]:
         """The data of each server-sent event; ends with [DONE]. Raises CliError when the stream breaks off."""
@@ -196,11 +192,7 @@ class Client:
     def _why(response: http.client.HTTPResponse) -> tuple[str, str]:
         """The error's code and text."""
         try:
-            return _error_of(json.loads(response.read()))
+            error = json.loads(response.read())["error"]
+            return str(error.get("code")), str(error["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
             return "", f"cannot do that: the daemon answered {response.status}"
-
-
-def _error_of(found: Any) -> tuple[str, str]:
-    error = found["error"]
-    return str(error.get("code")), str(error["message"])
