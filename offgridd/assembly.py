@@ -22,6 +22,7 @@ from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
 from offgridd.core import events as ev
 from offgridd.core.fit import limits
+from offgridd.core.observed import HostFacts
 from offgridd.effects import source
 from offgridd.effects.adopter import Adopter
 from offgridd.effects.bundling import Bundling
@@ -88,7 +89,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     metrics = Metrics()
     status = StatusView(metrics, features=features())
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
-    loop = Reconciler(files, group, engine_build(settings.engine))
+    loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
     now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
     access = HubAccess(now.desired)
@@ -132,13 +133,16 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     return Assembly(loop, workers, intake, service, context, (loop.run, updates.run, garbage.run))
 
 
+def _host() -> HostFacts:
+    return HostFacts(total_memory(), features())
+
+
 def _followers(status: StatusView, workers: Workers) -> Callable[[Snapshot], None]:
     """Those who hear of each pass of the loop."""
 
     def changed(snapshot: Snapshot) -> None:
         status.update(snapshot)
-        kept = snapshot.observed.kept
-        workers.forget({*snapshot.desired.models, *([kept.spec.name] if kept else [])})
+        workers.forget({*snapshot.desired.models, *snapshot.observed.kept})
 
     return changed
 

@@ -15,6 +15,7 @@ from offgridd.api.garbage import add_garbage
 from offgridd.api.guard import add_errors, add_guard
 from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
+from offgridd.api.loading import add_loading
 from offgridd.api.lock import add_lock
 from offgridd.api.pull import add_pull
 from offgridd.api.search import add_search
@@ -41,4 +42,5 @@ def create_app(ctx: Context) -> Quart:
     add_garbage(app, ctx)
     add_adopt(app, ctx)
     add_verify(app, ctx)
+    add_loading(app, ctx)
     return app

@@ -102,13 +102,15 @@ class StatusView:
             "digest": desired.digest,
             "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
             "insecure": desired.server.insecure,
+            "memory": memory.taken(desired, observed, lambda at: self._clock() + at - time.monotonic()),
             "models": [card.json for card in self._models.values()],
         }
 
     def _card(self, spec: ModelSpec, observed: Observed, generation: int) -> _Card:
         facts = observed.of(spec.name)
         serving = self._metrics.models.get(spec.name)
-        parts = (spec, facts, generation, observed.engine, serving and serving.now)
+        short = observed.short.get(spec.name)
+        parts = (spec, facts, generation, observed.engine, serving and serving.now, short)
         before, fetching = self._models.get(spec.name), self._progress.shown(spec.name)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import anyio
@@ -14,7 +14,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import find_in, shown_name
-from offgridd.core.plan import standing_failure
+from offgridd.core.plan import short_of, standing_failure
 from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
@@ -41,37 +41,40 @@ async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
 
 
 class Counted:
-    """The worker of a kept file: while its streams go on it is in use."""
+    """A worker whose model counts as used while its streams go on: it makes no room meanwhile."""
 
     def __init__(self, ctx: Context, model: str, worker: WorkerPort) -> None:
         self._ctx, self._model, self._worker = ctx, model, worker
 
     async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]:
-        self._ctx.loop.emit(ev.KeptUsed(self._model, 1))
-        try:
+        with used(self._ctx, self._model):
             async with aclosing(self._worker.stream(chats, quiet)) as frames:
                 async for frame in frames:
                     yield frame
-        finally:
-            self._ctx.loop.emit(ev.KeptUsed(self._model, -1))
+
+
+@contextmanager
+def used(ctx: Context, model: str) -> Iterator[None]:
+    """Somebody waits for the model or has it work."""
+    ctx.loop.use(model, 1)
+    try:
+        yield
+    finally:
+        ctx.loop.use(model, -1)
 
 
 async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
-    found, kept = serving_now(ctx, spec), spec.name in ctx.keeper.kept
-    if found is None:
-        ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if kept else ev.Demanded(spec.name))
-        if kept:  # whoever waits for it uses it: it must not be unloaded meanwhile
-            ctx.loop.emit(ev.KeptUsed(spec.name, 1))
-        try:
+    with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
+        found = serving_now(ctx, spec)
+        if found is None:
+            ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
             async with aclosing(_until_loaded(ctx, spec, most)) as coming:
                 async for found in coming:
                     if found is None:
                         yield None
-        finally:
-            if kept:
-                ctx.loop.emit(ev.KeptUsed(spec.name, -1))
-    yield Counted(ctx, spec.name, found) if kept and found is not None else found
+        assert found is not None
+        yield Counted(ctx, spec.name, found)
 
 
 async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
@@ -83,12 +86,10 @@ async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGene
             await ctx.loop.next_change()
             quiet = False
         if anyio.current_time() >= until:
-            text = f"cannot serve {shown_name(spec)}: it is still loading"
+            short = ctx.loop.snapshot.observed.short.get(spec.name)
+            why = f"{short.failure.reason}: {short.failure.message}" if short else "it is still loading"
+            text = f"cannot serve {shown_name(spec)}: {why}"
             raise RequestRefused(503, "model_not_ready", text, retry_after=10)
-        use = ctx.loop.snapshot.observed.kept
-        if spec.name in ctx.keeper.kept and use is not None and use.spec.name != spec.name:
-            text = f"cannot serve {shown_name(spec)}: another kept file was asked for, and one is served at a time"
-            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         if quiet:
             yield None
         found = serving_now(ctx, spec)
@@ -107,6 +108,9 @@ def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
     if now is None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
     failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)
+    short = short_of(now, snapshot.observed)
+    if short is not None and not short.passes:
+        failure = failure or short.failure
     if failure is not None:
         text = f"cannot serve {shown_name(spec)}: {failure.reason}: {failure.message}"
         raise RequestRefused(503, "model_not_ready", text, retry_after=5)

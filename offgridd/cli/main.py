@@ -13,6 +13,7 @@ from offgridd.cli import (
     files,
     garbage,
     inspect,
+    loading,
     lock,
     search,
     state,
@@ -34,6 +35,9 @@ ALONE = {
     "rm",
     "jobs",
     "gc",
+    "load",
+    "unload",
+    "ps",
     "verify",
     "run",
     "inspect",
@@ -81,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     adopt.add_to(commands)
     garbage.add_to(commands)
     verify.add_to(commands)
+    loading.add_to(commands)
     return top
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from offgridd.core.desired import DEFAULT_USE, LoadSpec, RemoteSource, Source, Use
 from offgridd.core.hub import Pin
-from offgridd.core.observed import VerifiedFile
+from offgridd.core.observed import Charge, Short, VerifiedFile
+
+Why = Literal["replaced", "removed", "idle", "unloaded", "evicted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class StartWorker:
     load: LoadSpec
     cache_ram: int  # bytes
     key: str
+    charge: Charge = Charge(0)
+    beside: bool = False  # other workers serve: it loads with one thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class StopWorker:
     model: str
     worker: int
     drain: float
+    why: Why = "replaced"
+    by: str = ""  # for whom it makes room
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +76,16 @@ Action = Resolve | Verify | StartWorker | StopWorker | LimitCache
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now: actions to start, models whose running action is void, and when to look again (monotonic)."""
+    """What to do now: actions to start, models whose running action is void, and when to look again (monotonic).
+
+    `short`: models that there is no room for; `given_up`: those of them that nobody waits for any more.
+    """
 
     start: tuple[Action, ...] = ()
     cancel: tuple[str, ...] = ()
     wake_at: float | None = None
+    short: Mapping[str, Short] = field(default_factory=dict)
+    given_up: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:

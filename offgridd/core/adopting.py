@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from offgridd.core.desired import HubSource, ModelSpec, UrlSource
+from offgridd.core.desired import LOWEST_PRIORITY, HubSource, ModelSpec, UrlSource
 from offgridd.core.garbage import KEPT
 from offgridd.core.hub import HubFile, Pin, as_sha256, is_path, is_repo
 from offgridd.core.keys import source_key
@@ -16,6 +16,7 @@ from offgridd.core.variants import RepoFile, all_shards, as_shard, sort_files
 
 TOOLS = ("huggingface", "llama.cpp", "ollama", "lmstudio", "jan")
 FILES = "files"  # the tool of what was named by its path
+KEPT_IDLE = 600.0  # seconds that a kept file stays loaded when nobody asks for it
 MOST_FILES = 128  # shards of one model: what one message may hand over
 _COMMIT = re.compile(r"[0-9a-f]{40}|")
 _HARMLESS = re.compile(r"[^A-Za-z0-9._-]+")
@@ -136,7 +137,8 @@ def kept_name(pin: Pin) -> str:
 def kept_spec(name: str, pin: Pin) -> ModelSpec:
     """A file that is kept, as a model. An empty revision, which no manifest can ask for, says that no hub is known."""
     quants = (pin.quant,) if pin.quant else ()
-    return ModelSpec(name, HubSource(pin.repo, pin.files[0].path, pin.commit, quants), preload=False)
+    source = HubSource(pin.repo, pin.files[0].path, pin.commit, quants)
+    return ModelSpec(name, source, preload=False, priority=LOWEST_PRIORITY - 1, idle_unload=KEPT_IDLE)
 
 
 def web_pin(source: UrlSource, found: Pin) -> Pin | None:

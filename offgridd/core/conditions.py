@@ -14,7 +14,7 @@ from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_pin, standing_failure
+from offgridd.core.plan import current_file, current_pin, obstacle
 from offgridd.core.sizes import show_size
 from offgridd.core.updates import current_look, why_fixed
 
@@ -34,7 +34,7 @@ class Condition:
 
 def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
     """The eight conditions of a model, in the order of MODEL_TYPES."""
-    stages = _stages(spec, facts, observed, standing_failure(spec, facts, observed.engine))
+    stages = _stages(spec, facts, observed, obstacle(spec, observed))
     by = {c.type: c for c in stages}
     return (
         *stages,
@@ -87,7 +87,7 @@ def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     facts = observed.of(spec.name)
     if facts.network and current_file(spec, facts) is None:
         return True
-    return standing_failure(spec, facts, observed.engine) is not None or _is_ready(spec, observed)
+    return obstacle(spec, observed) is not None or _is_ready(spec, observed)
 
 
 def not_ready(desired: Desired, observed: Observed) -> list[str]:

@@ -16,6 +16,7 @@ from offgridd.core.hub import Pin
 HUB = "https://huggingface.co"
 DEFAULT_LISTEN = "127.0.0.1:11611"
 DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -1000, 1000  # that a manifest may declare; what is kept is below
 DEFAULT_CONTEXT = 8192  # what `context` is where the manifest is silent, or the trained length where that is less
 
 
@@ -139,6 +140,9 @@ class ModelSpec:
     description: str = ""
     drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests
     suspend: bool = False
+    priority: int = 0  # the higher one stays where memory is short
+    pin: bool = False  # it never makes room
+    idle_unload: float | None = None  # seconds after its last request; for what is loaded on demand
     updates: Literal["manual", "notify"] = "notify"
     check_every: float = 86400.0  # seconds between two looks for something newer
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock

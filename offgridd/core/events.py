@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from offgridd.core.actions import Why
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
-from offgridd.core.observed import Effective, Identity, ManifestFacts, VerifiedFile
+from offgridd.core.observed import Charge, Effective, HostFacts, Identity, ManifestFacts, Short, VerifiedFile
 from offgridd.core.updates import Look
 
 
@@ -15,6 +17,7 @@ from offgridd.core.updates import Look
 class ActionStarted:
     model: str
     key: str
+    charge: Charge | None = None  # of the worker that it starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class WorkerStarted:
     pid: int
     key: str
     cache_ram: int  # bytes of finished prefixes that it was told to keep
+    charge: Charge = Charge(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,17 @@ class WorkerReady:
 class WorkerStopping:
     model: str
     worker: int
+    why: Why = "replaced"
+    by: str = ""  # for whom it makes room
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A worker has taken so many bytes of its own, more than it was charged with."""
+
+    model: str
+    key: str
+    peak: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +158,38 @@ class Demanded:
 
 @dataclass(frozen=True, slots=True)
 class KeptDemanded:
-    """Somebody asked for a file that is kept and not declared; another one that was served makes room."""
+    """Somebody asked for a file that is kept and not declared."""
 
     model: str
     spec: ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class KeptUsed:
-    """Requests for a kept file began (1) or ended (-1)."""
+class Used:
+    """Requests of a model began to wait or to be answered (1), or ended (-1)."""
 
     model: str
     by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """Somebody wants a model that is loaded on demand to leave the memory."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the newest plan said: there is no room for these, and nobody waits for those of them."""
+
+    short: Mapping[str, Short]
+    given_up: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    host: HostFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +242,11 @@ Event = (
     | Removed
     | Demanded
     | KeptDemanded
-    | KeptUsed
+    | Used
+    | Unloaded
+    | Judged
+    | HostSeen
+    | Measured
     | KeptRemoved
     | Reconsidered
     | ManifestSeen

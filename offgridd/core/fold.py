@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from offgridd.core import events as ev
+from offgridd.core.actions import Why
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
-from offgridd.core.observed import NO_FACTS, KeptUse, ModelFacts, Observed, Retry, VerifiedFile, Worker
+from offgridd.core.memory import raised
+from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Retry, VerifiedFile, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed",)  # the reasons that say that a process died of itself
@@ -18,54 +21,62 @@ CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds
 
 def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observed:
     """The facts after the events, in their order, all at `now` (monotonic seconds). The maps are copied once."""
-    models, running = dict(observed.models), dict(observed.running)
-    manifest, listening, stopping, kept = observed.manifest, observed.listening, observed.stopping, observed.kept
+    models, running, starting = dict(observed.models), dict(observed.running), dict(observed.starting)
+    kept, whole = dict(observed.kept), dict[str, Any]()
     for event in happened:
         match event:
             case ev.ManifestSeen(facts):
-                manifest = facts
+                whole["manifest"] = facts
             case ev.Listening(on):
-                listening = on
+                whole["listening"] = on
+            case ev.HostSeen(host):
+                whole["host"] = host
             case ev.Stopping():
-                stopping = True
-            case ev.ActionStarted(model, key):
+                whole["stopping"] = True
+            case ev.ActionStarted(model, key, charge):
                 running[model] = key
+                starting.update({model: charge} if charge else {})
             case ev.ActionEnded(model):
                 running.pop(model, None)
+                starting.pop(model, None)
             case ev.Reconsidered(model):
                 names = list(models) if model is None else [model]
                 models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in names)
-            case ev.KeptDemanded() | ev.KeptUsed() | ev.KeptRemoved():
-                kept = _fold_kept(kept, event, now)
-                if isinstance(event, ev.KeptDemanded):
-                    models[event.model] = replace(models.get(event.model, NO_FACTS), demanded=True)
+            case ev.Judged(short, given_up):
+                whole["short"] = {name: why for name, why in short.items() if name not in given_up}
+                models.update((name, replace(models[name], demanded=False)) for name in given_up if name in models)
+            case ev.KeptRemoved(model):
+                kept.pop(model, None)
             case _:
+                if isinstance(event, ev.KeptDemanded):
+                    kept[event.model] = event.spec
+                if isinstance(event, ev.WorkerStarted):
+                    starting.pop(event.model, None)
                 before = models.get(event.model, NO_FACTS)
                 after = _fold_model(before, event, now)
                 if after is not before:
                     models[event.model] = after
-    return Observed(models, running, manifest, observed.engine, listening, stopping, kept)
+    return replace(observed, models=models, running=running, starting=starting, kept=kept, **whole)
 
 
 def forget(observed: Observed, desired: Desired) -> Observed:
-    """Drops the facts of models that are neither declared nor have anything left to stop."""
-    models, running = observed.models, observed.running
-    stays = {*desired.models, observed.kept.spec.name} if observed.kept else desired.models
-    gone = {n for n, f in models.items() if n not in stays and not f.workers and n not in running}
-    return replace(observed, models={n: f for n, f in models.items() if n not in gone}) if gone else observed
+    """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
+    models, kept = observed.models, observed.kept
 
+    def over(name: str, facts: ModelFacts) -> bool:
+        if name in desired.models or facts.workers or name in observed.running:
+            return False
+        failed = facts.verify_retry or facts.start_retry
+        return name not in kept or not (facts.uses or (facts.demanded and not failed))
 
-def _fold_kept(
-    kept: KeptUse | None, event: ev.KeptDemanded | ev.KeptUsed | ev.KeptRemoved, now: float
-) -> KeptUse | None:
-    mine = kept is not None and kept.spec.name == event.model
-    match event:
-        case ev.KeptDemanded(_, spec):
-            return KeptUse(spec, kept.busy if kept is not None and mine else 0, now)
-        case ev.KeptUsed(_, by):
-            return replace(kept, busy=max(0, kept.busy + by), since=now) if kept is not None and mine else kept
-        case ev.KeptRemoved():
-            return None if mine else kept
+    gone = {name for name, facts in models.items() if over(name, facts)}
+    if not gone:
+        return observed
+    return replace(
+        observed,
+        models={n: f for n, f in models.items() if n not in gone},
+        kept={n: spec for n, spec in kept.items() if n not in gone},
+    )
 
 
 def backoff(count: int) -> float:
@@ -104,22 +115,30 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.FileSeen(_, identities):
             drifted = facts.file is not None and tuple(p.identity for p in facts.file.parts) != identities
             return replace(facts, file=None) if drifted else facts
-        case ev.WorkerStarted(_, worker, pid, key, cache):
-            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache)))
+        case ev.WorkerStarted(_, worker, pid, key, cache, charge):
+            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache, charge=charge)))
         case ev.WorkerReady(_, worker, effective):
-            return replace(_with_worker(facts, worker, ready=True, effective=effective), start_retry=None)
-        case ev.WorkerStopping(_, worker):
-            return _with_worker(facts, worker, stopping=True)
+            ready = _with_worker(facts, worker, ready=True, effective=effective, ready_at=now)
+            return replace(ready, start_retry=None, evicted=None)
+        case ev.WorkerStopping(_, worker, why, by):
+            return _leaves(_with_worker(facts, worker, stopping=True), why, by, now)
         case ev.CacheLimited(_, worker, size):
-            return _with_worker(facts, worker, cache_ram=size)
+            return _cache_limited(facts, worker, size)
+        case ev.Measured():
+            return _measured(facts, event)
+        case ev.Used(_, by):
+            ended = facts.uses + by <= 0
+            return replace(facts, uses=max(0, facts.uses + by), used_at=now if ended else facts.used_at)
         case ev.WorkerExited(_, worker, failure):
             return _exited(facts, worker, failure, now)
         case ev.StartFailed(_, key, failure):
             return _start_failed(facts, key, failure, now)
         case ev.Removed(_, drain):
             return replace(facts, drain=drain)
-        case ev.Demanded():
-            return facts if facts.demanded else replace(facts, demanded=True)
+        case ev.Demanded() | ev.KeptDemanded():
+            return replace(facts, demanded=True, leaving=False)
+        case ev.Unloaded():
+            return replace(facts, demanded=False, leaving=True)
         case _:
             return facts
 
@@ -134,6 +153,31 @@ def _with_worker(facts: ModelFacts, worker: int, **changes: object) -> ModelFact
         return facts
     workers = tuple(replace(w, **changes) if w.id == worker else w for w in facts.workers)  # type: ignore[arg-type]
     return replace(facts, workers=workers)
+
+
+def _leaves(facts: ModelFacts, why: Why, by: str, now: float) -> ModelFacts:
+    """Who asks for it again from now on has it loaded again."""
+    if why in ("replaced", "removed"):
+        return facts
+    return replace(facts, demanded=False, evicted=Eviction(now, by) if why == "evicted" else facts.evicted)
+
+
+def _cache_limited(facts: ModelFacts, worker: int, size: int) -> ModelFacts:
+    told = next((w for w in facts.workers if w.id == worker), None)
+    if told is None:
+        return facts
+    charge = replace(told.charge, own=max(0, told.charge.own + size - told.cache_ram))
+    return _with_worker(facts, worker, cache_ram=size, charge=charge)
+
+
+def _measured(facts: ModelFacts, seen: ev.Measured) -> ModelFacts:
+    """What was measured only ever raises the charge, also of the next worker with this load key."""
+    if seen.peak <= facts.peaks.get(seen.key, 0):
+        return facts
+    workers = tuple(
+        replace(w, charge=raised(w.charge, seen.peak)) if w.load_key == seen.key else w for w in facts.workers
+    )
+    return replace(facts, workers=workers, peaks={seen.key: seen.peak})
 
 
 def _exited(facts: ModelFacts, worker: int, failure: Failure | None, now: float) -> ModelFacts:

@@ -101,6 +101,16 @@ class Effective:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """Bytes that a worker may take: of its own, pages of its file, and of GPUs by their number."""
+
+    own: int
+    shared: int = 0
+    file: str = ""  # whose pages they are: who maps the same ones shares them
+    gpu: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A live process of a model. `ready` once it has loaded; `stopping` once it was told to finish."""
 
@@ -111,6 +121,16 @@ class Worker:
     stopping: bool = False
     cache_ram: int = 0  # bytes of finished prefixes that it was told to keep
     effective: Effective | None = None
+    charge: Charge = Charge(0)
+    ready_at: float = 0.0  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """When a model made room, monotonic, and for whom, in words."""
+
+    at: float
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +145,11 @@ class ModelFacts:
     crash_key: str = ""  # the load key that they belong to
     drain: float = 30.0  # seconds for the workers of a model that was removed
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
+    leaving: bool = False  # somebody asked for its end (a model without preload stops then)
+    uses: int = 0  # requests that it answers, and that wait for it
+    used_at: float = 0.0  # when the last of them ended, monotonic
+    evicted: Eviction | None = None  # and not loaded since
+    peaks: Mapping[str, int] = field(default_factory=dict)  # by load key, the most that a worker took of its own
     pin: Pin | None = None  # of a source that is a hub's
     network: bool = False  # its hub is asked, or its bytes are on their way
     look: Look | None = None  # the newest, for something newer
@@ -135,12 +160,19 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptUse:
-    """The kept file that is served besides what is declared: one at a time, for as long as it is asked for."""
+class HostFacts:
+    """What this machine has: bytes of RAM, None = not known, and what its processor says that it can do."""
 
-    spec: ModelSpec
-    busy: int = 0  # requests
-    since: float = 0.0  # when one began or ended last, monotonic
+    memory: int | None = None
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Why there is no room for a model. `passes`: others are busy, or on their way out: waiting makes sense."""
+
+    failure: Failure
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +196,10 @@ class Observed:
     engine: str = ""  # the engine's build, part of every load key
     listening: bool = False
     stopping: bool = False  # the daemon ends
-    kept: KeptUse | None = None
+    kept: Mapping[str, ModelSpec] = field(default_factory=dict)  # files that are served and not declared
+    starting: Mapping[str, Charge] = field(default_factory=dict)  # by model, a worker whose process is not there yet
+    host: HostFacts = HostFacts()
+    short: Mapping[str, Short] = field(default_factory=dict)  # by model, what the newest plan said
 
     def of(self, name: str) -> ModelFacts:
         return self.models.get(name, NO_FACTS)

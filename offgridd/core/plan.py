@@ -5,58 +5,94 @@ Once everything is as declared it answers nothing, and while an action runs for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify
+from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
+from offgridd.core.admission import Admission, Candidate, Residents, admit
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
+from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
-from offgridd.core.observed import ModelFacts, Observed, Retry, VerifiedFile
+from offgridd.core.memory import Host, charge, raised
+from offgridd.core.observed import ModelFacts, Observed, Retry, Short, VerifiedFile
 
-KEPT_IDLE = 600.0  # seconds that a kept file stays loaded when nobody asks for it
+
+@dataclass
+class _Draft:
+    """A plan that is being made."""
+
+    now: float
+    start: list[Action] = field(default_factory=list)
+    cancel: list[str] = field(default_factory=list)
+    wakes: list[float] = field(default_factory=list)
+    wanted: list[Candidate] = field(default_factory=list)
 
 
 def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     """The actions that bring `observed` nearer to `desired`, at `now` (monotonic seconds)."""
     if observed.stopping:
         return Plan()
-    start: list[Action] = []
-    cancel: list[str] = []
-    wakes: list[float] = []
-    kept, until = kept_now(observed, now)
-    models = {**desired.models, kept.name: kept} if kept else desired.models
-    if until is not None:
-        wakes.append(until)
+    draft, bounds = _Draft(now), limits(desired.server.memory, observed.host.memory)
+    models = {**observed.kept, **desired.models}
     for name in sorted({*models, *observed.models, *observed.running}):
-        facts, running, spec = observed.of(name), observed.running.get(name), models.get(name)
-        if spec is None:
-            start += _stops(name, facts, keep=None, drain=facts.drain)
-            cancel += [name] if running else []
-            continue
-        wanted = _next_actions(spec, facts, observed.engine)
-        main = next((a for a in wanted if isinstance(a, Resolve | Verify | StartWorker)), None)
-        start += [a for a in wanted if isinstance(a, StopWorker | LimitCache)]
-        if running is not None:
-            cancel += [] if _still_wanted(running, spec, facts, observed.engine) else [name]
-        elif main is not None:
-            retry = facts.start_retry if isinstance(main, StartWorker) else facts.verify_retry
-            if retry is None or retry.key != main.key:
-                start.append(main)
-            elif retry.at is not None:
-                (start.append(main) if retry.at <= now else wakes.append(retry.at))
-    return Plan(tuple(start), tuple(cancel), min(wakes, default=None))
+        _consider(draft, name, models.get(name), observed, bounds)
+    made = _admitted(draft, desired, models, observed, bounds)
+    given_up = tuple(n for n in made.short if not models[n].preload and not observed.of(n).uses)
+    return Plan(
+        (*draft.start, *made.stop, *made.start), tuple(draft.cancel), min([*draft.wakes, *made.wakes], default=None),
+        made.short, given_up,
+    )  # fmt: skip
 
 
-def kept_now(observed: Observed, now: float) -> tuple[ModelSpec | None, float | None]:
-    """The kept file that is to be served now, and when that ends if nobody asks for it until then."""
-    use = observed.kept
-    if use is None:
-        return None, None
-    if use.busy:
-        return use.spec, None
-    until = use.since + KEPT_IDLE
-    return (use.spec, until) if now < until else (None, None)
+def _consider(draft: _Draft, name: str, spec: ModelSpec | None, observed: Observed, bounds: Limits) -> None:
+    """What one model needs; where it wants a worker, the others have a say in that."""
+    facts, running = observed.of(name), observed.running.get(name)
+    if spec is None:
+        draft.start += _stops(name, facts, keep=None, drain=facts.drain, why="removed")
+        draft.cancel += [name] if running else []
+        return
+    wanted = _next_actions(spec, facts, observed, bounds)
+    main = next((a for a in wanted if isinstance(a, Resolve | Verify | StartWorker)), None)
+    draft.start += [a for a in wanted if isinstance(a, StopWorker | LimitCache)]
+    if running is not None:
+        draft.cancel += [] if _still_wanted(running, spec, facts, observed.engine) else [name]
+    elif main is not None:
+        retry = facts.start_retry if isinstance(main, StartWorker) else facts.verify_retry
+        if retry is not None and retry.key == main.key:
+            if retry.at is None:
+                return
+            if retry.at > draft.now:
+                draft.wakes.append(retry.at)
+                return
+        if isinstance(main, StartWorker):
+            draft.wanted.append(Candidate(spec, facts, main))
+        else:
+            draft.start.append(main)
+    due = idle_until(spec, facts)
+    if due is not None and due <= draft.now and not any(isinstance(a, StopWorker) for a in wanted):
+        draft.start += _stops(name, facts, keep=None, drain=spec.drain, why="idle")
+    elif due is not None and due > draft.now:
+        draft.wakes.append(due)
+
+
+def _admitted(
+    draft: _Draft, desired: Desired, models: Mapping[str, ModelSpec], observed: Observed, bounds: Limits
+) -> Admission:
+    going = {a.worker for a in draft.start if isinstance(a, StopWorker)}
+    going |= {w.id for name in draft.cancel for w in observed.of(name).workers if not w.ready}
+    bound = declared(desired.server.memory, observed.host.memory) is not None or bool(bounds.gpu)
+    residents = Residents.of(models, observed, going, bounds, frozen=desired.server.suspend, bound=bound)
+    return admit(draft.wanted, observed, residents, draft.now)
+
+
+def idle_until(spec: ModelSpec, facts: ModelFacts) -> float | None:
+    """When a model that is loaded on demand is to be unloaded if nobody asks for it, monotonic."""
+    serving = facts.serving()
+    if serving is None or spec.preload or spec.pin or spec.suspend or spec.idle_unload is None or facts.uses:
+        return None
+    return max(facts.used_at, serving.ready_at) + spec.idle_unload
 
 
 def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
@@ -94,6 +130,17 @@ def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure
     return refusal(spec, current_file(spec, facts)) or (retry.failure if retry else None)
 
 
+def obstacle(spec: ModelSpec, observed: Observed) -> Failure | None:
+    """The same, and that there is no room for it."""
+    facts, short = observed.of(spec.name), short_of(spec, observed)
+    return standing_failure(spec, facts, observed.engine) or (short.failure if short else None)
+
+
+def short_of(spec: ModelSpec, observed: Observed) -> Short | None:
+    """Why there is no room for it, if that is what it waits for."""
+    return observed.short.get(spec.name) if current_file(spec, observed.of(spec.name)) else None
+
+
 def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
     """The failure that stands in the way now, if there is one."""
     file = current_file(spec, facts)
@@ -103,9 +150,11 @@ def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | No
     return retry if retry and retry.key == key else None
 
 
-def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
+def _next_actions(spec: ModelSpec, facts: ModelFacts, observed: Observed, bounds: Limits) -> list[Action]:
     file = current_file(spec, facts)
     live = [w for w in facts.workers if not w.stopping]
+    if facts.leaving and not spec.preload:
+        return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if spec.suspend and any(w.ready for w in live):
         return []  # also where its file was touched or replaced: what serves goes on
     if refusal(spec, file):
@@ -115,27 +164,35 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
         return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
-    key = load_key(spec, file.key, engine)
+    key = load_key(spec, file.key, observed.engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
         told = mine.cache_ram == spec.cache_ram
-        limits: list[Action] = [] if told else [LimitCache(spec.name, mine.id, spec.cache_ram)]
-        return limits + _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
+        limit: list[Action] = [] if told else [LimitCache(spec.name, mine.id, spec.cache_ram)]
+        return limit + _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
     if not (spec.preload or facts.demanded):
-        return _stops(spec.name, facts, keep=None, drain=spec.drain)
+        return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if mine is not None:
         return []
-    return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key)]
+    return [_start(spec, facts, file, observed, bounds)]
 
 
-def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float) -> list[Action]:
+def _start(spec: ModelSpec, facts: ModelFacts, file: VerifiedFile, observed: Observed, bounds: Limits) -> StartWorker:
+    key = load_key(spec, file.key, observed.engine)
+    cost = raised(charge(key, spec, file, Host(observed.host.features, bounds)), facts.peaks.get(key, 0))
+    return StartWorker(spec.name, file, spec.load, spec.cache_ram, key, cost)
+
+
+def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float, why: Why = "replaced") -> list[Action]:
     # One that still loads belongs to its StartWorker: cancelling that ends it.
-    return [StopWorker(name, w.id, drain) for w in facts.workers if w.ready and not w.stopping and w.id != keep]
+    ending = [w for w in facts.workers if w.ready and not w.stopping and w.id != keep]
+    return [StopWorker(name, w.id, drain, why) for w in ending]
 
 
 def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
-    file = current_file(spec, facts)
-    return running in _keys(spec, file, engine)
+    if facts.leaving and not spec.preload:
+        return False
+    return running in _keys(spec, current_file(spec, facts), engine)
 
 
 def _keys(spec: ModelSpec, file: VerifiedFile | None, engine: str) -> Iterable[str]:

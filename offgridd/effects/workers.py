@@ -37,6 +37,7 @@ class Workers:
         self._group, self._emit, self._program, self._report = group, emit, program, report
         self._all: dict[int, WorkerProcess] = {}
         self._files: dict[int, frozenset[str]] = {}  # the sha256s that each has open
+        self._charged: dict[int, tuple[str, int]] = {}  # load key, and bytes of its own that are reckoned with
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
         self._draining = False
         self._ids, self._requests = itertools.count(1), itertools.count(1)
@@ -46,14 +47,15 @@ class Workers:
         if self._draining:
             return
         try:
-            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program, self._report)
+            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program, self._took)
         except ActionFailed as failed:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return
         failpoint("worker.after-spawn")
         self._all[worker.id] = self._newest[action.model] = worker
         self._files[worker.id] = frozenset(part.sha256 for part in action.file.parts)
-        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram))
+        self._charged[worker.id] = action.key, action.charge.own
+        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram, action.charge))
         self._group.start_soon(worker.drain_stderr)
         failure = None
         try:
@@ -113,6 +115,13 @@ class Workers:
                 group.start_soon(worker.stop, seconds)
                 group.start_soon(worker.ended.wait)
 
+    def _took(self, model: str, worker: int, stats: wire.Stats) -> None:
+        self._report(model, worker, stats)
+        key, charged = self._charged[worker]
+        if stats.now.own_peak_bytes > charged:
+            self._charged[worker] = key, stats.now.own_peak_bytes
+            self._emit(ev.Measured(model, key, stats.now.own_peak_bytes))
+
     async def _supervise(self, worker: WorkerProcess) -> None:
         await worker.until_lost()
         asked = worker.stopping
@@ -130,4 +139,5 @@ class Workers:
         await worker.close()
         self._all.pop(worker.id, None)
         self._files.pop(worker.id, None)
+        self._charged.pop(worker.id, None)
         self._report(worker.model, worker.id, None)

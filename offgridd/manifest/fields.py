@@ -90,6 +90,7 @@ Interval = Annotated[
     BeforeValidator(_read_interval),
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
+
 CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]
 _QUANT_SCHEMA: Final = {"type": "string", "pattern": values.QUANT}
 Quants = Annotated[

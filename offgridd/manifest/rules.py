@@ -33,6 +33,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
         model = _map(models, name)
         yield from _source(("models", name, "source"), model)
         yield from _engine(name, model, _map(data, "defaults"))
+        yield from _staying(name, model, _map(data, "defaults"))
         yield from _token(("models", name, "token"), model)
     yield from _token(("defaults", "token"), _map(data, "defaults"))
     yield from _aliases(models, where)
@@ -127,6 +128,21 @@ def _engine(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Itera
         yield from (finding(key, f"deterministic needs {kept}; remove it") for key, kept in _against(given))
     elif given.get("flash_attention") is False and given.get("cache_type_v") not in (None, *_PLAIN_TYPES):
         yield finding("cache_type_v", f"without flash_attention values are {', '.join(_PLAIN_TYPES)}; choose one")
+
+
+def _staying(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:
+    """What is loaded at once, or never makes room, is not unloaded for being idle."""
+    given = {**defaults, **model}
+    if given.get("idle_unload") is None:
+        return
+    path: Path = ("models", name, "idle_unload") if "idle_unload" in model else ("defaults", "idle_unload")
+    if given.get("preload", True) is True:
+        why = "it is loaded at once and stays; write 'preload: false', or remove it"
+    elif given.get("pin") is True:
+        why = "'pin' keeps it in memory; remove one of them"
+    else:
+        return
+    yield Finding(path, "ConflictingFields", f"cannot use idle_unload for {show(name)}: {why}")
 
 
 def _against(given: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,16 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field
 
 from offgridd.core.choice import AUTO
-from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, DEFAULT_LISTEN, HUB, LoadSpec, StoreSpec
+from offgridd.core.desired import (
+    DEFAULT_CACHE,
+    DEFAULT_CONTEXT,
+    DEFAULT_LISTEN,
+    HIGHEST_PRIORITY,
+    HUB,
+    LOWEST_PRIORITY,
+    LoadSpec,
+    StoreSpec,
+)
 from offgridd.manifest import values
 from offgridd.manifest.fields import (
     Address,
@@ -223,6 +232,17 @@ class Loading(Section):
     chat_template: str | None = reload(
         None, "Jinja text that replaces the chat template in the file.", min_length=1, max_length=MAX_TEMPLATE
     )
+    priority: int = live(
+        0,
+        "Where memory is short, models of a higher priority are loaded first, and those of a lower one make room.",
+        ge=LOWEST_PRIORITY,
+        le=HIGHEST_PRIORITY,
+    )
+    pin: bool = live(False, "Once loaded it never makes room for another model.")
+    idle_unload: Interval | None = live(
+        None,
+        "How long after its last request a model without `preload` and `pin` is unloaded. Default: only to make room.",
+    )
     drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests.")
     suspend: bool = live(False, "Freeze changes of the model and go on serving it; a crash is still repaired.")
 
@@ -230,7 +250,7 @@ class Loading(Section):
 class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
 
-    not_yet = frozenset({"priority", "pin", "idle_unload", "benchmark"})
+    not_yet = frozenset({"benchmark"})
 
 
 class Model(Defaults):

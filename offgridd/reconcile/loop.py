@@ -17,7 +17,7 @@ from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.hub import Pin
-from offgridd.core.observed import Identity, Observed, VerifiedFile
+from offgridd.core.observed import HostFacts, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 
 RESYNC = 30.0  # seconds between looks at the verified files
@@ -59,6 +59,7 @@ class Reconciler:
     snapshot: Snapshot = field(default_factory=Snapshot)
     workers: WorkersPort | None = None
     hub: HubPort | None = None
+    host: Callable[[], HostFacts] = HostFacts
 
     def __post_init__(self) -> None:
         self._inbox: list[ev.Event | Desired] = []
@@ -66,12 +67,23 @@ class Reconciler:
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._look_at, self._looking = 0.0, False
         self._waiters = anyio.Event()
-        self.snapshot = replace(self.snapshot, observed=replace(self.snapshot.observed, engine=self.engine))
+        observed = replace(self.snapshot.observed, engine=self.engine, host=self.host())
+        self.snapshot = replace(self.snapshot, observed=observed)
 
     def emit(self, event: ev.Event | Desired) -> None:
         """Hands over an event or a new desired state; of several desired states only the newest counts."""
         self._inbox.append(event)
         self._wake.set()
+
+    def use(self, model: str, by: int) -> None:
+        """Requests of a model began to wait or to be answered (1), or ended (-1).
+
+        There is a pass for it only where something follows: with many models a pass for each request would be dear.
+        """
+        self._inbox.append(ev.Used(model, by))
+        spec = self.snapshot.observed.kept.get(model) or self.snapshot.desired.models.get(model)
+        if self.snapshot.observed.short or (spec is not None and spec.idle_unload is not None):
+            self._wake.set()
 
     def look_again(self) -> None:
         """Looks at the files at the next pass, not at the next resync."""
@@ -109,7 +121,10 @@ class Reconciler:
         for name in made.cancel:
             if name in self._scopes:  # else it has just ended, and says so in the next pass
                 self._scopes[name].cancel()
-        self._apply(*[self._start(action) for action in made.start])
+        told: list[ev.Event] = [self._start(action) for action in made.start]
+        if made.short != self.snapshot.observed.short or made.given_up:
+            told.append(ev.Judged(made.short, made.given_up))
+        self._apply(*told)
         self._publish(replace(self.snapshot, observed_generation=desired.generation))
         return made.wake_at
 
@@ -117,14 +132,14 @@ class Reconciler:
         if isinstance(action, StopWorker):
             assert self.workers is not None
             self.workers.stop(action)
-            return ev.WorkerStopping(action.model, action.worker)
+            return ev.WorkerStopping(action.model, action.worker, action.why, action.by)
         if isinstance(action, LimitCache):
             assert self.workers is not None
             self.workers.limit_cache(action)
             return ev.CacheLimited(action.model, action.worker, action.bytes)
         self._scopes[action.model] = anyio.CancelScope()
         self.group.start_soon(self._act, action, self._scopes[action.model])
-        return ev.ActionStarted(action.model, action.key)
+        return ev.ActionStarted(action.model, action.key, action.charge if isinstance(action, StartWorker) else None)
 
     def _fold_inbox(self) -> None:
         items, self._inbox = self._inbox, []
@@ -149,6 +164,8 @@ class Reconciler:
 
     async def _look(self) -> None:
         """Beside the passes: a file system that hangs must not stop them."""
+        if (host := self.host()) != self.snapshot.observed.host:
+            self.emit(ev.HostSeen(host))
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
         try:
             paths = {name: [part.path for part in file.parts] for name, file in looked.items()}

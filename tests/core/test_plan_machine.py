@@ -1,7 +1,8 @@
 """The plan's promises, by a state machine: edits, failures, crashes and time in any order.
 
 It converges, is silent once converged, runs one action a model, never stops what is declared and serving without a
-successor, and never starts two workers for one load key.
+successor, and never starts two workers for one load key. What it starts fits the budget beside every process there is;
+room is made by idle models alone, of those that may be asked for it; who is left out could not be helped.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
+from offgridd.core.adopting import KEPT_IDLE, kept_name, kept_spec
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, ModelSpec, ServerSpec
+from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
 from offgridd.core.edits import hold_back, reached_otherwise
 from offgridd.core.errors import Failure
+from offgridd.core.fit import limits
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
 from offgridd.core.hub import HubFile, Pin
-from offgridd.core.keys import source_key
+from offgridd.core.keys import load_key, source_key
+from offgridd.core.memory import Host, Ledger, charge, raised
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
-from offgridd.core.plan import KEPT_IDLE, current_file, current_pin, current_retry, plan
+from offgridd.core.plan import current_file, current_pin, current_retry, plan
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -33,7 +37,7 @@ def pinned(key: str, letter: str) -> Pin:
 
 
 SPECS = st.builds(
-    lambda name, source, context, preload, alias, suspend, cache, lock: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache, lock, rank: ModelSpec(
         name,
         source,
         preload=preload,
@@ -42,6 +46,9 @@ SPECS = st.builds(
         suspend=suspend,
         cache_ram=cache,
         lock=lock if isinstance(source, HubSource) else None,
+        priority=rank[0],
+        pin=rank[1],
+        idle_unload=None if preload or rank[1] else rank[2],
     ),
     NAMES,
     st.sampled_from(
@@ -59,7 +66,9 @@ SPECS = st.builds(
     st.sampled_from([False, False, True]),
     st.sampled_from([0, 1 << 20]),
     st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
+    st.tuples(st.sampled_from([0, 0, 5]), st.sampled_from([False, False, True]), st.sampled_from([None, 60.0])),
 )
+ROOM = [None, 90_000_000, 150_000_000, 260_000_000]  # bytes: of none, one and two workers
 
 
 def hopeless(spec: ModelSpec) -> bool:
@@ -72,6 +81,7 @@ class PlanMachine(RuleBasedStateMachine):
         super().__init__()
         self.desired, self.observed, self.now, self.ids = Desired(), Observed(engine="e"), 0.0, 0
         self.open: dict[str, Resolve | Verify | tuple[int, StartWorker]] = {}
+        self.room: int | None = None
 
     def put(self, event: ev.Event) -> None:
         self.observed = fold(self.observed, (event,), self.now)
@@ -84,17 +94,10 @@ class PlanMachine(RuleBasedStateMachine):
             self.end(name, cancelled=True)
         for action in made.start:
             if action.model.startswith("kept/") and not isinstance(action, StopWorker):
-                use = self.observed.kept
-                assert use is not None
-                assert use.spec.name == action.model
-                assert use.busy or self.now - use.since < KEPT_IDLE
+                assert action.model in self.observed.kept
             if isinstance(action, StopWorker):
-                facts = self.observed.of(action.model)
-                spec = self.desired.models.get(action.model)
-                stopped = next(w for w in facts.workers if w.id == action.worker)
-                if spec and stopped.ready and spec.preload:
-                    assert any(w.ready and not w.stopping and w.id != stopped.id for w in facts.workers)
-                self.put(ev.WorkerStopping(action.model, action.worker))
+                self.check_stop(action)
+                self.put(ev.WorkerStopping(action.model, action.worker, action.why, action.by))
                 continue
             if isinstance(action, LimitCache):
                 told = next(w for w in self.observed.of(action.model).workers if w.id == action.worker)
@@ -102,7 +105,8 @@ class PlanMachine(RuleBasedStateMachine):
                 self.put(ev.CacheLimited(action.model, action.worker, action.bytes))
                 continue
             assert action.model not in self.open, "two actions for one model"
-            self.put(ev.ActionStarted(action.model, action.key))
+            cost = action.charge if isinstance(action, StartWorker) else None
+            self.put(ev.ActionStarted(action.model, action.key, cost))
             if isinstance(action, Resolve | Verify):
                 hub = isinstance(action.source, HubSource)
                 asked = isinstance(action, Resolve)
@@ -110,10 +114,38 @@ class PlanMachine(RuleBasedStateMachine):
                 self.open[action.model] = action
             else:
                 assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
+                assert self.taken().fits(action.charge), "it starts beside what is there, also beside what still ends"
                 self.ids += 1
-                self.put(ev.WorkerStarted(action.model, self.ids, 1000 + self.ids, action.key, action.cache_ram))
+                self.put(
+                    ev.WorkerStarted(
+                        action.model, self.ids, 1000 + self.ids, action.key, action.cache_ram, action.charge
+                    )
+                )
                 self.open[action.model] = (self.ids, action)
+        if made.short != self.observed.short or made.given_up:
+            self.put(ev.Judged(made.short, made.given_up))
         return not made.empty
+
+    def taken(self) -> Ledger:
+        """By every process there is."""
+        workers = [w for facts in self.observed.models.values() for w in facts.workers]
+        return Ledger.of(limits(self.desired.server.memory, self.observed.host.memory), [w.charge for w in workers])
+
+    def check_stop(self, action: StopWorker) -> None:
+        facts, spec = self.observed.of(action.model), self.desired.models.get(action.model)
+        stopped = next(w for w in facts.workers if w.id == action.worker)
+        assert stopped.ready
+        assert not stopped.stopping
+        if action.why == "evicted":
+            spec = spec or self.observed.kept[action.model]
+            assert not any([spec.pin, spec.suspend, self.desired.server.suspend, facts.uses])
+        elif action.why == "idle":
+            assert spec or action.model in self.observed.kept
+            assert not facts.uses
+        elif action.why == "replaced":
+            assert spec
+            another = any(w.ready and not w.stopping and w.id != stopped.id for w in facts.workers)
+            assert another or self.room is not None, "where there is room the old one serves until the new one does"
 
     def end(self, name: str, *, good: bool = False, cancelled: bool = False, terminal: bool = False) -> None:
         action = self.open.pop(name)
@@ -140,9 +172,15 @@ class PlanMachine(RuleBasedStateMachine):
                 self.put(ev.WorkerExited(name, worker, cause))
         self.put(ev.ActionEnded(name))
 
-    @rule(specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name), suspend=st.sampled_from([False, False, True]))
-    def edit(self, specs: list[ModelSpec], suspend: bool) -> None:
-        declared = Desired(self.desired.generation + 1, "", ServerSpec(suspend=suspend), {s.name: s for s in specs})
+    @rule(
+        specs=st.lists(SPECS, max_size=3, unique_by=lambda s: s.name),
+        suspend=st.sampled_from([False, False, True]),
+        room=st.sampled_from(ROOM),
+    )
+    def edit(self, specs: list[ModelSpec], suspend: bool, room: int | None) -> None:
+        self.room = room
+        server = ServerSpec(suspend=suspend, memory=MemorySpec(room))
+        declared = Desired(self.desired.generation + 1, "", server, {s.name: s for s in specs})
         before, self.desired = self.desired, hold_back(self.desired, declared)
         for name in reached_otherwise(before, self.desired):
             self.put(ev.Reconsidered(name))
@@ -179,18 +217,28 @@ class PlanMachine(RuleBasedStateMachine):
     def demand(self, name: str) -> None:
         self.put(ev.Demanded(name))
 
-    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]))
+    @rule(path=st.sampled_from(["1", "2"]))
     def demand_kept(self, path: str) -> None:
-        spec = ModelSpec(f"kept/{path}", HubSource("o/k", path, "c"), preload=False)
+        pin = replace(pinned("k", "k"), repo="o/k", files=(HubFile(path, 1, "0" * 63 + "k"),))
+        spec = kept_spec(kept_name(pin), pin)
         self.put(ev.KeptDemanded(spec.name, spec))
 
-    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]), by=st.sampled_from([1, -1]))
-    def use_kept(self, path: str, by: int) -> None:
-        self.put(ev.KeptUsed(f"kept/{path}", by))
+    @rule(name=st.sampled_from(["a", "b", "c", "kept/o/k/1", "kept/o/k/2"]), by=st.sampled_from([1, -1]))
+    def use(self, name: str, by: int) -> None:
+        self.put(ev.Used(name, by))
 
-    @rule(path=st.sampled_from(["o/k/1", "o/k/2"]))
+    @rule(name=NAMES)
+    def unload(self, name: str) -> None:
+        self.put(ev.Unloaded(name))
+
+    @rule(name=NAMES, more=st.sampled_from([1, 40_000_000]))
+    def measure(self, name: str, more: int) -> None:
+        for worker in self.observed.of(name).workers[:1]:
+            self.put(ev.Measured(name, worker.load_key, worker.charge.own + more))
+
+    @rule(path=st.sampled_from(["1", "2"]))
     def remove_kept(self, path: str) -> None:
-        self.put(ev.KeptRemoved(f"kept/{path}"))
+        self.put(ev.KeptRemoved(f"kept/o/k/{path}"))
 
     @rule(name=NAMES, gone=st.booleans())
     def file_drifts(self, name: str, gone: bool) -> None:
@@ -217,28 +265,49 @@ class PlanMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When the faults end it converges: by itself but for what is terminal, then wholly, and then it is silent."""
-        self.converge(by_itself=True)
+        self.converge()
         for name, spec in self.desired.models.items():
             facts = self.observed.of(name)
             retry = current_retry(spec, facts, self.observed.engine)
             if spec.preload and not (retry and retry.at is None) and not hopeless(spec):
-                assert model_conditions(spec, facts, self.observed)[-1].status == "True", (spec, facts)
-        self.now += 0 if self.observed.kept and self.observed.kept.busy else KEPT_IDLE
+                ready = model_conditions(spec, facts, self.observed)[-1].status == "True"
+                assert ready or self.room is not None, (spec, facts)
+        for name, facts in self.observed.models.items():
+            self.put(ev.Used(name, -facts.uses))
         self.put(ev.Reconsidered())
         self.converge()
-        loaded = {
-            name for name, facts in self.observed.models.items() if facts.workers and name not in self.desired.models
-        }
-        use = self.observed.kept
-        assert loaded <= ({use.spec.name} if use and use.busy else set())
+        self.now += KEPT_IDLE
+        self.converge()
+        loaded = {n for n, facts in self.observed.models.items() if facts.workers and n not in self.desired.models}
+        assert not loaded, "what is kept and idle goes"
         assert plan(self.desired, self.observed, self.now).empty
         assert settled(self.desired, self.observed)
-        servable = replace(self.desired, models={n: s for n, s in self.desired.models.items() if not hopeless(s)})
-        assert all_ready(servable, self.observed)
+        self.check_left_out()
+        servable = {n: s for n, s in self.desired.models.items() if not hopeless(s) and n not in self.observed.short}
+        assert all_ready(replace(self.desired, models=servable), self.observed)
 
-    def converge(self, *, by_itself: bool = False) -> None:
+    def check_left_out(self) -> None:
+        """There is room for nobody who was left out, even if all went that may be asked to."""
+        models = {**self.observed.kept, **self.desired.models}
+        host = Host(frozenset(), limits(self.desired.server.memory, None))
+        for name in self.observed.short:
+            spec, facts = models[name], self.observed.of(name)
+            assert self.room is not None
+            assert facts.file is not None
+            key = load_key(spec, facts.file.key, self.observed.engine)
+            cost = raised(charge(key, spec, facts.file, host), facts.peaks.get(key, 0))
+            ledger = self.taken()
+            for other, there in self.observed.models.items():
+                held = models[other].pin or models[other].suspend or self.desired.server.suspend
+                lower = models[other].priority < spec.priority
+                if other == name or (not held and lower):
+                    for worker in there.workers:
+                        ledger.remove(worker.charge)
+            assert not ledger.fits(cost), (spec, self.observed)
+
+    def converge(self) -> None:
         for _ in range(60):
-            self.now += BACKOFF_MOST + 1 if by_itself else 0
+            self.now += BACKOFF_MOST + 1  # also longer than who was evicted waits
             for name in list(self.open):
                 self.end(name, good=True)
             for name, facts in self.observed.models.items():

@@ -1,0 +1,256 @@
+"""Who is loaded when memory is short: which workers may start, which make room for them, and why others must wait.
+
+Pure. All models that want a worker are judged together, the highest priority first: what one is given, another has
+not. Room is made by idle models only, of a lower priority, or of the same one where they are loaded on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+
+from offgridd.core.actions import StartWorker, StopWorker
+from offgridd.core.desired import ModelSpec
+from offgridd.core.errors import Failure
+from offgridd.core.fit import Limits
+from offgridd.core.memory import Ledger
+from offgridd.core.naming import shown_name
+from offgridd.core.observed import Charge, ModelFacts, Observed, Short, Worker
+from offgridd.core.sizes import show_size
+
+LOADS = 4  # workers that load at once
+COMES_BACK = 60.0  # seconds after which a model that made room may take its place again, where there is room
+BUDGET = "the budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that wants a worker, and the action that would start it."""
+
+    spec: ModelSpec
+    facts: ModelFacts
+    action: StartWorker
+
+
+@dataclass
+class Admission:
+    """What came of it. `wakes`: when to look again, monotonic."""
+
+    start: list[StartWorker] = field(default_factory=list)
+    stop: list[StopWorker] = field(default_factory=list)
+    short: dict[str, Short] = field(default_factory=dict)
+    wakes: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resident:
+    """A worker that serves."""
+
+    spec: ModelSpec
+    facts: ModelFacts
+    worker: Worker
+    frozen: bool  # suspended
+
+    @property
+    def rank(self) -> tuple[int, bool, float]:
+        """The lowest makes room first."""
+        return self.spec.priority, self.spec.preload, max(self.facts.used_at, self.worker.ready_at)
+
+    @property
+    def firm(self) -> bool:
+        return self.spec.pin or self.frozen
+
+    def yields_to(self, other: ModelSpec) -> bool:
+        if self.firm or self.spec.name == other.name:
+            return False
+        lower = self.spec.priority < other.priority
+        return lower or (not self.spec.preload and self.spec.priority == other.priority)
+
+
+class _Judge:
+    """`now` counts every process there is; `soon` those that stay, and what has been promised."""
+
+    def __init__(self, limits: Limits, now: Ledger, soon: Ledger, residents: Sequence[_Resident]) -> None:
+        self.limits, self.now, self.soon = limits, now, soon
+        self.busy = any(one.facts.uses for one in residents)
+        self.residents = sorted(residents, key=lambda one: one.rank)
+        self.made = Admission()
+
+    def shrink(self) -> None:
+        """What is taken is more than the budget: it was lowered, or a worker takes more than was reckoned."""
+        for one in [r for r in self.residents if not r.firm and not r.facts.uses]:
+            if not self.soon.over:
+                return
+            self._evict(one, BUDGET)
+
+    def admit(self, candidate: Candidate) -> None:
+        spec, need = candidate.spec, candidate.action.charge
+        if self.now.fits(need):
+            self._start(candidate)
+        elif self.soon.fits(need):
+            self._promise(need)  # others are on their way out
+        elif old := [r for r in self.residents if r.spec.name == spec.name]:
+            self._replace(candidate, old)
+        elif (victims := self._victims(spec, need)) is not None:
+            self._make_room(candidate, victims)
+        else:
+            self.made.short[spec.name] = self._why(candidate)
+
+    def _start(self, candidate: Candidate) -> None:
+        self.made.start.append(replace(candidate.action, beside=self.busy))
+        self._promise(candidate.action.charge)
+
+    def _promise(self, need: Charge) -> None:
+        self.now.add(need)
+        self.soon.add(need)
+
+    def _replace(self, candidate: Candidate, old: Sequence[_Resident]) -> None:
+        """There is no room for both: the old one ends first, where the new one has room then."""
+        for one in old:
+            self.soon.remove(one.worker.charge)
+        victims = (
+            [] if self.soon.fits(candidate.action.charge) else self._victims(candidate.spec, candidate.action.charge)
+        )
+        for one in old:
+            self.soon.add(one.worker.charge)
+        if victims is None:
+            self.made.short[candidate.spec.name] = self._why(candidate)
+            return
+        for one in old:
+            self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain))
+        self._make_room(candidate, victims)
+
+    def _make_room(self, candidate: Candidate, victims: Iterable[_Resident]) -> None:
+        for one in victims:
+            self._evict(one, f"{shown_name(candidate.spec)} (priority {candidate.spec.priority})")
+        self._promise(candidate.action.charge)
+
+    def _evict(self, one: _Resident, by: str) -> None:
+        self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain, "evicted", by))
+
+    def _stop(self, one: _Resident, action: StopWorker) -> None:
+        self.made.stop.append(action)
+        self.soon.remove(one.worker.charge)
+        self.residents.remove(one)
+
+    def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[_Resident] | None:
+        """The least that has to go for it; None where even all that may go is not enough."""
+        chosen: list[_Resident] = []
+        for one in self.residents:
+            if self.soon.fits(need):
+                break
+            if one.yields_to(spec) and (busy or not one.facts.uses):
+                self.soon.remove(one.worker.charge)
+                chosen.append(one)
+        enough = self.soon.fits(need)
+        for one in list(reversed(chosen)):  # the last that were taken may be enough without the first
+            self.soon.add(one.worker.charge)
+            if not self.soon.fits(need):
+                self.soon.remove(one.worker.charge)
+            else:
+                chosen.remove(one)
+        for one in chosen:
+            self.soon.add(one.worker.charge)
+        return chosen if enough else None
+
+    def _why(self, candidate: Candidate) -> Short:
+        spec, need = candidate.spec, candidate.action.charge
+        lacking = Ledger(self.limits).lacks(need)
+        if lacking:
+            wanted, limit = _of(lacking, need, self.limits)
+            text = f"cannot load it: it needs {show_size(wanted)} and the budget for all models is {show_size(limit)}"
+            return Short(_failure(candidate, lacking, f"{text}; lower context, parallel or cache.ram, or raise memory"))
+        lacking = self.soon.lacks(need)
+        wanted, limit = _of(lacking, need, self.limits)
+        taken = self.soon.ram if lacking == "ram" else self.soon.gpu.get(int(lacking.split()[1]), 0)
+        text = (
+            f"cannot load it: it needs {show_size(wanted)}, the budget is {show_size(limit)} and "
+            f"{show_size(max(0, limit - taken))} are free"
+        )
+        busy = self._victims(spec, need, busy=True) is not None
+        return Short(_failure(candidate, lacking, text + self._holders(spec)), passes=busy)
+
+    def _holders(self, spec: ModelSpec) -> str:
+        """Those that do not make room, and why."""
+        kinds: dict[str, list[str]] = {}
+        for one in self.residents:
+            if one.spec.name == spec.name:
+                continue
+            free = one.yields_to(spec)
+            why = "pinned" if one.spec.pin else "suspended" if one.frozen else "of its priority or above"
+            if not free or one.facts.uses:
+                kinds.setdefault("busy" if free else why, []).append(shown_name(one.spec))
+        return "".join(f"; {why}: {', '.join(names[:5])}" for why, names in kinds.items())
+
+
+def admit(candidates: Iterable[Candidate], observed: Observed, residents: Residents, now: float) -> Admission:
+    """What may start, and what ends for it, at `now` (monotonic seconds)."""
+    judged = _Judge(residents.limits, residents.all, residents.staying, residents.serving)
+    if residents.bound:
+        judged.shrink()
+    loading = sum(1 for f in observed.models.values() for w in f.workers if not w.ready) + len(observed.starting)
+    overlap = any(f.serving() and any(not w.ready for w in f.workers) for f in observed.models.values())
+    overlap = overlap or any(observed.of(name).serving() for name in observed.starting)
+    ordered = sorted(candidates, key=lambda c: (-c.spec.priority, not c.spec.preload, not c.facts.uses, c.spec.name))
+    for candidate in ordered:
+        evicted = candidate.facts.evicted
+        if evicted is not None and now < evicted.at + COMES_BACK and not candidate.facts.serving():
+            judged.made.wakes.append(evicted.at + COMES_BACK)
+            judged.made.short[candidate.spec.name] = Short(_failure(candidate, "ram", "cannot load it yet"))
+            continue
+        if loading + len(judged.made.start) >= LOADS:
+            continue  # the end of a load is a pass of its own
+        if candidate.facts.serving() is not None:
+            if overlap:
+                continue
+            overlap = True
+        judged.admit(candidate)
+    return judged.made
+
+
+@dataclass(frozen=True, slots=True)
+class Residents:
+    """What is in memory: every process, those that stay, and those that serve. `bound`: the manifest sets a limit."""
+
+    limits: Limits
+    all: Ledger
+    staying: Ledger
+    serving: Sequence[_Resident]
+    bound: bool
+
+    @classmethod
+    def of(
+        cls, models: Mapping[str, ModelSpec], observed: Observed, going: Set[int], limits: Limits, *, frozen: bool,
+        bound: bool,
+    ) -> Residents:  # fmt: skip
+        """`going`: workers that are told to end in this pass; `frozen`: the whole is suspended."""
+        every, staying, serving = Ledger(limits), Ledger(limits), list[_Resident]()
+        for charge in observed.starting.values():
+            every.add(charge)
+            staying.add(charge)
+        for name, facts in observed.models.items():
+            for worker in facts.workers:
+                every.add(worker.charge)
+                if worker.stopping or worker.id in going:
+                    continue
+                staying.add(worker.charge)
+                if worker.ready and name in models:
+                    spec = models[name]
+                    serving.append(_Resident(spec, facts, worker, frozen or spec.suspend))
+        return cls(limits, every, staying, serving, bound)
+
+
+def _of(lacking: str, need: Charge, limits: Limits) -> tuple[int, int]:
+    """Bytes that are wanted of that memory, and what there is for all."""
+    if lacking == "ram":
+        return need.own + need.shared, limits.ram or 0
+    number = int(lacking.split()[1])
+    return dict(need.gpu).get(number, 0), dict(limits.gpu).get(number, 0)
+
+
+def _failure(candidate: Candidate, lacking: str, text: str) -> Failure:
+    evicted = candidate.facts.evicted
+    if evicted is not None and candidate.spec.preload:
+        return Failure("Loaded", "Evicted", f"it made room for {evicted.by} and comes back where there is room; {text}")
+    reason = "InsufficientMemory" if lacking == "ram" else "InsufficientVram"
+    return Failure("Loaded", reason, text if lacking == "ram" else f"{text} ({lacking})")
