@@ -34,17 +34,18 @@ class Candidate:
 
 @dataclass
 class Admission:
-    """What came of it. `wakes`: when to look again, monotonic."""
+    """What came of it. `cancel`: models whose worker loads and is to end; `wakes`: when to look again, monotonic."""
 
     start: list[StartWorker] = field(default_factory=list)
     stop: list[StopWorker] = field(default_factory=list)
+    cancel: list[str] = field(default_factory=list)
     short: dict[str, Short] = field(default_factory=dict)
     wakes: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Resident:
-    """A worker that serves."""
+    """A worker that serves, or is loading."""
 
     spec: ModelSpec
     facts: ModelFacts
@@ -53,8 +54,9 @@ class _Resident:
 
     @property
     def rank(self) -> tuple[int, bool, float]:
-        """The lowest makes room first."""
-        return self.spec.priority, self.spec.preload, max(self.facts.used_at, self.worker.ready_at)
+        """The lowest makes room first. One that loads has the least to lose."""
+        since = max(self.facts.used_at, self.worker.ready_at) if self.worker.ready else -1.0
+        return self.spec.priority, self.spec.preload, since
 
     @property
     def firm(self) -> bool:
@@ -89,7 +91,7 @@ class _Judge:
             self._start(candidate)
         elif self.soon.fits(need):
             self._promise(need)  # others are on their way out
-        elif old := [r for r in self.residents if r.spec.name == spec.name]:
+        elif old := [r for r in self.residents if r.spec.name == spec.name and r.worker.ready]:
             self._replace(candidate, old)
         elif (victims := self._victims(spec, need)) is not None:
             self._make_room(candidate, victims)
@@ -129,7 +131,10 @@ class _Judge:
         self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain, "evicted", by))
 
     def _stop(self, one: _Resident, action: StopWorker) -> None:
-        self.made.stop.append(action)
+        if one.worker.ready:
+            self.made.stop.append(action)
+        else:
+            self.made.cancel.append(one.spec.name)
         self.soon.remove(one.worker.charge)
         self.residents.remove(one)
 
@@ -185,7 +190,7 @@ class _Judge:
 
 def admit(candidates: Iterable[Candidate], observed: Observed, residents: Residents, now: float) -> Admission:
     """What may start, and what ends for it, at `now` (monotonic seconds)."""
-    judged = _Judge(residents.limits, residents.all, residents.staying, residents.serving)
+    judged = _Judge(residents.limits, residents.all, residents.staying, residents.owned)
     if residents.bound:
         judged.shrink()
     loading = sum(1 for f in observed.models.values() for w in f.workers if not w.ready) + len(observed.starting)
@@ -193,7 +198,7 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
     overlap = overlap or any(observed.of(name).serving() for name in observed.starting)
     ordered = sorted(candidates, key=lambda c: (-c.spec.priority, not c.spec.preload, not c.facts.uses, c.spec.name))
     for candidate in ordered:
-        evicted = candidate.facts.evicted
+        evicted = candidate.facts.evicted if candidate.spec.preload else None
         if evicted is not None and now < evicted.at + COMES_BACK and not candidate.facts.serving():
             judged.made.wakes.append(evicted.at + COMES_BACK)
             judged.made.short[candidate.spec.name] = Short(_failure(candidate, "ram", "cannot load it yet"))
@@ -210,12 +215,12 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
 
 @dataclass(frozen=True, slots=True)
 class Residents:
-    """What is in memory: every process, those that stay, and those that serve. `bound`: the manifest sets a limit."""
+    """What is in memory: every process, those that stay, and whose they are. `bound`: the manifest sets a limit."""
 
     limits: Limits
     all: Ledger
     staying: Ledger
-    serving: Sequence[_Resident]
+    owned: Sequence[_Resident]
     bound: bool
 
     @classmethod
@@ -224,7 +229,7 @@ class Residents:
         bound: bool,
     ) -> Residents:  # fmt: skip
         """`going`: workers that are told to end in this pass; `frozen`: the whole is suspended."""
-        every, staying, serving = Ledger(limits), Ledger(limits), list[_Resident]()
+        every, staying, owned = Ledger(limits), Ledger(limits), list[_Resident]()
         for charge in observed.starting.values():
             every.add(charge)
             staying.add(charge)
@@ -234,10 +239,10 @@ class Residents:
                 if worker.stopping or worker.id in going:
                     continue
                 staying.add(worker.charge)
-                if worker.ready and name in models:
+                if name in models:
                     spec = models[name]
-                    serving.append(_Resident(spec, facts, worker, frozen or spec.suspend))
-        return cls(limits, every, staying, serving, bound)
+                    owned.append(_Resident(spec, facts, worker, frozen or spec.suspend))
+        return cls(limits, every, staying, owned, bound)
 
 
 def _of(lacking: str, need: Charge, limits: Limits) -> tuple[int, int]:

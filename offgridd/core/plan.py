@@ -40,10 +40,9 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
         _consider(draft, name, models.get(name), observed, bounds)
     made = _admitted(draft, desired, models, observed, bounds)
     given_up = tuple(n for n in made.short if not models[n].preload and not observed.of(n).uses)
-    return Plan(
-        (*draft.start, *made.stop, *made.start), tuple(draft.cancel), min([*draft.wakes, *made.wakes], default=None),
-        made.short, given_up,
-    )  # fmt: skip
+    wake_at = min([*draft.wakes, *made.wakes], default=None)
+    start, cancel = (*draft.start, *made.stop, *made.start), (*draft.cancel, *made.cancel)
+    return Plan(start, cancel, wake_at, made.short, given_up)
 
 
 def _consider(draft: _Draft, name: str, spec: ModelSpec | None, observed: Observed, bounds: Limits) -> None:

@@ -21,6 +21,7 @@ from offgridd.core.observed import HostFacts, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 
 RESYNC = 30.0  # seconds between looks at the verified files
+USES = 1.0  # seconds between passes while requests come and go
 SHARE = 0.25  # of the event loop's time that passes may take when one event follows the other
 
 
@@ -66,6 +67,7 @@ class Reconciler:
         self._wake = anyio.Event()
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._look_at, self._looking = 0.0, False
+        self._used = False  # the newest pass heard of requests
         self._waiters = anyio.Event()
         observed = replace(self.snapshot.observed, engine=self.engine, host=self.host())
         self.snapshot = replace(self.snapshot, observed=observed)
@@ -78,11 +80,11 @@ class Reconciler:
     def use(self, model: str, by: int) -> None:
         """Requests of a model began to wait or to be answered (1), or ended (-1).
 
-        There is a pass for it only where something follows: with many models a pass for each request would be dear.
+        With many models a pass for each request would be dear: where nothing follows there is one a second for all.
         """
         self._inbox.append(ev.Used(model, by))
         spec = self.snapshot.observed.kept.get(model) or self.snapshot.desired.models.get(model)
-        if self.snapshot.observed.short or (spec is not None and spec.idle_unload is not None):
+        if not self._used or self.snapshot.observed.short or (spec is not None and spec.idle_unload is not None):
             self._wake.set()
 
     def look_again(self) -> None:
@@ -106,10 +108,10 @@ class Reconciler:
             wake_at = self._pass()
             # A pass looks at every model: with very many of them, events gather meanwhile and streams get their turn.
             await anyio.sleep((self.clock() - began) * (1 / SHARE - 1))
-            if not self._inbox:
-                times = [t for t in (wake_at, None if self._looking else self._look_at) if t is not None]
-                with anyio.move_on_after(max(0.0, min(times) - self.clock()) if times else None):
-                    await self._wake.wait()
+            looks, used = None if self._looking else self._look_at, began + USES if self._used else None
+            times = [t for t in (wake_at, looks, used) if t is not None]
+            with anyio.move_on_after(max(0.0, min(times) - self.clock()) if times else None):
+                await self._wake.wait()
 
     def _pass(self) -> float | None:
         self._fold_inbox()
@@ -143,6 +145,7 @@ class Reconciler:
 
     def _fold_inbox(self) -> None:
         items, self._inbox = self._inbox, []
+        self._used = any(isinstance(item, ev.Used) for item in items)
         newest = next((item for item in reversed(items) if isinstance(item, Desired)), None)
         if newest is not None:
             before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)

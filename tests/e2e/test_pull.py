@@ -117,15 +117,14 @@ def test_what_is_kept_is_known_from_the_blobs_where_the_state_is_lost(rig: Rig) 
     assert rig.admin.json("GET", "/v1/list")["files"] == []
 
 
-def test_one_kept_file_is_served_at_a_time(rig: Rig) -> None:
+def test_kept_files_are_served_side_by_side(rig: Rig) -> None:
     for repo in (REPO, "acme/Other-GGUF"):
         assert offgrid(rig, "pull", repo).returncode == 0
-    chat(rig, "tiny-Q4_K_M.gguf")
-    chat(rig, "other-Q8_0.gguf")
-    assert rig.process is not None
-    children = f"/proc/{rig.process.pid}/task/{rig.process.pid}/children"
-    until(lambda: len(Path(children).read_text().split()) == 1)
-    chat(rig, "tiny-Q4_K_M.gguf")
+    for name in ("tiny-Q4_K_M.gguf", "other-Q8_0.gguf", "tiny-Q4_K_M.gguf"):
+        chat(rig, name)
+    workers = rig.status()["memory"]["workers"]
+    assert {w["model"] for w in workers} == {"tiny-Q4_K_M.gguf", "other-Q8_0.gguf"}
+    assert all(w["priority"] is None and w["unloadAfter"] for w in workers)
 
 
 def test_what_is_declared_is_not_removed_and_its_bytes_are_shared(rig: Rig, hub: Local) -> None:
