@@ -105,7 +105,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
     updates = Updates(now, origins, hub, state.looks, state.pins)
     garbage = Garbage(
-        Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using
+        Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
     def machine() -> Machine:

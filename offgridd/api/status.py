@@ -53,6 +53,7 @@ class StatusView:
         self._stale = False  # a worker has reported since
         self._now = ""
         self._transitions: deque[tuple[int, Json]] = deque(maxlen=KEPT)
+        self._garbage = (0, 0)
         self.count = 0  # transitions so far; each has the number that this was before it
 
     @property
@@ -86,6 +87,11 @@ class StatusView:
         self._progress.note(model, here, size)
         self._stale = True
 
+    def unneeded(self, count: int, size: int) -> None:
+        """So many things of the store, of so many bytes, are there for nothing."""
+        if self._garbage != (count, size):
+            self._garbage, self._stale = (count, size), True
+
     def update(self, snapshot: Snapshot) -> None:
         self._encoded, self._snapshot, self._stale = None, snapshot, False
         self._metrics.forget(snapshot.desired.models)
@@ -103,6 +109,10 @@ class StatusView:
             "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
             "insecure": desired.server.insecure,
             "memory": memory.taken(desired, observed, lambda at: self._clock() + at - time.monotonic()),
+            "store": {
+                "prune": desired.store.prune,
+                "unneeded": dict(zip(("count", "bytes"), self._garbage, strict=True)),
+            },
             "models": [card.json for card in self._models.values()],
         }
 

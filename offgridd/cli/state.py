@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from offgridd.cli.client import REFUSED, Client, CliError
 from offgridd.cli.terminal import say
+from offgridd.core.sizes import show_size
 from offgridd.effects import source
 
 CHANGES = 6
@@ -53,6 +54,9 @@ def _table(found: dict[str, Any]) -> list[str]:
     pending = "" if found["generation"] == found["observedGeneration"] else f", observed {found['observedGeneration']}"
     lines = [f"generation {found['generation']}{pending}"]
     lines += [_condition(c) for c in found["conditions"]]
+    unneeded = found["store"]["unneeded"]
+    if unneeded["count"]:
+        lines.append(f"  {show_size(unneeded['bytes'])} of the store are not needed any more: offgrid gc shows them")
     models = found["models"]
     if not models:
         return [*lines, "no models are declared"]

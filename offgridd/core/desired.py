@@ -187,6 +187,7 @@ class StoreSpec:
     connections: int = 8  # for each file
     min_rate: MinRate = MinRate()
     grace: float = 168 * 3600.0  # seconds that a blob stays when nothing refers to it, while the daemon runs
+    prune: Literal["never", "report", "delete"] = "report"  # what is done by itself about what nothing refers to
     allow_empty: bool = False  # what nothing refers to may go, also where no model is declared
 
 

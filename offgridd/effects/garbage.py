@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from offgridd.core.garbage import Item, Verdict, counted, freed, judge, referred, rules_of
 from offgridd.core.hub import Pin
+from offgridd.core.sizes import show_size
 from offgridd.effects.getting import refused
 from offgridd.effects.holds import Holds
 from offgridd.effects.stock import Stock
@@ -39,15 +40,16 @@ class AgesPort(Protocol):
 class Garbage:
     """`ages`: by sha256, the seconds of the daemon's life in which nothing referred to a blob; they outlive it.
 
-    `using`: the sha256s of files that live workers have open.
+    `using`: the sha256s of files that live workers have open; `tell` takes how many things may go, and their bytes.
     """
 
     def __init__(
         self, stock: Stock, holds: Holds, pins: PinsPort, ages: AgesPort, now: Now,
-        using: Callable[[], Collection[str]], clock: Callable[[], float] = time.monotonic,
+        using: Callable[[], Collection[str]], tell: Callable[[int, int], None] = lambda _count, _bytes: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._stock, self._holds, self._pins, self._ages, self._now = stock, holds, pins, ages, now
-        self._using, self._clock = using, clock
+        self._using, self._tell, self._clock = using, tell, clock
         self._idle: dict[str, float] | None = None  # read with the first count
         self._counted = clock()
         self._one = anyio.Lock()
@@ -58,12 +60,29 @@ class Garbage:
             try:
                 async with self._one:
                     await self._count()
+                    await self._prune()
             except OSError as error:
                 log.warning("cannot look through the store: %s", error.strerror)
             digest = self._now.desired().digest
             with anyio.move_on_after(TICK):
                 while self._now.desired().digest == digest:
                     await self._now.changed()
+
+    async def _prune(self) -> None:
+        """What `store.prune` says. While the newest manifest is refused nothing goes. Raises OSError."""
+        desired = self._now.desired()
+        if desired.store.prune == "never":
+            self._tell(0, 0)
+            return
+        left = [v for v in await self._verdicts() if v.goes]
+        if desired.store.prune == "delete" and not self._now.observed().manifest.problems:
+            made = [await self._remove(verdict) for verdict in left]
+            for one in made:
+                if one["removed"] or one["error"]:
+                    done = one["error"] or f"removed it, {show_size(one['size'])} are free"
+                    log.info("%s %s (%s): %s", one["kind"], one["name"][:16], one["reason"], done)
+            left = [verdict for verdict, one in zip(left, made, strict=True) if not one["removed"]]
+        self._tell(len(left), freed(left))
 
     async def collect(self, *, remove: bool) -> dict[str, Any]:
         """What may go and what stays, and why; removes what may go where that is asked. Raises ActionFailed."""

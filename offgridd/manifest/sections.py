@@ -93,8 +93,6 @@ class Server(Section):
 class Store(Section):
     """How files are fetched and kept."""
 
-    not_yet = frozenset({"prune"})
-
     max_total: Size | None = live(None, "The most that all fetched files may take together.")
     min_free: CacheSize = live(StoreSpec().min_free, "What the file system keeps free, whatever is fetched.")
     rate: Size | None = live(None, "Bytes a second that fetching a file may take. Default: as fast as it goes.")
@@ -109,7 +107,12 @@ class Store(Section):
         "How long a file stays that was fetched for a model and that nothing refers to any more, counted while the "
         "daemon runs; then `offgrid gc` may remove it.",
     )
-    allow_empty: bool = live(False, "Let `offgrid gc` remove such files also where no model is declared.")
+    prune: Literal["never", "report", "delete"] = live(
+        "report",
+        "What is done by itself about what `offgrid gc` would remove: nothing, saying in status how much it is, or "
+        "removing it. What was pulled or adopted only `offgrid rm` removes.",
+    )
+    allow_empty: bool = live(False, "Let such files be removed also where no model is declared.")
 
 
 class Token(Section):

@@ -124,6 +124,25 @@ def test_nothing_goes_where_nothing_is_declared_unless_it_may(rig: Rig, hub: Loc
     assert list(blob(rig, "Q8_0").parent.iterdir()) == []
 
 
+def test_the_daemon_reports_it_and_removes_it_by_itself_where_it_is_told_to(rig: Rig, hub: Local) -> None:
+    """It looks after each edit, and once a minute."""
+    sizes = iter(range(1, 10000))
+    declare(rig, hub, "Q8_0")
+    until(lambda: reason(rig, "blob", SHA["Q4_K_M"]) == "Unreferenced")
+
+    def edited(prune: str) -> dict[str, Any]:
+        declare(rig, hub, "Q8_0", store=f"grace: 0s, prune: {prune}, max_total: {next(sizes)}GB")
+        found: dict[str, Any] = rig.status()["store"]
+        return found
+
+    until(lambda: edited("report")["unneeded"] == {"count": 1, "bytes": len(FILES["Q4_K_M"])})
+    assert "offgrid gc shows them" in offgrid(rig, "status").stdout
+    until(lambda: edited("never")["unneeded"]["count"] == 0)
+    assert blob(rig, "Q4_K_M").exists()
+    until(lambda: edited("delete") and not blob(rig, "Q4_K_M").exists())
+    assert blob(rig, "Q8_0").exists()
+
+
 def test_kept_files_stay_and_what_is_no_model_goes(rig: Rig, hub: Local) -> None:
     assert offgrid(rig, "pull", REPO, "--quant", "Q5_K_M").returncode == 0
     assert reason(rig, "blob", SHA["Q5_K_M"]) == "Kept"

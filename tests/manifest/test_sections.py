@@ -549,7 +549,7 @@ def test_loopback_needs_no_leave() -> None:
         ("server: {memory: {gpu: {x: 1GB}}}\nmodels: {}", "InvalidName", 2, "the number of a GPU"),
         ("server: {memory: {gpu: {00: 1GB}}}\nmodels: {}", "InvalidName", 2, "the number of a GPU"),
         ("server: {memory: {gpu: {0: 0}}}\nmodels: {}", "InvalidValue", 2, "at least 1"),
-        ("store: {prune: report}\nmodels: {}", "NotSupportedYet", 2, "prune"),
+        ("store: {prune: all}\nmodels: {}", "InvalidValue", 2, "'never', 'report' or 'delete'"),
         ("store: {grace: 9000h}\nmodels: {}", "InvalidValue", 2, "at most 8784h"),
         ("store: {grace: 7}\nmodels: {}", "WrongType", 2, "a duration with its unit"),
         ("store: {allow_empty: 1}\nmodels: {}", "WrongType", 2, "true or false"),
