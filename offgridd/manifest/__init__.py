@@ -2,15 +2,19 @@
 
 from offgridd.manifest.accept import Accepted, SourceText, accept, accept_files, is_lock
 from offgridd.manifest.adding import add_model
+from offgridd.manifest.effective import Value, as_text, effective
 from offgridd.manifest.jsonschema import schema
 from offgridd.manifest.lockfile import read_lock, write_lock
 
 __all__ = [
     "Accepted",
     "SourceText",
+    "Value",
     "accept",
     "accept_files",
     "add_model",
+    "as_text",
+    "effective",
     "is_lock",
     "read_lock",
     "schema",

@@ -82,15 +82,25 @@ def is_lock(name: str) -> bool:
 
 def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceText | None = None) -> Accepted:
     """Read `main` with `fragments` (conf.d, in their order) laid over it, under `lock`. Raises ManifestError."""
-    sources = (main, *fragments)
+    root, manifest = _read((main, *fragments))
+    desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
+    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
+
+
+def merged(sources: Sequence[SourceText]) -> MapNode:
+    """The manifest that the files make together, once it is known to be valid. Raises ManifestError."""
+    return _read(sources)[0]
+
+
+def _read(sources: Sequence[SourceText]) -> tuple[MapNode, sections.Manifest]:
+    """Raises ManifestError."""
     root = merge(*_load(sources))
     manifest, problems = _validate(root)
     if manifest is None or problems:
         order = {source.name: index for index, source in enumerate(sources)}
         problems.sort(key=lambda problem: (order[problem.file], problem.line, problem.column))
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
-    desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
-    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
+    return root, manifest
 
 
 def _load(sources: Sequence[SourceText]) -> tuple[MapNode, list[MapNode]]:

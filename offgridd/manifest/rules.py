@@ -16,7 +16,7 @@ from offgridd.manifest.problems import show
 
 Where = Callable[[Path], str]  # "FILE:LINE" of a path
 _PLAIN_TYPES: Final = ("f16", "bf16", "f32")
-_HUB_ONLY: Final = ("quant", "endpoint", "token", "updates", "check_every")
+HUB_ONLY: Final = ("quant", "endpoint", "token", "updates", "check_every")
 
 
 class Finding(NamedTuple):
@@ -95,14 +95,14 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         yield from _hub_choice(path, model, source)
     else:
         misplaced = [(*path, "revision")] if "revision" in source else []
-        misplaced += [(*path[:-1], key) for key in (*_HUB_ONLY, "max_size") if key in model]
+        misplaced += [(*path[:-1], key) for key in (*HUB_ONLY, "max_size") if key in model]
         yield from map(_hub_only, misplaced)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
 
 
 def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[Finding]:
     misplaced = [(*path, key) for key in ("file", "revision") if key in source]
-    misplaced += [(*path[:-1], key) for key in _HUB_ONLY if key in model]
+    misplaced += [(*path[:-1], key) for key in HUB_ONLY if key in model]
     yield from map(_hub_only, misplaced)
     if not misplaced and "sha256" not in model:
         message = "cannot use a 'url' without 'sha256': anybody could put another file there; write the model's sha256"
