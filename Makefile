@@ -14,8 +14,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not mirror"
-	$(BIN)/python -m pytest -m "alone and not mirror"
+	$(BIN)/python scripts/test.py
 
 bench: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/daemon.py

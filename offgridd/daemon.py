@@ -22,7 +22,7 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.effects import watch
 from offgridd.effects.settle import Settler
-from offgridd.effects.state import State, StateLockedError
+from offgridd.effects.state import State, StateLockedError, StateTooNewError
 from offgridd.effects.systemd import Notifier
 from offgridd.reconcile.intake import Intake
 from offgridd.reconcile.loop import Reconciler, Snapshot
@@ -55,7 +55,7 @@ class Daemon:
         """Until SIGTERM. Raises StartError."""
         try:
             state = State(self.settings.state_dir)
-        except StateLockedError as error:
+        except (StateLockedError, StateTooNewError) as error:
             raise StartError(str(error), EXIT_CONFIG) from error
         except OSError as error:
             raise StartError(f"cannot use {self.settings.state_dir}: {error.strerror}", EXIT_CONFIG) from error

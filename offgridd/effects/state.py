@@ -5,7 +5,6 @@ Everything in it can be made anew from the manifest and the files, so what is br
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -14,26 +13,22 @@ import os
 import sqlite3
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from offgridd.core.hub import Pin
 from offgridd.core.updates import Look
+from offgridd.effects.database import StateTooNewError, open_database, os_error
 from offgridd.effects.durable import private, replace_file
 from offgridd.effects.records import Inventory, Records
 from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 
-# Numbers are kept as text: SQLite's are signed, a file system's may use all 64 bits.
-_SCHEMA = """
-create table if not exists generation (id integer primary key check (id = 1), number integer, digest text);
-create table if not exists inventory (
-    dev text, inode text, size text, mtime_ns text, sha256 text,
-    primary key (dev, inode, size, mtime_ns));
-create table if not exists pins (model text primary key, pin text);
-create table if not exists looks (model text primary key, look text);
-create table if not exists unreferenced (model text primary key, seconds text);
-"""
+EVENTS, HISTORY = 10_000, 10  # events and generations that are kept, the newest
+
+
+__all__ = ["State", "StateLockedError", "StateTooNewError"]
 
 
 class StateLockedError(Exception):
@@ -42,13 +37,13 @@ class StateLockedError(Exception):
 
 class State:
     def __init__(self, folder: Path) -> None:
-        """Takes the lock. Raises StateLockedError, or OSError where the folder can not be used."""
+        """Takes the lock. Raises StateLockedError, StateTooNewError, or OSError where the folder can not be used."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _tighten(folder)
         self._folder = folder
         self._lock = _lock(folder)
         try:
-            self._db = _open(folder / "state.db")
+            self._db = open_database(folder / "state.db")
             self._generation = _newest_generation(self._db)
         except BaseException:
             os.close(self._lock)
@@ -70,11 +65,44 @@ class State:
         data = json.dumps([[name, text.decode("utf-8")] for name, text in texts]).encode()
         replace_file(self._folder / "last-good.json", data)
         failpoint("generation.before-write")
+        number, digest = self._generation
         try:
-            self._db.execute("insert or replace into generation values (1, ?, ?)", self._generation)
+            self._db.execute("insert or replace into generation values (1, ?, ?)", (number, digest))
+            self._db.execute("insert or replace into history values (?, ?, ?)", (number, digest, time.time()))
+            self._db.execute("delete from history where number <= ?", (number - HISTORY,))
         except sqlite3.Error as error:
-            raise _os_error(error) from error
+            raise os_error(error) from error
         failpoint("generation.after-write")
+
+    def history(self) -> list[tuple[int, str, float]]:
+        """The newest generations that were accepted: number, digest, seconds since the epoch; the newest first."""
+        try:
+            found = self._db.execute("select number, digest, accepted from history order by number desc").fetchall()
+        except sqlite3.Error as error:
+            log.warning("cannot read the history: %s", error)
+            return []
+        return [(int(number), str(digest), float(at)) for number, digest, at in found]
+
+    def add_events(self, events: Sequence[tuple[int, str]]) -> None:
+        """Keeps them, each with its number. Raises OSError.
+
+        In one statement: no transaction is held open on a connection that other threads write with, too.
+        """
+        rows = "select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(?)"
+        try:
+            self._db.execute(f"insert or replace into events {rows}", (json.dumps(events),))
+            self._db.execute("delete from events where number <= ?", (events[-1][0] - EVENTS,))
+        except sqlite3.Error as error:
+            raise os_error(error) from error
+
+    def events(self) -> list[tuple[int, str]]:
+        """Those that are kept, the oldest first."""
+        try:
+            found = self._db.execute("select number, event from events order by number").fetchall()
+        except sqlite3.Error as error:
+            log.warning("cannot read earlier events: %s", error)
+            return []
+        return [(int(number), str(event)) for number, event in found]
 
     def last_good(self) -> list[tuple[str, bytes]] | None:
         """None where there is none, or none that can be read."""
@@ -128,52 +156,10 @@ def _lock(folder: Path) -> int:
     return lock
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """The database, sound; one that is broken is moved aside and begun anew. Raises OSError."""
-    try:
-        try:
-            return _connect(path)
-        except sqlite3.DatabaseError as error:
-            if not _is_broken(error):
-                raise
-            aside = f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-            log.warning("cannot read %s: %s; it is moved aside as %s, files are hashed again", path, error, aside)
-        for end in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}{end}", path.with_name(aside + end))
-        return _connect(path)
-    except sqlite3.Error as error:
-        raise _os_error(error) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.close(private(str(path), os.O_RDWR))  # SQLite gives its other files the mode of this one
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("pragma journal_mode=wal")
-        if (found := db.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(found)
-        db.executescript(_SCHEMA)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
 def _newest_generation(db: sqlite3.Connection) -> tuple[int, str]:
     try:
         number, digest = db.execute("select number, digest from generation").fetchone() or (0, "")
     except sqlite3.Error as error:
         db.close()
-        raise _os_error(error) from error
+        raise os_error(error) from error
     return int(number), str(digest)
-
-
-def _is_broken(error: sqlite3.DatabaseError) -> bool:
-    """Whether it is the file that is at fault, not a full disk or the like. What quick_check finds has no code."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _os_error(error: sqlite3.Error) -> OSError:
-    return OSError(errno.EIO, f"its database says: {error}")

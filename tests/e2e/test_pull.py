@@ -122,9 +122,8 @@ def test_kept_files_are_served_side_by_side(rig: Rig) -> None:
         assert offgrid(rig, "pull", repo).returncode == 0
     for name in ("tiny-Q4_K_M.gguf", "other-Q8_0.gguf", "tiny-Q4_K_M.gguf"):
         chat(rig, name)
-    workers = rig.status()["memory"]["workers"]
-    assert {w["model"] for w in workers} == {"tiny-Q4_K_M.gguf", "other-Q8_0.gguf"}
-    assert all(w["priority"] is None and w["unloadAfter"] for w in workers)
+    idle = until(lambda: all(w["unloadAfter"] for w in (found := rig.status()["memory"]["workers"])) and found)
+    assert {(w["model"], w["priority"]) for w in idle} == {("tiny-Q4_K_M.gguf", None), ("other-Q8_0.gguf", None)}
 
 
 def test_what_is_declared_is_not_removed_and_its_bytes_are_shared(rig: Rig, hub: Local) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from support.limits import no_space
 
 from offgridd.core.observed import Identity
 from offgridd.effects.durable import replace_file
-from offgridd.effects.state import State, StateLockedError
+from offgridd.effects.state import EVENTS, HISTORY, State, StateLockedError, StateTooNewError
 
 HOLD = """
 import sys
@@ -203,3 +205,66 @@ def test_without_space_keeping_is_an_error_and_a_hash_is_forgotten(folder: Path)
     assert key not in state.inventory
     assert accept("a", state) == 1
     state.close()
+
+
+OLD = """
+create table generation (id integer primary key check (id = 1), number integer, digest text);
+create table pins (model text primary key, pin text);
+insert into generation values (1, 7, 'd');
+"""
+
+
+def old_state(folder: Path) -> Path:
+    """A state directory of the version that had no number, with its last writes still in the log."""
+    folder.mkdir(mode=0o700)
+    path = folder / "state.db"
+    script = f"import os, sqlite3; db = sqlite3.connect({str(path)!r}); db.execute('pragma journal_mode=wal'); "
+    script += f"db.executescript({OLD!r}); os._exit(0)"  # as a kill would: nothing is closed
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert (folder / "state.db-wal").stat().st_size
+    return path
+
+
+def test_an_older_database_is_migrated_with_all_that_it_holds(folder: Path) -> None:
+    old_state(folder)
+    assert reopened(folder, lambda state: (state.generation_of("d"), state.history())) == (7, [])
+    assert reopened(folder, partial(accept, "e")) == 8
+    assert reopened(folder, lambda state: [number for number, *_ in state.history()]) == [8]
+    assert {p.name for p in folder.iterdir()} <= {"lock", "state.db", "last-good.json"}
+
+
+@pytest.mark.parametrize("point", ["migrate.after-copy", "migrate.before-rename", "migrate.after-rename"])
+def test_a_kill_in_the_middle_of_a_migration_loses_nothing(folder: Path, point: str) -> None:
+    old_state(folder)
+    program = "import sys; from pathlib import Path; from offgridd.effects.state import State; State(Path(sys.argv[1]))"
+    env = {**os.environ, "OFFGRIDD_FAILPOINTS": f"{point}=kill"}
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], env=env)
+    assert done.returncode == -signal.SIGKILL
+    assert reopened(folder, lambda state: state.generation_of("d")) == 7
+    assert not list(folder.glob("state.db.new*"))
+
+
+def test_the_database_of_a_newer_version_is_not_written_to(folder: Path) -> None:
+    reopened(folder, partial(accept, "a"))
+    db = sqlite3.connect(folder / "state.db")
+    db.execute("pragma user_version=99")
+    db.close()
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name.startswith("state.db")}
+    with pytest.raises(StateTooNewError, match="its version is 99"):
+        State(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name.startswith("state.db")} == before
+
+
+def test_the_newest_events_and_generations_are_kept(folder: Path) -> None:
+    def put(state: State) -> None:
+        state.add_events([(number, f'{{"n": "{number}"}}') for number in range(5)])
+        state.add_events([(EVENTS + 2, "later")])
+        for digest in range(HISTORY + 2):
+            accept(str(digest), state)
+
+    reopened(folder, put)
+    kept = reopened(folder, State.events)
+    assert kept == [(3, '{"n": "3"}'), (4, '{"n": "4"}'), (EVENTS + 2, "later")]
+    found = reopened(folder, State.history)
+    assert isinstance(found, list)
+    assert [number for number, *_ in found] == list(range(HISTORY + 2, 2, -1))
