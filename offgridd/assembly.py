@@ -39,6 +39,7 @@ from offgridd.effects.keeper import Keeper
 from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
+from offgridd.effects.pulse import Pulse
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.state import State
 from offgridd.effects.stock import Stock
@@ -130,7 +131,9 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         checker=Checker(store, holds, files, state.pins, now),
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
-    return Assembly(loop, workers, intake, service, context, (loop.run, updates.run, garbage.run))
+    return Assembly(
+        loop, workers, intake, service, context, (loop.run, updates.run, garbage.run, Pulse(workers.all_serving).run)
+    )
 
 
 def _host() -> HostFacts:

@@ -15,7 +15,7 @@ from offgridd.core.memory import raised
 from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Retry, VerifiedFile, Worker
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
-_CRASHES = ("WorkerCrashed",)  # the reasons that say that a process died of itself
+_CRASHES = ("WorkerCrashed", "WorkerHung")  # the reasons that say that a process failed of itself
 CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
 
 

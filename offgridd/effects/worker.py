@@ -42,6 +42,8 @@ class WorkerProcess:
     ) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
         self._report = report
+        self.heard = 0  # frames
+        self._hung = ""  # why it was given up
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
@@ -177,6 +179,16 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
+    @property
+    def open(self) -> int:
+        """Requests that it has not ended yet."""
+        return len(self._requests)
+
+    def condemn(self, text: str) -> None:
+        """It hangs."""
+        self._hung = text
+        self.kill()
+
     async def death(self) -> Failure:
         """Waits for its end, which must be near, and says how it came about."""
         with anyio.move_on_after(LAST_WORDS) as waiting:
@@ -184,6 +196,8 @@ class WorkerProcess:
         if waiting.cancelled_caught:
             self.kill()
         code = await self._process.wait()
+        if self._hung:
+            return Failure("Loaded", "WorkerHung", self._with_tail(f"the worker process was killed: {self._hung}"))
         return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process {ending(code)}"))
 
     async def close(self) -> None:
@@ -202,6 +216,7 @@ class WorkerProcess:
         return f"{text}: {' | '.join(lines[-3:])}" if lines else text
 
     def _took(self, frame: wire.FromWorker) -> None:
+        self.heard += 1
         if not self._first.done():
             self._first.set_result(frame)
         elif isinstance(frame, wire.Stats):

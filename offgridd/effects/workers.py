@@ -104,6 +104,10 @@ class Workers:
         """The sha256s of the files that live workers have open."""
         return {sha256 for files in self._files.values() for sha256 in files}
 
+    def all_serving(self) -> list[WorkerProcess]:
+        """Those that may have requests, also while they stop."""
+        return [w for w in self._all.values() if w.ready]
+
     def next_request(self) -> int:
         return next(self._requests)
 

@@ -1,10 +1,11 @@
-"""`python -m offgridd.manifest [DOCS]`: writes the manifest's JSON schema and reference page anew, for developers."""
+"""`python -m offgridd.manifest [DOCS]`: writes the generated pages anew, for developers."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from offgridd.core import reasons
 from offgridd.manifest.jsonschema import reference, schema_text
 
 
@@ -15,6 +16,7 @@ def main(arguments: list[str]) -> int:
         return 1
     (docs / "manifest.schema.json").write_text(schema_text(), encoding="utf-8")
     (docs / "manifest.md").write_text(reference(), encoding="utf-8")
+    (docs / "reasons.md").write_text(reasons.reference(), encoding="utf-8")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from support.rig import FILE_PATH
 
@@ -21,6 +22,7 @@ from offgridd.core.desired import FileSource, LoadSpec
 from offgridd.core.observed import VerifiedFile
 from offgridd.effects import worker as worker_module
 from offgridd.effects.files import Files
+from offgridd.effects.pulse import SILENT, STILL, Pulse, worked
 from offgridd.effects.worker import WorkerProcess
 from offgridd.effects.workers import Workers
 from offgridd.engine import wire
@@ -294,3 +296,48 @@ async def test_once_drained_nothing_starts(action: StartWorker) -> None:
         await made.start(action)
         assert isinstance(log.events[-1], ev.WorkerExited)
         assert made.serving("m") is None
+
+
+async def test_one_that_hangs_is_ended_and_its_request_too(action: StartWorker) -> None:
+    async with workers() as (made, log), anyio.create_task_group() as group:
+        await made.start(action)
+        process, pulse = made.serving("m"), Pulse(made.all_serving)
+        assert process is not None
+        pulse.look()  # nobody waits for it
+        os.kill(process.pid, signal.SIGSTOP)
+        got: list[Any] = []
+
+        async def ask() -> None:
+            got.extend(await answer(process, chat(made.next_request())))
+
+        group.start_soon(ask)
+        while not process.open:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(STILL):
+            pulse.look()
+        assert not gone(process.pid), "the first look only begins to count"
+        pulse.look()
+        ended = await log.first(ev.WorkerExited)
+        assert (ended.failure.reason, got[-1].code) == ("WorkerHung", "worker_crashed")
+        assert "it did nothing for 60 s while requests waited" in ended.failure.message
+
+
+async def test_one_that_works_or_speaks_does_not_hang() -> None:
+    class Busy:
+        id, pid, heard, open, told = 1, os.getpid(), 0, 1, ""
+
+        def condemn(self, text: str) -> None:
+            self.told = text
+
+    busy = Busy()
+    pulse = Pulse(lambda: [busy])
+    for _ in range(STILL * 2):
+        before = worked(busy.pid)
+        while worked(busy.pid) == before:
+            pass
+        pulse.look()
+    assert not busy.told
+    for _ in range(SILENT):
+        busy.heard += 1
+        pulse.look()
+    assert not busy.told
