@@ -35,6 +35,7 @@ from offgridd.effects.holds import Holds
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
 from offgridd.effects.hublook import HubLook
+from offgridd.effects.journal import Journal
 from offgridd.effects.keeper import Keeper
 from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
@@ -119,6 +120,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     context = Context(
         loop=loop, workers=workers, status=status, metrics=metrics, reload=service.reload, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
+        history=state.history, settings=settings.origins,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,
@@ -131,9 +133,9 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         checker=Checker(store, holds, files, state.pins, now),
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
-    return Assembly(
-        loop, workers, intake, service, context, (loop.run, updates.run, garbage.run, Pulse(workers.all_serving).run)
-    )
+    journal = Journal(state, status)
+    background = (loop.run, updates.run, garbage.run, Pulse(workers.all_serving).run, journal.run)
+    return Assembly(loop, workers, intake, service, context, background)
 
 
 def _host() -> HostFacts:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from offgridd import places
@@ -33,9 +33,20 @@ class Settings(BaseSettings):
     engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks
 
     @property
+    def origins(self) -> dict[str, tuple[Any, str]]:
+        """By name, the value and what gave it: a flag, a variable, or nobody."""
+        found: dict[str, tuple[Any, str]] = {}
+        for name in type(self).model_fields:
+            variable = f"OFFGRIDD_{name.upper()}" if name in self.model_fields_set else "default"
+            found[name] = (getattr(self, name), _flag(name) if name in self._flags else variable)
+        return found
+
+    @property
     def socket_mode(self) -> int:
         """Of the admin socket, and of those beside it."""
         return 0o600 if self.private else 0o660
+
+    _flags: frozenset[str] = PrivateAttr(frozenset())
 
     @field_validator("store_roots", mode="before")
     @classmethod
@@ -62,14 +73,19 @@ class Settings(BaseSettings):
 def load(flags: dict[str, Any]) -> Settings:
     """The flags over the environment over the defaults. Raises SettingsRefused."""
     try:
-        return Settings(**flags)
+        made = Settings(**flags)
+        made._flags = frozenset(flags)
+        return made
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "a setting"
-        flag = "--store-root" if name == "store_roots" else "--" + name.replace("_", "-")
-        where = flag if name in flags else "OFFGRIDD_" + name.upper()
+        where = _flag(name) if name in flags else "OFFGRIDD_" + name.upper()
         why = " ".join(first["msg"].split())
         raise SettingsRefused(f"cannot use {where}: {why}; docs/settings.md says what it may be") from error
     except SettingsError as error:
         why = " ".join(str(error).split())
         raise SettingsRefused(f"cannot read the settings: {why}; see docs/settings.md") from error
+
+
+def _flag(name: str) -> str:
+    return "--store-root" if name == "store_roots" else "--" + name.replace("_", "-")

@@ -17,6 +17,7 @@ from offgridd.api.inference import add_inference
 from offgridd.api.inspect import add_inspect
 from offgridd.api.loading import add_loading
 from offgridd.api.lock import add_lock
+from offgridd.api.observe import add_observe
 from offgridd.api.pull import add_pull
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
@@ -31,6 +32,7 @@ def create_app(ctx: Context) -> Quart:
     add_errors(app)
     add_inference(app, ctx)
     add_control(app, ctx)
+    add_observe(app, ctx)
     add_search(app, ctx)
     add_catalog(app, ctx)
     add_inspect(app, ctx)

@@ -129,6 +129,8 @@ class Context:
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
     syncer: SyncerPort
+    history: Callable[[], Sequence[tuple[int, str, float]]]  # blocking: generations, digests, seconds since the epoch
+    settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket
 

@@ -1,16 +1,14 @@
-"""Health, status, events, plan, reload and reconcile."""
+"""Health, metrics, plan, reload, reconcile and retry."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
 from offgridd.api import body
-from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
+from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.metrics import Totals
 from offgridd.api.texts import Files, files_of
@@ -18,7 +16,8 @@ from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.conditions import is_ready
 from offgridd.core.edits import changes, hold_back
-from offgridd.core.errors import ManifestError
+from offgridd.core.errors import ManifestError, RequestRefused
+from offgridd.core.naming import shown_name
 from offgridd.reconcile.intake import Seen, parse
 
 
@@ -32,18 +31,10 @@ def add_control(app: Quart, ctx: Context) -> None:
         good = is_ready(ctx.desired, ctx.loop.snapshot.observed) and not ctx.draining()
         return answer({"ready": good}, 200 if good else 503)
 
-    @app.get("/v1/status")
-    async def status() -> Response:
-        return raw(ctx.status.encoded)
-
     @app.get("/metrics")
     async def metrics() -> Response:
         text = await anyio.to_thread.run_sync(_exposition, dict(ctx.metrics.models), ctx.status.ready)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/v1/events")
-    async def events() -> Response:
-        return sse(_events(ctx))
 
     @app.get("/v1/logs")
     async def logs() -> Response:
@@ -66,6 +57,16 @@ def add_control(app: Quart, ctx: Context) -> None:
         ctx.loop.emit(ev.Reconsidered(spec.name if spec else None))
         ctx.loop.look_again()
         return answer({"generation": ctx.desired.generation}, 202)
+
+    @app.post("/v1/retry")
+    async def retry() -> Response:
+        given = await body.read_json()
+        if not isinstance(given.get("model"), str) or len(given) > 1:
+            raise RequestRefused(400, "invalid_value", 'cannot tell what to try again: the body is {"model": NAME}')
+        spec = find_model(ctx, given["model"])
+        ctx.loop.emit(ev.Reconsidered(spec.name))
+        await ctx.loop.next_change()
+        return answer({"model": shown_name(spec)}, 202)
 
 
 def _exposition(totals: dict[str, Totals], ready: dict[str, bool]) -> bytes:
@@ -98,23 +99,3 @@ def describe_plan(ctx: Context, files: Files) -> dict[str, Any]:
     actions += [{"action": "held", "model": name} for name in after.held]
     actions += [{"action": "server", "model": None}] if before.server != after.server else []
     return {"valid": True, "errors": [], "actions": actions, "changes": wanted.digest != before.digest}
-
-
-async def _events(ctx: Context) -> AsyncIterator[bytes]:
-    """Condition transitions as they come; the state itself is in /v1/status. A reader that is too slow misses some."""
-    yield b": connected\n\n"
-    seen = ctx.status.count
-    while True:
-        if ctx.draining():
-            return
-        news, seen = ctx.status.since(seen), ctx.status.count
-        for one in news:
-            yield event(one)
-        if news:
-            continue  # more may have come meanwhile
-        quiet = True
-        with anyio.move_on_after(PING):
-            await ctx.loop.next_change()
-            quiet = False
-        if quiet:
-            yield PING_EVENT

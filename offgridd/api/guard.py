@@ -15,7 +15,7 @@ from offgridd.core.errors import RequestRefused
 # For the admin socket only, until there are keys.
 LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs", "/v1/pull", "/v1/jobs", "/v1/jobs/<job>", "/v1/rm", "/v1/list",
               "/v1/update", "/v1/bundle/export", "/v1/bundle/import", "/v1/gc", "/v1/adopt", "/v1/verify",
-              "/v1/catalog/sync", "/v1/load", "/v1/unload"}  # fmt: skip
+              "/v1/catalog/sync", "/v1/load", "/v1/unload", "/v1/retry", "/v1/config"}  # fmt: skip
 
 
 def host_allowed(host: str, desired: Desired, local: str = "") -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -50,9 +52,10 @@ class StatusView:
         self._models: dict[str, _Card] = {}
         self._whole: Json = {}
         self._encoded: bytes | None = None
+        self._tag: str | None = None
         self._stale = False  # a worker has reported since
         self._now = ""
-        self._transitions: deque[tuple[int, Json]] = deque(maxlen=KEPT)
+        self._transitions: deque[Json] = deque(maxlen=KEPT)
         self._garbage = (0, 0)
         self.count = 0  # transitions so far; each has the number that this was before it
 
@@ -62,8 +65,16 @@ class StatusView:
         if self._stale:
             self.update(self._snapshot)
         if self._encoded is None:
-            self._encoded = msgspec.json.encode(self._whole)
+            self._encoded, self._tag = msgspec.json.encode(self._whole), None
         return self._encoded
+
+    @property
+    def tag(self) -> str:
+        """The ETag of `encoded`."""
+        encoded = self.encoded
+        if self._tag is None:
+            self._tag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
+        return self._tag
 
     @property
     def ready(self) -> dict[str, bool]:
@@ -72,7 +83,13 @@ class StatusView:
 
     def since(self, number: int) -> list[Json]:
         """The transitions from `number` on, as far as they are kept."""
-        return [one for at, one in self._transitions if at >= number]
+        newer = takewhile(lambda one: one["number"] >= number, reversed(self._transitions))
+        return list(newer)[::-1]
+
+    def recall(self, events: Sequence[Json]) -> None:
+        """Transitions of earlier lives of the daemon, the oldest first."""
+        self._transitions.extend(events)
+        self.count = events[-1]["number"] + 1 if events else 0
 
     def took(self, model: str, worker: int, stats: wire.Stats | None) -> None:
         """A worker has reported, or is gone."""
@@ -146,8 +163,9 @@ class StatusView:
             if status != c.status:
                 since = self._now
                 self._since[model, c.type] = (c.status, since)
-                seen = {"model": model or None, "type": c.type, "status": c.status, "reason": c.reason}
-                self._transitions.append((self.count, seen))
+                seen = {"number": self.count, "time": since, "model": model or None, "type": c.type,
+                        "status": c.status, "reason": c.reason, "message": _printable(c.message)}  # fmt: skip
+                self._transitions.append(seen)
                 self.count += 1
             dressed.append(
                 {"type": c.type, "status": c.status, "reason": c.reason, "message": _printable(c.message),

@@ -29,6 +29,10 @@ ACTING = (
     "/v1/adopt",
     "/v1/verify",
     "/v1/catalog/sync",
+    "/v1/load",
+    "/v1/unload",
+    "/v1/retry",
+    "/v1/config",
 )  # for the admin socket alone
 TELLING = ("/v1/plan", "/v1/reload")  # their 422 says in the answer what is wrong with the manifest
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"

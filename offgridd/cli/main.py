@@ -15,6 +15,7 @@ from offgridd.cli import (
     inspect,
     loading,
     lock,
+    observe,
     search,
     state,
     updates,
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     garbage.add_to(commands)
     verify.add_to(commands)
     loading.add_to(commands)
+    observe.add_to(commands)
     return top
 
 

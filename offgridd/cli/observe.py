@@ -1,0 +1,215 @@
+"""wait, events, describe, history, config and retry: what there is to see, and to wait for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from offgridd.cli.client import REFUSED, TIMEOUT, Client, CliError
+from offgridd.cli.state import read_files
+from offgridd.cli.terminal import say
+from offgridd.core.reasons import BY_WORD
+from offgridd.core.sizes import show_size
+
+Json = dict[str, Any]
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def add_to(commands: Any) -> None:
+    one = commands.add_parser("wait", help="until a condition is as wanted; 4 where it does not come about in time")
+    one.add_argument("what", nargs="?", default="server", metavar="TARGET", help="model/NAME, or server (default)")
+    one.add_argument("--for", dest="wanted", default="Ready", metavar="TYPE[=STATUS]", help="default Ready=True")
+    one.add_argument("--timeout", type=_seconds, default=300.0, help="such as 90s or 10m; default 5m")
+    one.set_defaults(run=wait)
+    one = commands.add_parser("events", help="conditions that changed, the newest last")
+    one.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    one.add_argument("--model")
+    one.add_argument("--json", action="store_true", help="one object a line")
+    one.set_defaults(run=events)
+    one = commands.add_parser("describe", help="all that is known of one model, and what to do about it")
+    one.add_argument("model", metavar="MODEL")
+    one.set_defaults(run=describe)
+    one = commands.add_parser("retry", help="try again what failed with a model, also what was given up")
+    one.add_argument("model", metavar="MODEL")
+    one.set_defaults(run=retry)
+    one = commands.add_parser("history", help="the newest generations of the manifest")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=history)
+    one = commands.add_parser("config", help="the manifest as it takes effect, with the origin of every value")
+    one.add_argument("file", nargs="?", type=Path, help="of this file; default: what the daemon has accepted")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=config)
+
+
+def wait(client: Client, args: argparse.Namespace) -> int:
+    kind, _, status = args.wanted.partition("=")
+    status = (status or "true").capitalize()
+    model = args.what.removeprefix("model/") if args.what != "server" else None
+    least, last = client.json("GET", "/v1/status")["generation"], ""
+    with _deadline(args.timeout):
+        try:
+            for found in client.events("GET", "/v1/status?watch"):
+                condition = _condition(found, model, kind)
+                last = f"{kind} is {condition['status']} ({condition['reason']})"
+                if condition["status"] == status and found["observedGeneration"] >= least:
+                    say(f"{args.what}: {last}")
+                    return 0
+        except _Over:
+            text = f"cannot wait longer for {args.what}: {last or 'nothing is known of it'} after {args.timeout:g} s"
+            raise CliError(TIMEOUT, text) from None
+    raise CliError(REFUSED, "cannot wait longer: the daemon has ended")
+
+
+def _condition(found: Json, model: str | None, kind: str) -> Json:
+    """Raises CliError where there is no such model or condition."""
+    place = found if model is None else _model(found, model)
+    for condition in place["conditions"]:
+        if condition["type"].lower() == kind.lower():
+            made: Json = condition
+            return made
+    names = ", ".join(condition["type"] for condition in place["conditions"])
+    raise CliError(REFUSED, f"cannot wait for {kind}: there is no such condition; there are {names}")
+
+
+def _model(found: Json, name: str) -> Json:
+    """By its name or an alias. Raises CliError."""
+    for model in found["models"]:
+        if name == model["name"] or name in model["aliases"]:
+            made: Json = model
+            return made
+    raise CliError(REFUSED, f"cannot find the model {name!r}: the manifest declares none of that name")
+
+
+class _Over(Exception):
+    """The time is over."""
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """_Over within the block once the time is over, also in the middle of a read."""
+
+    def over(_number: int, _frame: object) -> None:
+        raise _Over
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def events(client: Client, args: argparse.Namespace) -> int:
+    known = client.json("GET", "/v1/events?follow=0")
+    _show_events(known["events"], args)
+    if args.follow:
+        try:
+            for one in client.events("GET", f"/v1/events?since={known['next']}"):
+                _show_events([one], args)
+        except KeyboardInterrupt:
+            pass
+    return 0
+
+
+def _show_events(found: list[Json], args: argparse.Namespace) -> None:
+    for one in found:
+        if args.model in (None, one["model"]):
+            say(json.dumps(one) if args.json else _event(one))
+
+
+def _event(one: Json) -> str:
+    why = f": {one['message']}" if one["message"] else ""
+    return f"{one['time']}  {one['model'] or '-':<16}  {one['type']} is {one['status']}, {one['reason']}{why}"
+
+
+def describe(client: Client, args: argparse.Namespace) -> int:
+    found = client.json("GET", "/v1/status")
+    model = _model(found, args.model)
+    say(model["name"], *([f"  {model['description']}"] if model["description"] else []))
+    for name in ("source", "file", "declared", "effective", "serving", "download"):
+        if model[name]:
+            say(f"{name}:", *(f"  {key}: {value}" for key, value in model[name].items() if value not in (None, [], "")))
+    estimate = model["memory"]["estimate"]
+    if estimate:
+        say(f"memory: charged with at most {show_size(estimate['charge'])}")
+    say(*_processes(found, model["name"]), "conditions:")
+    for condition in model["conditions"]:
+        why = f": {condition['message']}" if condition["message"] else ""
+        say(f"  {condition['type']} is {condition['status']}, {condition['reason']}, "
+            f"since {condition['lastTransitionTime']}{why}")  # fmt: skip
+        known = BY_WORD.get(condition["reason"])
+        if known and known.do:
+            say(f"    what to do: {known.do}")
+    happened = [e for e in client.json("GET", "/v1/events?follow=0")["events"] if e["model"] == model["name"]]
+    if happened:
+        say("events:", *(f"  {_event(one)}" for one in happened[-10:]))
+    return 0
+
+
+def _processes(found: Json, name: str) -> list[str]:
+    return [
+        f"process {one['pid']}: {one['state']}, charged with {show_size(one['own'])} of its own and "
+        f"{show_size(one['shared'])} of its file"
+        for one in found["memory"]["workers"]
+        if one["model"] == name
+    ]
+
+
+def retry(client: Client, args: argparse.Namespace) -> int:
+    done = client.json("POST", "/v1/retry", json.dumps({"model": args.model}).encode())
+    say(f"trying {done['model']} again; see offgrid describe {done['model']}")
+    return 0
+
+
+def history(client: Client, args: argparse.Namespace) -> int:
+    found = client.json("GET", "/v1/history")["generations"]
+    if args.json:
+        say(json.dumps(found, indent=2))
+    else:
+        say("GENERATION  ACCEPTED              DIGEST")
+        say(*(f"{one['generation']:<10}  {one['accepted']}  {one['digest'][:16]}" for one in found))
+    return 0
+
+
+def config(client: Client, args: argparse.Namespace) -> int:
+    if args.file is not None:
+        return _config_of(args.file, as_json=args.json)
+    found = client.json("GET", "/v1/config")
+    if args.json:
+        say(json.dumps(found, indent=2))
+        return 0
+    say(*(f"# {name}: {_host(one['value'])} ({one['origin']})" for name, one in found["host"].items()))
+    say(found["text"].rstrip("\n"))
+    return 0
+
+
+def _host(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _config_of(path: Path, *, as_json: bool) -> int:
+    from offgridd.core.errors import ManifestError
+    from offgridd.manifest import as_text, effective
+
+    try:
+        values = effective(read_files(path))
+    except ManifestError as error:
+        raise CliError(REFUSED, str(error)) from None
+    shown = [{"path": list(v.path), "value": v.value, "origin": v.origin} for v in values]
+    say(json.dumps(shown, indent=2) if as_json else as_text(values).rstrip("\n"))
+    return 0
+
+
+def _seconds(text: str) -> float:
+    """A time such as 90, 90s or 10m."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s or 10m")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
