@@ -6,7 +6,7 @@ not. Room is made by idle models only, of a lower priority, or of the same one w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from offgridd.core.actions import StartWorker, StopWorker
@@ -25,11 +25,12 @@ BUDGET = "the budget"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that wants a worker, and the action that would start it."""
+    """A model that wants a worker, the action that would start it, and what that would take, which is dear to know."""
 
     spec: ModelSpec
     facts: ModelFacts
     action: StartWorker
+    cost: Callable[[], Charge]
 
 
 @dataclass
@@ -209,7 +210,7 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
             if overlap:
                 continue
             overlap = True
-        judged.admit(candidate)
+        judged.admit(replace(candidate, action=replace(candidate.action, charge=candidate.cost())))
     return judged.made
 
 

@@ -21,7 +21,7 @@ def stable_key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32768)
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again: the question, and the lock's answer."""
     match spec.lock:
@@ -33,7 +33,7 @@ def source_key(spec: ModelSpec) -> str:
             return stable_key(question_key(spec), reason)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32768)
 def question_key(spec: ModelSpec) -> str:
     """Changes when the source asks for something else. Where it comes from and its declared sha256."""
     source = spec.source
@@ -42,7 +42,7 @@ def question_key(spec: ModelSpec) -> str:
     return stable_key(type(source).__name__, asdict(source), spec.sha256)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32768)
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
     return stable_key(file_key, asdict(replace(spec.load, chat_template=None)), _text_key(spec.load), engine)

@@ -45,7 +45,7 @@ def charge(load_key: str, spec: ModelSpec, file: VerifiedFile, host: Host) -> Ch
     return _charge(load_key, spec.cache_ram, host, _Rest(spec, file))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32768)
 def _charge(_load_key: str, cache: int, host: Host, rest: _Rest) -> Charge:
     spec, file, limits = rest.spec, rest.file, host.limits
     found = estimate(file.header, spec.load, host.features, cache)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
 from offgridd.core.admission import Admission, Candidate, Residents, admit
@@ -16,7 +17,7 @@ from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.memory import Host, charge, raised
-from offgridd.core.observed import ModelFacts, Observed, Retry, Short, VerifiedFile
+from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
 
 
 @dataclass
@@ -52,7 +53,7 @@ def _consider(draft: _Draft, name: str, spec: ModelSpec | None, observed: Observ
         draft.start += _stops(name, facts, keep=None, drain=facts.drain, why="removed")
         draft.cancel += [name] if running else []
         return
-    wanted = _next_actions(spec, facts, observed, bounds)
+    wanted = _next_actions(spec, facts, observed.engine)
     main = next((a for a in wanted if isinstance(a, Resolve | Verify | StartWorker)), None)
     draft.start += [a for a in wanted if isinstance(a, StopWorker | LimitCache)]
     if running is not None:
@@ -66,7 +67,7 @@ def _consider(draft: _Draft, name: str, spec: ModelSpec | None, observed: Observ
                 draft.wakes.append(retry.at)
                 return
         if isinstance(main, StartWorker):
-            draft.wanted.append(Candidate(spec, facts, main))
+            draft.wanted.append(Candidate(spec, facts, main, partial(_cost, spec, facts, main, observed, bounds)))
         else:
             draft.start.append(main)
     due = idle_until(spec, facts)
@@ -149,7 +150,7 @@ def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | No
     return retry if retry and retry.key == key else None
 
 
-def _next_actions(spec: ModelSpec, facts: ModelFacts, observed: Observed, bounds: Limits) -> list[Action]:
+def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
     file = current_file(spec, facts)
     live = [w for w in facts.workers if not w.stopping]
     if facts.leaving and not spec.preload:
@@ -163,7 +164,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, observed: Observed, bounds
         if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
         return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
-    key = load_key(spec, file.key, observed.engine)
+    key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
         told = mine.cache_ram == spec.cache_ram
@@ -173,13 +174,12 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, observed: Observed, bounds
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if mine is not None:
         return []
-    return [_start(spec, facts, file, observed, bounds)]
+    return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key)]
 
 
-def _start(spec: ModelSpec, facts: ModelFacts, file: VerifiedFile, observed: Observed, bounds: Limits) -> StartWorker:
-    key = load_key(spec, file.key, observed.engine)
-    cost = raised(charge(key, spec, file, Host(observed.host.features, bounds)), facts.peaks.get(key, 0))
-    return StartWorker(spec.name, file, spec.load, spec.cache_ram, key, cost)
+def _cost(spec: ModelSpec, facts: ModelFacts, action: StartWorker, observed: Observed, bounds: Limits) -> Charge:
+    found = charge(action.key, spec, action.file, Host(observed.host.features, bounds))
+    return raised(found, facts.peaks.get(action.key, 0))
 
 
 def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float, why: Why = "replaced") -> list[Action]:

@@ -65,7 +65,7 @@ class World:
         self.observed = Observed(facts)
 
     def candidate(self, name: str, facts: ModelFacts, cost: Charge) -> Candidate:
-        return Candidate(self.models[name], facts, StartWorker(name, FILE, LoadSpec(), 0, "k", cost))
+        return Candidate(self.models[name], facts, StartWorker(name, FILE, LoadSpec(), 0, "k"), lambda: cost)
 
     def admit(self, *candidates: Candidate, bound: bool = False, now: float = 100.0) -> Admission:
         residents = Residents.of(self.models, self.observed, set(), self.limits, frozen=False, bound=bound)
@@ -112,7 +112,7 @@ def test_what_starts_fits_and_only_who_may_be_asked_makes_room(
     promised = world.ledger(world.gone() | world.told(made))
     for candidate in world.candidates:
         if candidate.spec.name not in made.short:
-            promised.add(candidate.action.charge)
+            promised.add(candidate.cost())
     all_judged = sum(state == "loading" for *_, state, _ in workers) + len(wanted) <= LOADS
     assert made.short or not all_judged or not promised.over or world.ledger(world.gone()).over
 
@@ -126,7 +126,7 @@ def test_one_candidate_gets_room_whenever_there_is_any_and_no_more_goes_than_mus
     assume(sum(state == "loading" for *_, state, _ in workers) < LOADS)
     world = World(workers, [wanted], limits)
     (candidate,) = world.candidates
-    made, need, gone = world.admit(), candidate.action.charge, world.gone()
+    made, need, gone = world.admit(), candidate.cost(), world.gone()
     possible = world.ledger(gone | set(world.may_go(candidate))).fits(need)
     assert ("c0" in made.short) == (not possible)
     if not possible:
