@@ -25,6 +25,7 @@ from offgridd.core.fit import limits
 from offgridd.core.observed import HostFacts
 from offgridd.effects import source
 from offgridd.effects.adopter import Adopter
+from offgridd.effects.autoupdate import AutoUpdates
 from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.checker import Checker
@@ -134,7 +135,9 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
     journal = Journal(state, status)
-    background = (loop.run, updates.run, garbage.run, Pulse(workers.all_serving).run, journal.run)
+    background = (
+        loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run, Pulse(workers.all_serving).run, journal.run
+    )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 
 

@@ -175,6 +175,11 @@ def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
     if look.newer is None:
         moved = f"the same files stand at {look.commit[:12]}" if look.commit != pin.commit else ""
         return Condition(kind, "True", "Current", moved)
+    if look.rejected:
+        text = f"{look.newer.files[0].path} at {look.commit[:12]} was tried and is not taken: {look.rejected}"
+        return Condition(
+            kind, "False", "UpdateRejected", f"{text}; to take it all the same: offgrid update {spec.name}"
+        )
     how = f"offgrid lock --update {spec.name}" if spec.lock else f"offgrid update {spec.name}"
     text = f"{look.newer.files[0].path} at {look.commit[:12]} is another file ({show_size(look.newer.size)}): {how}"
     return Condition(kind, "False", "UpdateAvailable", text)

@@ -143,7 +143,7 @@ class ModelSpec:
     priority: int = 0  # the higher one stays where memory is short
     pin: bool = False  # it never makes room
     idle_unload: float | None = None  # seconds after its last request; for what is loaded on demand
-    updates: Literal["manual", "notify"] = "notify"
+    updates: Literal["manual", "notify", "auto"] = "notify"
     check_every: float = 86400.0  # seconds between two looks for something newer
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
 

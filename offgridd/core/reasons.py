@@ -144,6 +144,8 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason("UpToDate", "Manual", "`updates: manual`: nobody looks by itself", "offgrid outdated"),
     Reason("UpToDate", "NotVerified", "what is pinned is not here yet"),
     Reason("UpToDate", "CheckFailed", "the hub could not be asked; it is asked again"),
+    Reason("UpToDate", "UpdateRejected", "the hub has another file, which did not become Ready", "wait for another, or "
+           "offgrid update MODEL"),
     Reason("UpToDate", "UpdateAvailable", "the hub has another file", "offgrid update MODEL"),
     Reason("jobs", "BadBundle", "it is no bundle, or can not be written", "see the message"),
     Reason("jobs", "BadHandover", "what was handed over is not what was said", "use offgrid of the same version"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.hub import HubFailure, Pin, RepoTree
@@ -26,6 +26,7 @@ class Look:
     commit: str = ""
     newer: Pin | None = None
     failure: HubFailure | None = None
+    rejected: str = ""  # why `newer`, which was tried by itself, is not taken
 
 
 def look_key(pin: Pin) -> str:
@@ -69,9 +70,17 @@ def current_look(pin: Pin, look: Look | None) -> Look | None:
     return look if look and look.of == look_key(pin) else None
 
 
+def still_rejected(look: Look, before: Look | None) -> Look:
+    """`look`; where it found what an earlier one had found, and what was tried since, with the verdict on that."""
+    same = before and before.rejected and before.newer and look.newer and before.of == look.of
+    if same and before and before.newer and look.newer and not is_other(look.newer, before.newer):
+        return replace(look, rejected=before.rejected)
+    return look
+
+
 def due_at(spec: ModelSpec, pin: Pin, look: Look | None, since: float) -> float | None:
     """When to look (seconds since the epoch), None for never; `since`: when this pin was seen first in this life."""
-    if spec.updates != "notify" or why_fixed(spec):
+    if spec.updates == "manual" or why_fixed(spec):
         return None
     known = current_look(pin, look)
     if known is None:

@@ -20,7 +20,7 @@ from offgridd.core.keys import question_key, source_key
 from offgridd.core.observed import Observed, VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.plan import current_file, current_pin
-from offgridd.core.updates import Look, due_at, look_key
+from offgridd.core.updates import Look, due_at, look_key, still_rejected
 from offgridd.effects.getting import Heard, of_hub, refused, told
 from offgridd.effects.origins import Origins
 
@@ -103,8 +103,8 @@ class Updates:
         look = await anyio.to_thread.run_sync(
             partial(self._look, spec, pin), limiter=self._limiter, abandon_on_cancel=True
         )
-        await anyio.to_thread.run_sync(self._looks.keep, spec.name, look)
-        self._now.emit(ev.UpdateSeen(spec.name, look))
+        look = still_rejected(look, self._now.observed().of(spec.name).look)
+        await self._tell(spec, look)
         return look
 
     def _look(self, spec: ModelSpec, pin: Pin) -> Look:
@@ -132,13 +132,30 @@ class Updates:
 
         Until then the model is what it was; then its worker is replaced as for any other change.
         """
-        key = source_key(spec)
-        file = await self._hub.get(Verify(spec.name, spec.source, spec.sha256, key, newer), tell)
+        file = await self.fetch(spec, newer, tell)
         now = self._now.desired().models.get(spec.name)
-        if now is None or now.lock is not None or source_key(now) != key:
+        if now is None or now.lock is not None or source_key(now) != source_key(spec):
             raise refused("UpToDate", "Superseded", f"cannot update {spec.name}: the manifest has changed meanwhile")
         await anyio.to_thread.run_sync(self._pins.keep, spec.name, newer)
         self._now.emit(ev.Updated(spec.name, newer, file))
-        look = Look(look_key(newer), self._clock(), newer.commit)
+        await self._tell(spec, Look(look_key(newer), self._clock(), newer.commit))
+
+    async def fetch(self, spec: ModelSpec, newer: Pin, tell: Heard = lambda _here, _size: None) -> VerifiedFile:
+        """Raises ActionFailed."""
+        return await self._hub.get(Verify(spec.name, spec.source, spec.sha256, source_key(spec), newer), tell)
+
+    async def settle(self, spec: ModelSpec, newer: Pin) -> None:
+        """What was tried is good."""
+        await anyio.to_thread.run_sync(self._pins.keep, spec.name, newer)
+        await self._tell(spec, Look(look_key(newer), self._clock(), newer.commit))
+
+    async def reject(self, spec: ModelSpec, look: Look, why: str, *, passing: bool) -> None:
+        """What was tried is not; it is tried again where that is `passing`, else when something else is newer."""
+        if passing:
+            await self._tell(spec, replace(look, newer=None, failure=HubFailure("CheckFailed", why)))
+        else:
+            await self._tell(spec, replace(look, rejected=why))
+
+    async def _tell(self, spec: ModelSpec, look: Look) -> None:
         await anyio.to_thread.run_sync(self._looks.keep, spec.name, look)
         self._now.emit(ev.UpdateSeen(spec.name, look))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -83,8 +83,20 @@ def is_lock(name: str) -> bool:
 def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceText | None = None) -> Accepted:
     """Read `main` with `fragments` (conf.d, in their order) laid over it, under `lock`. Raises ManifestError."""
     root, manifest = _read((main, *fragments))
+    if lock is not None and (problems := list(_against_lock(root, manifest))):
+        raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
     desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
     return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
+
+
+def _against_lock(root: MapNode, manifest: sections.Manifest) -> Iterator[Problem]:
+    """A lock says what files are: nothing is taken by itself beside it."""
+    for name, model in manifest.models.items():
+        own = "updates" in model.model_fields_set
+        if model.source.hf is not None and (model if own else manifest.defaults).updates == "auto":
+            path: Path = ("models", name, "updates") if own else ("defaults", "updates")
+            message = f"cannot use 'updates: auto' for {show(name)}: there is a lock; run offgrid lock --update instead"
+            yield Problem("ConflictingFields", message, *locate(root, path)[0])
 
 
 def merged(sources: Sequence[SourceText]) -> MapNode:

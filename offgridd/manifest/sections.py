@@ -189,9 +189,10 @@ class Loading(Section):
     max_size: Size | None = verify(None, "`hf` and `url`: the most that all files of the model may take together.")
     endpoint: Endpoint = live(HUB, "`hf` only: the hub to ask, or a mirror of it.")
     token: Token | None = Field(default=None, description="`hf` only: a token for what is gated or private.")
-    updates: Literal["manual", "notify"] = live(
+    updates: Literal["manual", "notify", "auto"] = live(
         "notify",
-        "`hf` only: whether the hub is asked from time to time for something newer. Nothing is fetched for it.",
+        "`hf` only: whether the hub is asked from time to time for something newer; with auto that is also fetched, "
+        "verified and loaded, and where it does not become Ready the old one comes back.",
     )
     check_every: Interval = live("24h", "`hf` only: how often, at least 1s.")
     preload: bool = live(True, "Load at once, not at the first request.")

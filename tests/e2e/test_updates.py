@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -20,6 +21,7 @@ OFFGRID = str(Path(sys.executable).with_name("offgrid"))
 REPO, FILE = "acme/Tiny-GGUF", "tiny-Q8_0.gguf"
 OLD = model(spec=CONTROL)
 NEW = OLD + bytes(64)
+SHORT = model(spec=replace(CONTROL, context_length=32))  # less than is declared
 
 
 @pytest.fixture
@@ -82,7 +84,8 @@ def test_what_is_newer_is_told_by_schedule_and_taken_when_told_to(rig: Rig, hub:
         assert events.readline() == b": connected\n"
         hub.put(REPO, {FILE: NEW})
         event = next(json.loads(line[6:]) for line in events if line.startswith(b"data: "))
-    assert event == {"model": "tiny", "type": "UpToDate", "status": "False", "reason": "UpdateAvailable"}
+    said = {key: event[key] for key in ("model", "type", "status", "reason")}
+    assert said == {"model": "tiny", "type": "UpToDate", "status": "False", "reason": "UpdateAvailable"}
     assert up_to_date(rig) == ("False", "UpdateAvailable")
     assert rig.is_ready()
     assert runs(rig) == sha(OLD), "nothing moves by itself"
@@ -195,3 +198,39 @@ def test_bad_questions(rig: Rig, hub: Local) -> None:
     answer = httpx2.post(f"http://127.0.0.1:{rig.port}/v1/update", json={})
     assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (403, "admin_only")
     assert httpx2.get(f"http://127.0.0.1:{rig.port}/v1/outdated?known=1").status_code == 200
+
+
+def test_what_is_newer_is_taken_by_itself_and_given_back_where_it_does_not_load(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base, ", updates: auto, check_every: 1s")
+    rig.start()
+    until(rig.is_ready)
+    pids = rig.pids()
+    hub.put(REPO, {FILE: NEW})
+    until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(NEW))
+    assert rig.is_ready()
+    assert rig.pids() not in ([], pids)
+    kept = rig.pids()
+    hub.put(REPO, {FILE: SHORT})
+    until(lambda: up_to_date(rig) == ("False", "UpdateRejected"))
+    until(lambda: rig.is_ready() and runs(rig) == sha(NEW))
+    assert rig.pids() == kept, "it never left"
+    (shown,) = rig.status()["models"]
+    assert any("ContextTooLong" in c["message"] for c in shown["conditions"] if c["type"] == "UpToDate")
+    assert rig.stop() == 0
+    rig.start()
+    until(rig.is_ready)
+    assert runs(rig) == sha(NEW), "nor is it tried again after a restart"
+    assert up_to_date(rig) == ("False", "UpdateRejected")
+    hub.put(REPO, {FILE: OLD})
+    until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(OLD))
+
+
+def test_nothing_is_taken_by_itself_beside_a_lock(rig: Rig, hub: Local) -> None:
+    declare(rig, hub.base)
+    rig.start()
+    until(rig.is_ready)
+    assert offgrid(rig, "lock", str(rig.manifest)).returncode == 0
+    declare(rig, hub.base, ", updates: auto")
+    done = offgrid(rig, "reload")
+    assert done.returncode == 1
+    assert "cannot use 'updates: auto' for 'tiny': there is a lock" in done.stderr

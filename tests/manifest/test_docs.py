@@ -67,7 +67,7 @@ def test_pages_are_up_to_date(name: str, text: str) -> None:
 
 def test_the_helper_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.md", "manifest.schema.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.md", "manifest.schema.json", "reasons.md"]
     assert main([str(tmp_path / "none")]) == 1
     assert "cannot write" in capsys.readouterr().err
 

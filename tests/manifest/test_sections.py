@@ -331,7 +331,7 @@ def test_fields_that_are_refused(line: str, reason: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "says"),
     [
-        ("updates: auto", "InvalidValue", "'manual' or 'notify'"),
+        ("updates: always", "InvalidValue", "'manual', 'notify' or 'auto'"),
         ("check_every: 24", "WrongType", "a duration with its unit"),
         ("check_every: 500ms", "InvalidValue", "at least 1s"),
         ("token: {}", "MissingField", "one of 'credential', 'file' and 'env'"),
