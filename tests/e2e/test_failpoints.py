@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def killed_at(rig: Rig, name: str) -> None:
     del rig.env["OFFGRIDD_FAILPOINTS"]
 
 
+def old_state(folder: Path) -> None:
+    """A state of the version that had no number."""
+    folder.mkdir(mode=0o700)
+    db = sqlite3.connect(folder / "state.db")
+    db.execute("create table pins (model text primary key, pin text)")
+    db.close()
+
+
 def check_state(folder: Path, status: dict[str, Any]) -> None:
     """By looking at the files alone: what is said to be kept is there and whole, and nothing else is."""
     (text,) = [text for name, text in json.loads((folder / "last-good.json").read_bytes())]
@@ -89,6 +98,8 @@ models: {{tiny: {{source: {{hf: acme/Tiny-GGUF}}, endpoint: "{hub.base}", contex
 def test_killed_there_it_converges(tmp_path: Path, name: str) -> None:
     rig = Rig(tmp_path, "fake")
     rig.write()
+    if name.startswith("migrate."):
+        old_state(tmp_path / "state")
     killed_at(rig, name)
     rig.start()
     try:
