@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -30,6 +30,9 @@ bench-transfer: setup
 
 bench-catalog: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/catalog.py $(ARGS)
+
+test-systemd: setup
+	$(BIN)/python -m pytest -m systemd tests/systemd
 
 test-mirror: setup
 	@$(BIN)/python scripts/test_mirror.py

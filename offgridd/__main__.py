@@ -12,7 +12,7 @@ EXIT_CONFIG = 78
 
 
 def offgridd(argv: list[str] | None = None) -> None:
-    """`offgridd serve` and `offgridd dev-hub`."""
+    """`offgridd serve`, `dev-hub`, `install` and `uninstall`."""
     parser = argparse.ArgumentParser(prog="offgridd", description="Keeps this machine's models as a YAML file says.")
     parser.add_argument("--version", action="version", version=f"offgridd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -40,7 +40,23 @@ def offgridd(argv: list[str] | None = None) -> None:
         "--port", type=int, default=8611, help="of the hub; large files come from the next one; 0 = any two"
     )
     hub.add_argument("--rate", type=float, help="bytes a second that a connection may have of a file")
+    for name, why in (("install", "write and enable a unit for systemd"), ("uninstall", "take it away again")):
+        one = commands.add_parser(name, help=why)
+        one.add_argument("--user", action="store_true", help="of this user alone, not of the system")
+    for flag, why in (
+        ("--socket", "systemd listens, so that a restart refuses no connection"),
+        ("--gpu", "let it use GPUs"),
+        ("--offline", "let it reach nothing but this machine"),
+        ("--now", "start it, too"),
+        ("--dry-run", "show what would be written"),
+    ):
+        commands.choices["install"].add_argument(flag, action="store_true", help=why)
+    commands.choices["install"].add_argument(
+        "--bin", type=Path, metavar="DIR", help="where offgridd and offgrid are; default: this environment"
+    )
     args = parser.parse_args(argv)
+    if args.command in ("install", "uninstall"):
+        sys.exit(_units(args))
     if args.command == "dev-hub":
         from offgridd.devhub.run import run
 
@@ -55,6 +71,23 @@ def offgridd(argv: list[str] | None = None) -> None:
     from offgridd import daemon
 
     sys.exit(daemon.run(settings))
+
+
+def _units(args: argparse.Namespace) -> int:
+    from offgridd import install
+
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "dry_run")}
+    wanted = install.Wanted(**given)
+    try:
+        if getattr(args, "dry_run", False):
+            for path, text in install.files(wanted).items():
+                print(f"# {path}\n{text}")
+            return 0
+        print(*getattr(install, args.command)(wanted), sep="\n")
+    except install.InstallError as error:
+        print(f"offgridd: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def offgrid(argv: list[str] | None = None) -> None:

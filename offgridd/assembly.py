@@ -63,11 +63,15 @@ PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the daemon's life gives its parts: `once` makes a socket for one connection; `draining`: it ends."""
+    """What the daemon's life gives its parts: `once` makes a socket for one connection; `draining`: it ends.
+
+    `inherited`: addresses that the service manager listens on for us.
+    """
 
     notifier: Notifier
     once: Callable[[], AdminSocket]
     draining: Callable[[], bool]
+    inherited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def engine_build(engine: str) -> str:
 def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host: Host) -> Assembly:
     """All parts, connected; what they start later runs in `group`."""
     metrics = Metrics()
-    status = StatusView(metrics, features=features())
+    status = StatusView(metrics, features=features(), inherited=host.inherited)
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.abc
 
+from offgridd.api import inherited
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
 from offgridd.api.jobs import Jobs
@@ -20,6 +22,7 @@ from offgridd.assembly import Host, assemble
 from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
+from offgridd.core.naming import is_loopback
 from offgridd.effects import watch
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError, StateTooNewError
@@ -31,6 +34,7 @@ from offgridd.settings import Settings
 
 log = logging.getLogger("offgridd")
 DRAIN = 30.0  # seconds for open requests after SIGTERM
+TAKEN = 0.5  # seconds for the requests of connections that were taken before; those after wait for the next daemon
 EXIT_CONFIG = 78
 
 
@@ -50,9 +54,15 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self.stopping = anyio.Event()
+        self._refusing = False  # new requests
+        self._inherited: dict[str, socket.socket] = {}
 
     async def run(self) -> None:
         """Until SIGTERM. Raises StartError."""
+        try:
+            self._inherited = {} if self.settings.private else inherited.take()
+        except BindError as error:
+            raise StartError(str(error)) from error
         try:
             state = State(self.settings.state_dir)
         except (StateLockedError, StateTooNewError) as error:
@@ -67,13 +77,13 @@ class Daemon:
 
     async def _serve(self, group: anyio.abc.TaskGroup, state: State) -> None:
         settings = self.settings
-        made = assemble(settings, state, group, Host(self.notifier, self._once, self.stopping.is_set))
+        made = assemble(settings, state, group, self._host())
         loop, service = made.loop, made.service
 
         async with anyio.create_task_group() as servers:
-            listeners = Listeners(servers, lambda: create_app(made.context))
+            listeners = Listeners(servers, lambda: create_app(made.context), self._inherited)
             made.intake.prepare = lambda desired: self._listen(listeners, desired)
-            await self._first_reading(made.intake)
+            await self._first_reading(made.intake, listeners)
             admin_app = create_app(replace(made.context, admin=True))
             admin_socket = self._bind_admin()
             admin = start(servers, admin_app, admin_socket)
@@ -87,6 +97,10 @@ class Daemon:
                 group.start_soon(self._watch, made.intake, service)
             loop.emit(ev.Listening(True))
             await self.stopping.wait()
+            if self._inherited:
+                listeners.close(DRAIN + LAST_BYTES)
+                await anyio.sleep(TAKEN)
+            self._refusing = True
             service.stopping()
             loop.emit(ev.Stopping())
             await made.workers.drain(DRAIN)
@@ -97,13 +111,28 @@ class Daemon:
         admin_socket.remove()
         group.cancel_scope.cancel()
 
-    async def _first_reading(self, intake: Intake) -> None:
+    def _host(self) -> Host:
+        return Host(self.notifier, self._once, lambda: self._refusing, tuple(self._inherited))
+
+    async def _first_reading(self, intake: Intake, listeners: Listeners) -> None:
         seen = await intake.start()
-        if intake.desired is None:
-            problem = seen.problems[0]
+        if intake.desired is not None:
+            return
+        problem = seen.problems[0]
+        if not self._inherited:
             raise StartError(str(problem), 1 if problem.reason == "BindFailed" else EXIT_CONFIG)
+        # Each connection would start us again until systemd gives up: rather say what is wrong, and wait for an edit.
+        log.error("%s", problem)
+        await listeners.follow(())
 
     async def _listen(self, listeners: Listeners, desired: Desired) -> None:
+        open_ = [one for one in self._inherited if not is_loopback(one)]
+        if open_ and not desired.server.insecure:
+            text = (
+                f"cannot serve on {open_[0]}, which was handed over: it is reachable from other machines and the API "
+            )
+            text += "asks for no key; change ListenStream, or say 'insecure: true' under server"
+            raise ManifestError((Problem("InsecureListen", text, str(self.settings.manifest)),))
         try:
             await listeners.follow(() if self.settings.private else desired.server.listen)
         except BindError as error:

@@ -47,6 +47,9 @@ def add_guard(app: Quart, ctx: Context) -> None:
     async def check() -> None:
         if ctx.admin:
             return
+        if ctx.desired.generation == 0 and request.path != "/healthz":
+            text = "cannot serve: no manifest was accepted yet; offgrid status on the admin socket says why"
+            raise RequestRefused(503, "not_configured", text, retry_after=5)
         local, _ = request.scope.get("server") or ("", None)
         if not host_allowed(request.headers.get("Host", ""), ctx.desired, local):
             raise RequestRefused(403, "host_not_allowed", "cannot serve this Host; add it to server.allowed_hosts")
@@ -56,6 +59,12 @@ def add_guard(app: Quart, ctx: Context) -> None:
         if request.url_rule is not None and request.url_rule.rule in LOCAL_ONLY:
             text = "cannot act over TCP: this route is for the admin socket; give offgrid its path with --host"
             raise RequestRefused(403, "admin_only", text)
+
+    @app.after_request
+    async def last(response: Response) -> Response:
+        if ctx.draining():
+            response.headers["Connection"] = "close"
+        return response
 
 
 def add_errors(app: Quart) -> None:

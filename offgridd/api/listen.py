@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -66,10 +66,15 @@ class Listener:
 
 
 class Listeners:
-    """Serves `app()` on each address of the manifest, in tasks of `group`; one writer, so no two calls at a time."""
+    """Serves `app()` on each address of the manifest, in tasks of `group`; one writer, so no two calls at a time.
 
-    def __init__(self, group: anyio.abc.TaskGroup, app: Callable[[], Quart]) -> None:
-        self._group, self._app = group, app
+    Where sockets are `inherited` it serves on those alone, from the first call on.
+    """
+
+    def __init__(
+        self, group: anyio.abc.TaskGroup, app: Callable[[], Quart], inherited: Mapping[str, socket.socket] | None = None
+    ) -> None:
+        self._group, self._app, self._inherited = group, app, dict(inherited or {})
         self._open: dict[str, Listener] = {}
 
     @property
@@ -78,6 +83,10 @@ class Listeners:
 
     async def follow(self, listen: tuple[str, ...]) -> None:
         """Binds what is new, then closes what is asked for no more. Raises BindError and then nothing has changed."""
+        if self._inherited:
+            for address in self._inherited.keys() - self._open.keys():
+                self._start(address, self._inherited[address])
+            return
         made: dict[str, socket.socket] = {}
         freed: list[str] = []
         leaving = [address for address in self._open if address not in listen]
@@ -121,10 +130,10 @@ class Listeners:
             except BindError as error:
                 log.error("it was ours until now: %s", error)
 
-    def close(self) -> None:
-        """All of them, for the end."""
+    def close(self, within: float = LAST_BYTES) -> None:
+        """All of them, for the end: no more connections are taken, those that are open have so many seconds."""
         for listener in self._open.values():
-            listener.close(LAST_BYTES)
+            listener.close(within)
 
 
 def start(group: anyio.abc.TaskGroup, app: Quart, sock: socket.socket) -> Listener:

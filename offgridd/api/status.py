@@ -44,9 +44,11 @@ class StatusView:
     """
 
     def __init__(
-        self, metrics: Metrics, clock: Callable[[], float] = time.time, features: Set[str] = frozenset()
-    ) -> None:
+        self, metrics: Metrics, clock: Callable[[], float] = time.time, features: Set[str] = frozenset(),
+        inherited: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._features = features  # of the processor
+        self._inherited = list(inherited)  # addresses; those of the manifest mean nothing then
         self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
         self._models: dict[str, _Card] = {}
@@ -125,6 +127,7 @@ class StatusView:
             "digest": desired.digest,
             "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
             "insecure": desired.server.insecure,
+            "listen": {"addresses": self._inherited or list(desired.server.listen), "inherited": bool(self._inherited)},
             "memory": memory.taken(desired, observed, lambda at: self._clock() + at - time.monotonic()),
             "store": {
                 "prune": desired.store.prune,

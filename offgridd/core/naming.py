@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
@@ -52,3 +53,8 @@ def repository_names(source: Source) -> tuple[str, ...]:
         return ()
     named = [f"{source.repo}/{source.file}"] if source.file else []
     return (source.repo, *(f"{source.repo}:{quant}" for quant in source.quants), *named)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a literal `host:port` or `[v6]:port` is reachable from this machine alone."""
+    return ipaddress.ip_address(address.rpartition(":")[0].strip("[]").partition("%")[0]).is_loopback
