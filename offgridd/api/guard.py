@@ -42,12 +42,19 @@ def host_of(text: str) -> str:
     return name if port.isdigit() else text
 
 
+async def _configured(ctx: Context) -> bool:
+    """Whether there is a manifest to serve by; waits for the verdict on the first one, which is near."""
+    while ctx.desired.generation == 0 and not ctx.loop.snapshot.observed.manifest.problems:
+        await ctx.loop.next_change()
+    return ctx.desired.generation > 0
+
+
 def add_guard(app: Quart, ctx: Context) -> None:
     @app.before_request
     async def check() -> None:
         if ctx.admin:
             return
-        if ctx.desired.generation == 0 and request.path != "/healthz":
+        if request.path != "/healthz" and not await _configured(ctx):
             text = "cannot serve: no manifest was accepted yet; offgrid status on the admin socket says why"
             raise RequestRefused(503, "not_configured", text, retry_after=5)
         local, _ = request.scope.get("server") or ("", None)
