@@ -31,6 +31,7 @@ def offgridd(argv: list[str] | None = None) -> None:
         help="a folder that models may lie in; more than once for more",
     )  # fmt: skip
     serve.add_argument("--log-level", help="debug, info, warning or error")
+    serve.add_argument("--log-format", help="auto, text, journal or json")
     hub = commands.add_parser("dev-hub", help="serve a folder of repositories as a hub, for demos and trials")
     hub.add_argument(
         "folder", type=Path, metavar="DIR", help="holds owner/name/FILES, and may hold owner/name/.hub.json"

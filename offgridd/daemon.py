@@ -23,7 +23,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.naming import is_loopback
-from offgridd.effects import watch
+from offgridd.effects import logs, watch
 from offgridd.effects.settle import Settler
 from offgridd.effects.state import State, StateLockedError, StateTooNewError
 from offgridd.effects.systemd import Notifier
@@ -181,8 +181,7 @@ class Daemon:
 
 def run(settings: Settings, announce: Callable[[Snapshot], None] = lambda _: None) -> int:
     """The exit code."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of each event, ours decide
+    logs.install(settings.log_level, settings.log_format)
     try:
         anyio.run(Daemon(settings, announce).run)
     except* StartError as group:

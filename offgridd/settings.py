@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     linger: float = Field(10.0, ge=0, allow_inf_nan=False)  # seconds without a client until a private daemon ends
     store_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "journal", "json"] = "auto"
     engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks
 
     @property
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
             return given
         return json.loads(given) if given.startswith("[") else [root for root in given.split(":") if root]
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, given: Any) -> Any:
         return given.lower() if isinstance(given, str) else given
