@@ -58,6 +58,7 @@ from offgridd.settings import Settings
 PROGRAMS = {
     "llama": (sys.executable, "-I", "-m", "offgridd.engine"),
     "fake": (sys.executable, "-I", "-m", "offgridd.engine.fake"),
+    "probe": (sys.executable, "-I", "-m", "offgridd.engine.probe"),
 }
 
 
@@ -88,7 +89,7 @@ class Assembly:
 
 def engine_build(engine: str) -> str:
     """What the workers run, part of every load key; read from metadata, the library itself is never imported here."""
-    return "fake" if engine == "fake" else "llama-cpp-python " + importlib.metadata.version("llama-cpp-python")
+    return engine if engine != "llama" else "llama-cpp-python " + importlib.metadata.version("llama-cpp-python")
 
 
 def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host: Host) -> Assembly:

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     store_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "journal", "json"] = "auto"
-    engine: Literal["llama", "fake"] = "llama"  # fake: deterministic letters, for tests and benchmarks
+    engine: Literal["llama", "fake", "probe"] = "llama"  # fake: deterministic letters; probe: tries its own sandbox
 
     @property
     def origins(self) -> dict[str, tuple[Any, str]]:

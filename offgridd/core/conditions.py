@@ -40,7 +40,7 @@ def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> 
         *stages,
         Condition("Benchmarked", "Unknown", "NotSupportedYet", "this version runs no benchmarks"),
         _up_to_date(spec, facts),
-        Condition("Sandboxed", "Unknown", "NotSupportedYet", "this version does not confine its workers further"),
+        _sandboxed(facts),
         _ready(by, suspended=spec.suspend, serving=facts.serving() is not None),
     )
 
@@ -156,6 +156,16 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     if spec.preload or facts.demanded:
         return Condition("Loaded", "False", "Loading", "the worker is loading the file" + old)
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
+
+
+def _sandboxed(facts: ModelFacts) -> Condition:
+    serving = facts.serving()
+    if serving is None or serving.effective is None:
+        return Condition("Sandboxed", "Unknown", "NotLoaded", "it is known when a worker serves")
+    missing = serving.effective.unconfined
+    if missing:
+        return Condition("Sandboxed", "False", "Partial", "not confined: " + "; ".join(missing))
+    return Condition("Sandboxed", "True", "Confined")
 
 
 def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:

@@ -96,6 +96,7 @@ class LoadSpec:
     deterministic: bool = False  # the same bits in any batch
     placement: Placement = Placement()
     chat_template: str | None = None  # Jinja text; None = the one in the file
+    sandbox: Literal["preferred", "required"] = "preferred"
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class Effective:
     adaptive: bool = False  # the number of threads follows the load of the machine, up to `threads`
     deterministic: bool = False
     memory: str = ""  # of the sequences: one buffer | a buffer each | whole states
+    unconfined: tuple[str, ...] = ()  # what its process could not give up, in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class WorkerProcess:
             deterministic=spec.deterministic,
             cache=action.cache_ram,
             placement=wire.Placement(**asdict(spec.placement)),
+            sandbox=spec.sandbox,
+            beside=action.beside,
         )
         with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
             self._send(load)

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from offgridd.engine import jail
 from offgridd.engine.grammar import Grammars
 from offgridd.engine.link import Link
 from offgridd.engine.port import LoadError, Model
@@ -50,11 +51,17 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     if not isinstance(load, Load):
         return
     threads, usage = load.threads or _cores(), Usage()
+    unconfined = jail.confine([path for path, _ in load.files], gpu=load.gpu)
+    if unconfined and load.sandbox == "required":
+        text = f"cannot confine the worker, which is required: {'; '.join(unconfined)}"
+        link.send(LoadFailed("SandboxUnavailable", text))
+        return
     try:
         if not _unchanged(load):
             link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
             return
-        model = open_model(load, threads)
+        model = open_model(load, 1 if load.beside else threads)
+        model.use_threads(threads)
     except (LoadError, OSError) as error:
         reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
         link.send(LoadFailed(reason, f"cannot load the model: {error}"))
@@ -67,7 +74,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
         Loaded(
             model.context, model.slots, model.cells, threads, why or None,
             model.cache_types, adapted.adaptive, load.deterministic,
-            model.memory.value,
+            model.memory.value, unconfined,
         )
     )  # fmt: skip
     Engine(model, preparer, link, load.cache, adapted, usage).run(lambda: os._exit(0))

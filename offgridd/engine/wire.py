@@ -47,6 +47,13 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     deterministic: bool = False
     cache: int = 512 << 20  # bytes of finished prefixes that are kept
     placement: Placement = Placement()
+    sandbox: str = "preferred"  # or required: then it does not load where it can not be confined wholly
+    beside: bool = False  # other workers serve: it loads with one thread
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it may use one."""
+        return self.placement.gpu_layers != 0
 
 
 class CacheLimit(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -117,6 +124,7 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     adaptive: bool = False  # whether the number of threads follows the load of the machine
     deterministic: bool = False
     memory: str = ""  # one buffer | a buffer each | whole states
+    unconfined: tuple[str, ...] = ()  # what it could not give up, in words
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):

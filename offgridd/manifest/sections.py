@@ -247,6 +247,10 @@ class Loading(Section):
         None,
         "How long after its last request a model without `preload` and `pin` is unloaded. Default: only to make room.",
     )
+    sandbox: Literal["preferred", "required"] = reload(
+        "preferred",
+        "Whether the model is served also where this kernel can not confine its worker wholly; docs/sandbox.md.",
+    )
     drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests.")
     suspend: bool = live(False, "Freeze changes of the model and go on serving it; a crash is still repaired.")
 

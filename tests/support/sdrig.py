@@ -46,9 +46,13 @@ ln -s /proc/self/fd "$root/dev/fd"
 mkdir -p "$root/opt/offgridd/src" "$root/opt/offgridd/bin" "$root$4"
 mount --bind "$3" "$root/opt/offgridd/src"
 mount --bind "$4" "$root$4"
+echo /opt/offgridd/src > "$work/pth"   # the environment's own says where the checkout is outside
+for file in "$root"/opt/offgridd/src/.venv/lib/python*/site-packages/*offgridd*.pth; do
+  mount --bind "$work/pth" "$file"
+done
 for name in offgridd offgrid; do
   program=$root/opt/offgridd/bin/$name
-  printf '#!/bin/sh\nexport PYTHONPATH=/opt/offgridd/src PYTHONDONTWRITEBYTECODE=1\n' > "$program"
+  printf '#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\n' > "$program"
   run="from offgridd.__main__ import $name; $name()"
   printf 'exec /opt/offgridd/src/.venv/bin/python -c "%s" "$@"\n' "$run" >> "$program"
   chmod 755 "$program"
