@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -39,6 +39,9 @@ test-mirror: setup
 
 soak: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving --scenes soak $(ARGS)
+
+soak-kills: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/kills.py $(ARGS)
 
 run: setup
 	@$(BIN)/python scripts/run.py

@@ -98,8 +98,9 @@ class Daemon:
             loop.emit(ev.Listening(True))
             await self.stopping.wait()
             if self._inherited:
+                listeners.pause()
+                await anyio.sleep(TAKEN)  # an idle connection is closed next, and a new one is idle until it is read
                 listeners.close(DRAIN + LAST_BYTES)
-                await anyio.sleep(TAKEN)
             self._refusing = True
             service.stopping()
             loop.emit(ev.Stopping())

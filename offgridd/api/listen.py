@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -55,8 +56,12 @@ class Listener:
     sock: _Served
     closing: anyio.Event
 
+    def pause(self) -> None:
+        """Takes no more connections, and leaves those that it has alone."""
+        asyncio.get_running_loop().remove_reader(self.sock)
+
     def close(self, within: float) -> None:
-        """Takes no more connections; those that are open have so many seconds."""
+        """Takes no more connections; those that are open have so many seconds, those that are idle none."""
         self.config.graceful_timeout = within
         self.closing.set()
 
@@ -129,6 +134,11 @@ class Listeners:
                 self._start(address, await anyio.to_thread.run_sync(bind, address))
             except BindError as error:
                 log.error("it was ours until now: %s", error)
+
+    def pause(self) -> None:
+        """Who connects from now on waits for whoever serves the socket next."""
+        for listener in self._open.values():
+            listener.pause()
 
     def close(self, within: float = LAST_BYTES) -> None:
         """All of them, for the end: no more connections are taken, those that are open have so many seconds."""

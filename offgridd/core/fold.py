@@ -196,7 +196,10 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
     Whatever else keeps a worker from starting may pass, and is tried again for ever.
     """
     if failure.reason not in _CRASHES:
-        return replace(facts, start_retry=_next_retry(facts.start_retry, key, failure, now))
+        retry = _next_retry(facts.start_retry, key, failure, now)
+        if failure.reason == "OutOfMemory":  # not the same again at once: what filled the memory may be there still
+            retry = replace(retry, at=now + BACKOFF_MOST)
+        return replace(facts, start_retry=retry)
     recent = tuple(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW)
     crashes = (*recent, now)
     if len(crashes) >= CRASH_LIMIT and not failure.terminal:

@@ -138,6 +138,8 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(_LOAD, "Probed", "the worker of OFFGRIDD_ENGINE=probe says what it could do"),
     Reason(_LOAD, "SpawnFailed", "no process could be started", "look at the limits of processes and memory"),
     Reason(_LOAD, "WorkerCrashed", "its process died; another one is started", "offgrid logs MODEL"),
+    Reason(_LOAD, "OutOfMemory", "the kernel killed its process for memory; it is tried again after a minute", "lower "
+           "server.memory, context or parallel"),
     Reason(_LOAD, "WorkerHung", "its process made no progress; another one is started", "offgrid logs MODEL"),
     Reason(_LOAD, "CrashLoop", "it died too often", "edit the model, or offgrid retry MODEL"),
     Reason("Sandboxed", "Confined", "its worker has given up all that it does not need"),

@@ -19,6 +19,7 @@ import msgspec
 from offgridd.core.actions import StartWorker
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
+from offgridd.core.sizes import show_size
 from offgridd.effects.channel import Channel, ChannelClosed, Mailbox
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
@@ -39,11 +40,13 @@ class WorkerProcess:
         model: str,
         process: anyio.abc.Process,
         report: Callable[[str, int, wire.Stats], None],
+        oom: Callable[[], bool] = lambda: False,
     ) -> None:
         self.id, self.model, self.ready, self.stopping = worker, model, False, False
         self._report = report
         self.heard = 0  # frames
         self._hung = ""  # why it was given up
+        self._oom, self._peak = oom, 0
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
@@ -57,15 +60,16 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(
-        cls, worker: int, model: str, program: Sequence[str], report: Callable[[str, int, wire.Stats], None]
-    ) -> WorkerProcess:
+        cls, worker: int, model: str, program: Sequence[str], report: Callable[[str, int, wire.Stats], None],
+        oom: Callable[[], bool] = lambda: False,
+    ) -> WorkerProcess:  # fmt: skip
         """Starts `program` with its socket's descriptor and our pid as arguments. Raises ActionFailed."""
         try:
             process, sock = await spawn(program)
         except OSError as error:
             text = f"cannot start a worker: {error.strerror}"
             raise ActionFailed(Failure("Loaded", "SpawnFailed", text)) from error
-        made = cls(worker, model, process, report)
+        made = cls(worker, model, process, report, oom)
         try:
             made._channel = await Channel.open(sock, made._took, made._lost)
         except BaseException:
@@ -200,6 +204,9 @@ class WorkerProcess:
         code = await self._process.wait()
         if self._hung:
             return Failure("Loaded", "WorkerHung", self._with_tail(f"the worker process was killed: {self._hung}"))
+        if code == -signal.SIGKILL and self._oom():
+            text = f"the kernel killed the worker process for memory; it had taken {show_size(self._peak)}"
+            return Failure("Loaded", "OutOfMemory", self._with_tail(text))
         return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process {ending(code)}"))
 
     async def close(self) -> None:
@@ -222,6 +229,7 @@ class WorkerProcess:
         if not self._first.done():
             self._first.set_result(frame)
         elif isinstance(frame, wire.Stats):
+            self._peak = frame.now.own_peak_bytes
             self._report(self.model, self.id, frame)
         else:
             self._dispatch(frame)

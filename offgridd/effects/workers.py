@@ -12,6 +12,7 @@ import anyio.abc
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, StartWorker, StopWorker
 from offgridd.core.errors import ActionFailed, Failure
+from offgridd.effects.cgroup import OomKills
 from offgridd.effects.worker import WorkerProcess
 from offgridd.engine import wire
 from offgridd.failpoints import failpoint
@@ -40,6 +41,7 @@ class Workers:
         self._charged: dict[int, tuple[str, int]] = {}  # load key, and bytes of its own that are reckoned with
         self._newest: dict[str, WorkerProcess] = {}  # by model, also when it has ended: for what it printed
         self._draining = False
+        self.ooms = OomKills()
         self._ids, self._requests = itertools.count(1), itertools.count(1)
 
     async def start(self, action: StartWorker) -> None:
@@ -47,7 +49,7 @@ class Workers:
         if self._draining:
             return
         try:
-            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program, self._took)
+            worker = await WorkerProcess.spawn(next(self._ids), action.model, self._program, self._took, self._oom)
         except ActionFailed as failed:
             self._emit(ev.StartFailed(action.model, action.key, failed.failure))
             return
@@ -118,6 +120,9 @@ class Workers:
             for worker in list(self._all.values()):
                 group.start_soon(worker.stop, seconds)
                 group.start_soon(worker.ended.wait)
+
+    def _oom(self) -> bool:
+        return self.ooms.another()
 
     def _took(self, model: str, worker: int, stats: wire.Stats) -> None:
         self._report(model, worker, stats)

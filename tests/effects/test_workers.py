@@ -21,6 +21,7 @@ from offgridd.core.actions import StartWorker, StopWorker, Verify
 from offgridd.core.desired import FileSource, LoadSpec
 from offgridd.core.observed import VerifiedFile
 from offgridd.effects import worker as worker_module
+from offgridd.effects.cgroup import OomKills
 from offgridd.effects.files import Files
 from offgridd.effects.pulse import SILENT, STILL, Pulse, worked
 from offgridd.effects.worker import WorkerProcess
@@ -341,3 +342,25 @@ async def test_one_that_works_or_speaks_does_not_hang() -> None:
         busy.heard += 1
         pulse.look()
     assert not busy.told
+
+
+async def test_a_kill_for_memory_is_told_from_others(action: StartWorker, tmp_path: Path) -> None:
+    events, member = tmp_path / "memory.events", tmp_path / "member"
+    events.write_text("oom_kill 3\n")
+    member.write_text("0::/\n")
+    async with workers() as (made, log):
+        made.ooms = OomKills(tmp_path, member)
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        events.write_text("oom_kill 4\n")  # as the kernel would: there is no memory controller to make it do so
+        os.kill(process.pid, signal.SIGKILL)
+        ended = await log.first(ev.WorkerExited)
+        assert ended.failure.reason == "OutOfMemory"
+        log.events.clear()
+        await made.start(action)
+        process = made.serving("m")
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        ended = await log.first(ev.WorkerExited)
+        assert ended.failure.reason == "WorkerCrashed"

@@ -49,6 +49,7 @@ while time.monotonic() < end:
         failed.append([type(error).__name__, str(error)])
     connection.close()
     asked += 1
+    time.sleep(0.005)
     longest = max(longest, time.monotonic() - began)
 print(json.dumps([asked, failed, longest]))
 """
@@ -264,7 +265,7 @@ def test_a_worker_of_the_unit_can_do_nothing_but_read_its_model(service: Systemd
     said = json.JSONDecoder().raw_decode(loaded["message"])[0]
     assert (said.pop("missing"), said.pop("its model")) == ([], "allowed")
     assert "CREDENTIALS_DIRECTORY" not in said.pop("environment")
-    assert set(said.values()) <= {"EPERM", "EACCES", "ENOENT"}, said
+    assert set(said.values()) <= {"EPERM", "EACCES", "ENOENT", "EROFS"}, said
 
 
 def test_units_are_without_fault_and_confined(service: SystemdRig) -> None:

@@ -1,0 +1,48 @@
+"""Kills for memory, as the kernel counts them in files; and that a real SIGKILL beside such a count has its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from offgridd.effects.cgroup import OomKills
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    made = tmp_path / "cgroup" / "system.slice" / "offgridd.service"
+    made.mkdir(parents=True)
+    (tmp_path / "member").write_text("5:memory:/old\n0::/system.slice/offgridd.service\n")
+    return made
+
+
+def kills(tmp_path: Path) -> OomKills:
+    return OomKills(tmp_path / "cgroup", tmp_path / "member")
+
+
+def test_they_are_counted(tmp_path: Path, group: Path) -> None:
+    (group / "memory.events").write_text("low 0\nhigh 3\nmax 12\noom 2\noom_kill 2\noom_group_kill 0\n")
+    assert kills(tmp_path).count() == 2
+
+
+@pytest.mark.parametrize("text", ["", "oom_kill\n", "oom_kill x\n", "oom 2\n"])
+def test_what_does_not_say_is_not_known(tmp_path: Path, group: Path, text: str) -> None:
+    (group / "memory.events").write_text(text)
+    assert kills(tmp_path).count() is None
+
+
+def test_without_a_controller_it_is_not_known(tmp_path: Path, group: Path) -> None:
+    assert kills(tmp_path).count() is None
+    (tmp_path / "member").write_text("5:memory:/old\n")
+    assert kills(tmp_path).count() is None
+    (tmp_path / "member").unlink()
+    assert kills(tmp_path).count() is None
+
+
+def test_each_kill_has_one_victim(tmp_path: Path, group: Path) -> None:
+    (group / "memory.events").write_text("oom_kill 2\n")
+    found = kills(tmp_path)
+    assert not found.another(), "those were before us"
+    (group / "memory.events").write_text("oom_kill 4\n")
+    assert [found.another() for _ in range(3)] == [True, True, False]
