@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
 GROUPS = (("not alone", "-n", "2", "--dist", "loadfile"), ("alone",))
 
 
