@@ -10,6 +10,7 @@ from offgridd.cli import (
     bundle,
     catalog,
     chat,
+    doctor,
     files,
     garbage,
     inspect,
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_to(commands)
     loading.add_to(commands)
     observe.add_to(commands)
+    doctor.add_to(commands)
     return top
 
 

@@ -214,3 +214,24 @@ def test_history_and_config_show_what_was_accepted(rig: Rig) -> None:
     done = offgrid(rig, "config", str(rig.manifest.with_suffix(".bad")))
     assert done.returncode == 1
     assert ".bad:2:1: " in done.stderr
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(rig: Rig) -> None:
+    declare(rig)
+    until(rig.is_ready)
+    done = offgrid(rig, "doctor", "--json")
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    assert (found["daemon"]["state"], found["manifest"]["state"], found["memory"]["state"]) == ("ok", "ok", "ok")
+    assert found["engine"]["text"].startswith("llama-cpp-python ")
+    assert "Landlock" in found["sandbox"]["text"]
+    assert done.returncode == (1 if any(one["state"] == "bad" for one in found.values()) else 0)
+    declare(rig, missing(rig))
+    offgrid(rig, "wait", "--for=Resolved=false", "model/gone")
+    done = offgrid(rig, "doctor")
+    assert done.returncode == 1
+    assert "bad   daemon    Ready is False, ModelsNotReady: not ready: gone" in done.stdout
+    nobody = subprocess.run(
+        [OFFGRID, "--host", str(rig.folder / "no.sock"), "doctor"], capture_output=True, text=True, timeout=60
+    )
+    assert nobody.returncode == 1
+    assert "bad   daemon    cannot reach a daemon" in nobody.stdout
