@@ -33,7 +33,9 @@ def add_control(app: Quart, ctx: Context) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        text = await anyio.to_thread.run_sync(_exposition, dict(ctx.metrics.models), ctx.status.ready)
+        text = await anyio.to_thread.run_sync(
+            _exposition, dict(ctx.metrics.models), ctx.status.ready, ctx.status.gauges
+        )
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/logs")
@@ -69,10 +71,10 @@ def add_control(app: Quart, ctx: Context) -> None:
         return answer({"model": shown_name(spec)}, 202)
 
 
-def _exposition(totals: dict[str, Totals], ready: dict[str, bool]) -> bytes:
+def _exposition(totals: dict[str, Totals], ready: dict[str, bool], whole: dict[str, float]) -> bytes:
     from offgridd.api.prometheus import exposition  # only where somebody asks: it takes a while to import
 
-    return exposition(totals, ready)
+    return exposition(totals, ready, whole)
 
 
 def _seen(seen: Seen) -> Response:

@@ -27,6 +27,13 @@ _GAUGES = {
     "own_peak_bytes": "The most that it was.",
     "mapped_bytes": "Pages of the file that are in memory, in bytes.",
 }
+_WHOLE = {
+    "config_last_reload_successful": "Whether the newest manifest was accepted.",
+    "config_last_reload_success_timestamp_seconds": "When a manifest was accepted last, in seconds since the epoch.",
+    "config_generation": "The generation that is desired.",
+    "memory_budget_bytes": "What models may take of the RAM.",
+    "memory_taken_bytes": "What the workers are charged with of it.",
+}
 _SPREADS = {
     "queue": "Seconds from the arrival of a request at its worker until it had a slot.",
     "prefill": "Seconds from there to its first token.",
@@ -36,10 +43,13 @@ _SPREADS = {
 
 
 class _Families(Collector):
-    def __init__(self, totals: Mapping[str, Totals], ready: Mapping[str, bool]) -> None:
-        self._totals, self._ready = totals, ready
+    def __init__(self, totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float]) -> None:
+        self._totals, self._ready, self._whole = totals, ready, whole
 
     def collect(self) -> Iterator[Metric]:
+        for name, text in _WHOLE.items():
+            if name in self._whole:
+                yield GaugeMetricFamily(f"offgridd_{name}", text, value=self._whole[name])
         ready = GaugeMetricFamily(
             "offgridd_model_ready", "Whether the model's Ready condition is True.", labels=["model"]
         )
@@ -83,10 +93,12 @@ class _Families(Collector):
         return iter((requests, prompt, made, steps, rows))
 
 
-def exposition(totals: Mapping[str, Totals], ready: Mapping[str, bool]) -> bytes:
-    """The text format, version 0.0.4."""
+def exposition(
+    totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float] | None = None
+) -> bytes:
+    """The text format, version 0.0.4. `whole`: values that are no model's, by the names in _WHOLE."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(totals, ready))
+    registry.register(_Families(totals, ready, whole or {}))
     return generate_latest(registry)
 
 

@@ -59,6 +59,7 @@ class StatusView:
         self._now = ""
         self._transitions: deque[Json] = deque(maxlen=KEPT)
         self._garbage = (0, 0)
+        self._accepted = 0.0  # when a manifest was accepted last
         self.count = 0  # transitions so far; each has the number that this was before it
 
     @property
@@ -77,6 +78,15 @@ class StatusView:
         if self._tag is None:
             self._tag = f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
         return self._tag
+
+    @property
+    def gauges(self) -> dict[str, float]:
+        """What /metrics says of the whole."""
+        ram, desired = self._whole["memory"]["ram"], self._snapshot.desired
+        found = {"config_last_reload_successful": float(not self._snapshot.observed.manifest.problems),
+                 "config_last_reload_success_timestamp_seconds": self._accepted,
+                 "config_generation": float(desired.generation), "memory_taken_bytes": float(ram["taken"])}  # fmt: skip
+        return found | ({"memory_budget_bytes": float(ram["budget"])} if ram["budget"] is not None else {})
 
     @property
     def ready(self) -> dict[str, bool]:
@@ -112,6 +122,8 @@ class StatusView:
             self._garbage, self._stale = (count, size), True
 
     def update(self, snapshot: Snapshot) -> None:
+        if snapshot.desired.generation != self._snapshot.desired.generation:
+            self._accepted = self._clock()
         self._encoded, self._snapshot, self._stale = None, snapshot, False
         self._metrics.forget(snapshot.desired.models)
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -115,3 +116,25 @@ def test_a_suspended_model_keeps_its_limit(rig: Rig) -> None:
     until(lambda: model(rig)["serving"]["requests"] == {"length": 2})
     assert kept(rig) > 0
     assert rig.pids() == [pid]
+
+
+def test_what_came_of_the_last_reload_is_a_metric(rig: Rig) -> None:
+    good = rig.manifest.read_text()
+    assert gauge(rig, "config_last_reload_successful") == 1
+    assert abs(gauge(rig, "config_last_reload_success_timestamp_seconds") - time.time()) < 3600
+    generation = gauge(rig, "config_generation")
+    new = rig.manifest.with_suffix(".new")
+    new.write_text("models: [")
+    new.rename(rig.manifest)
+    until(lambda: gauge(rig, "config_last_reload_successful") == 0)
+    assert gauge(rig, "config_generation") == generation
+    new.write_text(good)
+    new.rename(rig.manifest)
+    until(lambda: gauge(rig, "config_last_reload_successful") == 1)
+    assert 0 < gauge(rig, "memory_taken_bytes") < gauge(rig, "memory_budget_bytes")
+
+
+def gauge(rig: Rig, name: str) -> float:
+    with rig.admin.open("GET", "/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"offgridd_{name} "))
