@@ -25,6 +25,9 @@ from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
 Json = dict[str, Any]
+# Of a model's conditions, put in when all is encoded: an edit of one model makes the text of no other one anew.
+# No text of a file can be mistaken for it: quotes within a string are escaped.
+_LATER, _LATER_TEXT = -1, b'"observedGeneration":-1'
 KEPT = 8192  # transitions: a thousand models at their first look
 
 
@@ -68,7 +71,9 @@ class StatusView:
         if self._stale:
             self.update(self._snapshot)
         if self._encoded is None:
-            self._encoded, self._tag = msgspec.json.encode(self._whole), None
+            generation = self._whole["observedGeneration"]
+            encoded = msgspec.json.encode(self._whole)
+            self._encoded, self._tag = encoded.replace(_LATER_TEXT, b'"observedGeneration":%d' % generation), None
         return self._encoded
 
     @property
@@ -129,7 +134,7 @@ class StatusView:
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
         gone = self._models.keys() - desired.models.keys()
-        self._models = {name: self._card(spec, observed, generation) for name, spec in desired.models.items()}
+        self._models = {name: self._card(spec, observed) for name, spec in desired.models.items()}
         if gone:
             self._since = {key: value for key, value in self._since.items() if key[0] not in gone}
         waiting = [name for name, card in self._models.items() if not card.ready and desired.models[name].preload]
@@ -148,16 +153,16 @@ class StatusView:
             "models": [card.json for card in self._models.values()],
         }
 
-    def _card(self, spec: ModelSpec, observed: Observed, generation: int) -> _Card:
+    def _card(self, spec: ModelSpec, observed: Observed) -> _Card:
         facts = observed.of(spec.name)
         serving = self._metrics.models.get(spec.name)
         short = observed.short.get(spec.name)
-        parts = (spec, facts, generation, observed.engine, serving and serving.now, short)
+        parts = (spec, facts, observed.engine, serving and serving.now, short)
         before, fetching = self._models.get(spec.name), self._progress.shown(spec.name)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         conditions = model_conditions(spec, facts, observed)
-        shown = _model(spec, facts, self._dress(spec.name, conditions, generation))
+        shown = _model(spec, facts, self._dress(spec.name, conditions, _LATER))
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
         shown["memory"] = {"estimate": self._estimate(spec, facts), "measured": self._metrics.measured(spec.name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,10 +13,12 @@ from offgridd.core.keys import source_key
 def hold_back(before: Desired, after: Desired) -> Desired:
     """`after`, but what is suspended stays as it was `before`; all of it, where the server is suspended.
 
-    At the first manifest there is nothing to hold on to, and it is as declared.
+    At the first manifest there is nothing to hold on to, and it is as declared. A model that did not change is the
+    very object that it was, so that whoever looks at all of them sees at once which did.
     """
     if before.generation == 0:
         return after
+    after = _same(before, after)
     whole = after.server.suspend
     names = [*before.models, *(n for n in after.models if n not in before.models)] if whole else list(after.models)
     models: dict[str, ModelSpec] = {}
@@ -25,9 +28,21 @@ def hold_back(before: Desired, after: Desired) -> Desired:
             models[name] = replace(old, suspend=True)
         elif new is not None and not whole:
             models[name] = new
-    plain = {name: replace(spec, suspend=False) for name, spec in models.items()}
-    held = [n for n in names if plain.get(n) != _plain(after.models.get(n))]
+    held = [n for n in names if models.get(n) is not after.models.get(n) and not _alike(models, after.models, n)]
     return replace(after, models=models, held=tuple(held))
+
+
+def _same(before: Desired, after: Desired) -> Desired:
+    models = {
+        name: old if (old := before.models.get(name)) == spec and old is not None else spec
+        for name, spec in after.models.items()
+    }
+    return replace(after, models=models)
+
+
+def _alike(some: Mapping[str, ModelSpec], others: Mapping[str, ModelSpec], name: str) -> bool:
+    """But for being suspended."""
+    return _plain(some.get(name)) == _plain(others.get(name))
 
 
 def _plain(spec: ModelSpec | None) -> ModelSpec | None:

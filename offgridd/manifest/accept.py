@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -64,7 +65,12 @@ class Accepted:
     """A manifest that is valid. `desired.generation` is 0: who knows the generation before sets it."""
 
     desired: Desired
-    origins: Mapping[str, str]  # `models.qwen.context` -> `FILE:LINE`
+    root: MapNode  # all files together
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """`models.qwen.context` -> `FILE:LINE`."""
+        return origins(self.root)
 
 
 def accept_files(files: Sequence[tuple[str, bytes]]) -> Accepted:
@@ -86,7 +92,7 @@ def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceT
     if lock is not None and (problems := list(_against_lock(root, manifest))):
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
     desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
-    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), origins(root))
+    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), root)
 
 
 def _against_lock(root: MapNode, manifest: sections.Manifest) -> Iterator[Problem]:
@@ -198,8 +204,13 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:
-    names = (field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
-    return kind(**{name: given[name] for name in names if name in given})
+    return kind(**{name: given[name] for name in _names(kind) if name in given})
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Of a dataclass's fields; asked for each model."""
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
@@ -254,4 +265,4 @@ def _canonical(*parts: object) -> bytes:
 
 def _shallow(value: Any) -> dict[str, Any]:
     """One dataclass for JSON, which asks again for those inside: `asdict` would copy all of them first."""
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]

@@ -29,9 +29,9 @@ def own_address() -> str:
 @pytest.mark.skipif(own_address() in ("", "127.0.0.1"), reason="this machine has no address but loopback")
 @pytest.mark.parametrize(("host", "status"), [(own_address(), 200), ("192.0.2.77", 403), ("evil.example", 403)])
 async def test_the_machines_own_address_is_served_where_all_are_listened_on(host: str, status: int) -> None:
-    desired: Any = Desired(server=ServerSpec(listen=("0.0.0.0:0",)))
+    desired: Any = Desired(1, server=ServerSpec(listen=("0.0.0.0:0",)))
     app = Quart("guarded")
-    add_guard(app, cast("Context", SimpleNamespace(admin=False, desired=desired)))
+    add_guard(app, cast("Context", SimpleNamespace(admin=False, desired=desired, draining=lambda: False)))
     add_errors(app)
 
     @app.get("/")
