@@ -42,6 +42,7 @@ from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
 from offgridd.effects.pulse import Pulse
+from offgridd.effects.scrub import Scrub
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.state import State
 from offgridd.effects.stock import Stock
@@ -116,6 +117,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
+    checker = Checker(store, holds, files, state.pins, now)
+
     def machine() -> Machine:
         total = total_memory()
         return Machine(total, limits(now.desired().server.memory, total), features())
@@ -136,12 +139,13 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         updates=updates,
         bundling=Bundling(store, files, state.pins, catalog, holds, now.desired),
         garbage=garbage,
-        checker=Checker(store, holds, files, state.pins, now),
+        checker=checker,
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
     journal = Journal(state, status)
     background = (
-        loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run, Pulse(workers.all_serving).run, journal.run
+        loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
+        Scrub(checker, state.checked, lambda: keeper.kept, now).run, Pulse(workers.all_serving).run, journal.run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

@@ -189,6 +189,7 @@ class StoreSpec:
     min_rate: MinRate = MinRate()
     grace: float = 168 * 3600.0  # seconds that a blob stays when nothing refers to it, while the daemon runs
     prune: Literal["never", "report", "delete"] = "report"  # what is done by itself about what nothing refers to
+    verify_every: float = 720 * 3600.0  # seconds after which files are read again; 0 = never
     allow_empty: bool = False  # what nothing refers to may go, also where no model is declared
 
 

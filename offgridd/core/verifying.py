@@ -52,3 +52,9 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
     failure = standing_failure(spec, facts, observed.engine)
     why = failure.message if failure else "it is not known yet which file it is, or what it hashes to"
     return [Subject(file_name(spec.source) or spec.name, None, models, why=why)]
+
+
+def overdue(read: Mapping[str, float], every: float, now: float) -> str | None:
+    """Of models and when each was read whole last, the one that is due for longest; `every` seconds, 0 = never."""
+    name = min(read, key=lambda one: read[one], default=None)
+    return name if name is not None and every and now - read[name] >= every else None

@@ -59,10 +59,17 @@ class Checker:
         self._store, self._holds, self._files, self._pins, self._now = store, holds, files, pins, now
         self._one = anyio.CapacityLimiter(1)
 
-    async def check(self, specs: Iterable[ModelSpec], report: Report, *, deep: bool) -> dict[str, Any]:
-        """A row for each file. `deep`: all bytes are read, whatever is remembered of the file. Raises ActionFailed."""
+    async def check(
+        self, specs: Iterable[ModelSpec], report: Report, *, deep: bool, share: float = SHARE
+    ) -> dict[str, Any]:
+        """A row for each file. `deep`: all bytes are read, whatever is remembered of the file. Raises ActionFailed.
+
+        `share`: of the time in which it reads.
+        """
         pins = await anyio.to_thread.run_sync(self._pins.all)
-        look = _Look(self._store, self._files, subjects(specs, self._now.observed(), pins), report, deep)
+        look = _Look(
+            self._store, self._files, subjects(specs, self._now.observed(), pins), report, share if deep else None
+        )
         seen = await interruptible(partial(told, look.run, "Verified"), look.stop, self._one)
         rows = [_row(one, await self._repaired(one)) for one in seen]
         return {"files": rows, "good": all(row["state"] == "ok" for row in rows)}
@@ -102,10 +109,11 @@ class Checker:
 
 
 class _Look:
-    """One look at all of them. Blocking."""
+    """One look at all of them. Blocking. `share`: of the time in which it reads all bytes; None: only what it must."""
 
-    def __init__(self, store: Store, files: Files, these: list[Subject], report: Report, deep: bool) -> None:
-        self._store, self._files, self._these, self._report, self._deep = store, files, these, report, deep
+    def __init__(self, store: Store, files: Files, these: list[Subject], report: Report, share: float | None) -> None:
+        self._store, self._files, self._these, self._report = store, files, these, report
+        self._deep, self._share = share is not None, share or SHARE
         self._stopped = threading.Event()
         self._read, self._size = 0, sum(one.size for one in these)
 
@@ -161,7 +169,7 @@ class _Look:
             digest.update(piece)
             at += len(piece)
             self._report(min(self._read + at, self._size), self._size)
-            if self._stopped.wait((time.monotonic() - began) * (1 / SHARE - 1)):
+            if self._stopped.wait((time.monotonic() - began) * (1 / self._share - 1)):
                 raise Stopped
 
 

@@ -34,6 +34,9 @@ STEPS: Final[tuple[str, ...]] = (
     create table history (number integer primary key, digest text, accepted real);
     create table events (number integer primary key, event text);
     """,
+    """
+    create table checked (model text primary key, at text);
+    """,
 )
 VERSION: Final = len(STEPS)
 

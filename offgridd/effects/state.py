@@ -125,6 +125,11 @@ class State:
         return Records(self._db, "looks", Look, "the last look for something newer")
 
     @property
+    def checked(self) -> Records[float]:
+        """When a model's files were read whole last, in seconds since the epoch."""
+        return Records(self._db, "checked", float, "when files were read last")
+
+    @property
     def unreferenced(self) -> Records[dict[str, float]]:
         """One record, `blobs`: by sha256, seconds that nothing referred to it."""
         return Records(self._db, "unreferenced", dict[str, float], "how long nothing refers to files")

@@ -112,6 +112,10 @@ class Store(Section):
         "What is done by itself about what `offgrid gc` would remove: nothing, saying in status how much it is, or "
         "removing it. What was pulled or adopted only `offgrid rm` removes.",
     )
+    verify_every: LongDuration = live(
+        "720h",
+        "How long after its last reading a model is read again, slowly, and held against its sha256; 0s: never.",
+    )
     allow_empty: bool = live(False, "Let such files be removed also where no model is declared.")
 
 

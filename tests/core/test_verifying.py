@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from offgridd.core.desired import FileSource, HubSource, ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Identity, ModelFacts, ModelHeader, Observed, Part, Retry, VerifiedFile
-from offgridd.core.verifying import Subject, subjects
+from offgridd.core.verifying import Subject, overdue, subjects
 
 HUB = HubSource("a/b")
 PIN = Pin("k", "a/b", "c" * 40, (HubFile("x-1.gguf", 5, "1"), HubFile("x-2.gguf", 6, "2")), None, "")
@@ -51,3 +53,18 @@ def test_of_what_nothing_is_known_the_reason_is_told() -> None:
     ]
     assert found[0].why == "cannot find it"
     assert "not known yet" in found[1].why
+
+
+@pytest.mark.parametrize(
+    ("read", "every", "now", "due"),
+    [
+        ({}, 10, 100, None),
+        ({"a": 95, "b": 91}, 10, 100, None),
+        ({"a": 90, "b": 80}, 10, 100, "b"),
+        ({"a": 0}, 0, 100, None),
+    ],
+)
+def test_the_one_that_was_not_read_for_longest_is_due(
+    read: dict[str, float], every: float, now: float, due: str | None
+) -> None:
+    assert overdue(read, every, now) == due

@@ -169,3 +169,21 @@ def test_it_shows_how_far_it_is_and_can_be_called_off(rig: Rig) -> None:
     until(lambda: rig.admin.json("GET", f"/v1/jobs/{job}")["bytes"])
     assert rig.admin.json("GET", f"/v1/jobs/{job}")["size"] == 1 << 30
     assert rig.admin.json("DELETE", f"/v1/jobs/{job}")["state"] == "cancelled"
+
+
+def test_what_rots_in_silence_is_found_by_schedule(rig: Rig, hub: Local) -> None:
+    rot(blob(rig, "Q8_0"))
+    text = rig.manifest.read_text().replace("{min_free: 0}", "{min_free: 0, verify_every: 1s}")
+    new = rig.manifest.with_suffix(".new")
+    new.write_text(text)
+    new.rename(rig.manifest)
+    until(
+        lambda: blob(rig, "Q8_0").exists() and hashlib.sha256(blob(rig, "Q8_0").read_bytes()).hexdigest() == SHA["Q8_0"]
+    )
+    until(rig.is_ready)
+    assert "is changed: its sha256 is" in (rig.folder / "log").read_text()
+    assert (rig.folder / "state/quarantine").is_dir()
+
+
+def sound(path: Path, sha256: str) -> bool:
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
