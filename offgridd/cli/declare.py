@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offgridd.cli.client import REFUSED, CliError
-from offgridd.cli.state import read_files
+from offgridd.cli.reading import read_files
 from offgridd.cli.writing import write
 
 if TYPE_CHECKING:  # pydantic comes with it

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from offgridd import __version__
 from offgridd.cli.client import REFUSED, Client, CliError
-from offgridd.cli.state import read_files
+from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
 from offgridd.core.desired import HUB
 from offgridd.core.reasons import BY_WORD

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offgridd.cli.client import REFUSED, Client
-from offgridd.cli.state import read_files
+from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import complain, say
 from offgridd.cli.writing import write
 from offgridd.core.sizes import show_size

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from offgridd.cli.client import REFUSED, TIMEOUT, Client, CliError
-from offgridd.cli.state import read_files
+from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
 from offgridd.core.reasons import BY_WORD
 from offgridd.core.sizes import show_size

@@ -5,24 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli import compared
+from offgridd.cli.client import REFUSED, Client
+from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
 from offgridd.core.sizes import show_size
-from offgridd.effects import source
 
 CHANGES = 6
-
-
-def read_files(path: Path) -> list[tuple[str, bytes]]:
-    """The manifest, its own conf.d and its lock. Raises CliError."""
-    try:
-        return list(source.read(path))
-    except OSError as error:
-        raise CliError(REFUSED, f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def status(client: Client, args: argparse.Namespace) -> int:
@@ -96,6 +88,8 @@ def _requests(serving: dict[str, Any]) -> int:
 
 
 def plan(client: Client, args: argparse.Namespace) -> int:
+    if args.against is not None:
+        return compared.plan_against(args.file, args.against, args.output)
     files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in read_files(args.file)]
     made = client.json("POST", "/v1/plan", json.dumps({"files": files}).encode())
     if not made["valid"]:
