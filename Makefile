@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -42,6 +42,9 @@ soak: setup
 
 soak-kills: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/kills.py $(ARGS)
+
+soak-daemon: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/endure.py $(ARGS)
 
 run: setup
 	@$(BIN)/python scripts/run.py

@@ -12,7 +12,7 @@ from typing import Any
 import h11
 import hypercorn.protocol
 import msgspec
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 
 from offgridd.api.answers import error_body
@@ -64,6 +64,9 @@ class StrictH11(H11Protocol):
     async def handle(self, event: Event) -> None:
         answering = self.connection.their_state is h11.DONE
         await super().handle(event)
+        if isinstance(event, Closed):
+            # Hypercorn waits for the end of its timer for idle connections, also when the client has left.
+            await self.send(Updated(idle=False))
         if answering and isinstance(event, RawData) and len(self.connection.held) > MAX_HELD:
             await super().handle(Closed())
             await self.send(Closed())

@@ -88,3 +88,14 @@ async def test_a_bare_line_feed_is_refused_however_it_is_cut(before: bytes, size
     assert status == b"400"
     assert json.loads(body)["error"]["code"] == "bad_request"
     assert [status for status, _ in answers[:-1]] == [b"200"] * bool(before)
+
+
+async def test_a_client_that_leaves_after_its_answer_is_let_go_at_once() -> None:
+    """Not when its connection has been idle for long: else many short ones would use up the descriptors."""
+    async with serving() as port, await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(POST)
+        while not (await stream.receive()).endswith(BODY):
+            pass
+        await stream.send_eof()
+        with anyio.fail_after(2), pytest.raises(anyio.EndOfStream):
+            await stream.receive()
