@@ -6,7 +6,7 @@ not. Room is made by idle models only, of a lower priority, or of the same one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from offgridd.core.actions import StartWorker, StopWorker
@@ -15,7 +15,8 @@ from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
 from offgridd.core.memory import Ledger
 from offgridd.core.naming import shown_name
-from offgridd.core.observed import Charge, ModelFacts, Observed, Short, Worker
+from offgridd.core.observed import Charge, ModelFacts, Observed, Short
+from offgridd.core.residents import Resident, Residents
 from offgridd.core.sizes import show_size
 
 LOADS = 4  # workers that load at once
@@ -44,36 +45,10 @@ class Admission:
     wakes: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Resident:
-    """A worker that serves, or is loading."""
-
-    spec: ModelSpec
-    facts: ModelFacts
-    worker: Worker
-    frozen: bool  # suspended
-
-    @property
-    def rank(self) -> tuple[int, bool, float]:
-        """The lowest makes room first. One that loads has the least to lose."""
-        since = max(self.facts.used_at, self.worker.ready_at) if self.worker.ready else -1.0
-        return self.spec.priority, self.spec.preload, since
-
-    @property
-    def firm(self) -> bool:
-        return self.spec.pin or self.frozen
-
-    def yields_to(self, other: ModelSpec) -> bool:
-        if self.firm or self.spec.name == other.name:
-            return False
-        lower = self.spec.priority < other.priority
-        return lower or (not self.spec.preload and self.spec.priority == other.priority)
-
-
 class _Judge:
     """`now` counts every process there is; `soon` those that stay, and what has been promised."""
 
-    def __init__(self, limits: Limits, now: Ledger, soon: Ledger, residents: Sequence[_Resident]) -> None:
+    def __init__(self, limits: Limits, now: Ledger, soon: Ledger, residents: Sequence[Resident]) -> None:
         self.limits, self.now, self.soon = limits, now, soon
         self.busy = any(one.facts.uses for one in residents)
         self.residents = sorted(residents, key=lambda one: one.rank)
@@ -110,7 +85,7 @@ class _Judge:
         self.now.add(need)
         self.soon.add(need)
 
-    def _replace(self, candidate: Candidate, old: Sequence[_Resident]) -> None:
+    def _replace(self, candidate: Candidate, old: Sequence[Resident]) -> None:
         """There is no room for both: the old one ends first, where the new one has room then."""
         for one in old:
             self.soon.remove(one.worker.charge)
@@ -126,15 +101,15 @@ class _Judge:
             self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain))
         self._make_room(candidate, victims)
 
-    def _make_room(self, candidate: Candidate, victims: Iterable[_Resident]) -> None:
+    def _make_room(self, candidate: Candidate, victims: Iterable[Resident]) -> None:
         for one in victims:
             self._evict(one, f"{shown_name(candidate.spec)} (priority {candidate.spec.priority})")
         self._promise(candidate.action.charge)
 
-    def _evict(self, one: _Resident, by: str) -> None:
+    def _evict(self, one: Resident, by: str) -> None:
         self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain, "evicted", by))
 
-    def _stop(self, one: _Resident, action: StopWorker) -> None:
+    def _stop(self, one: Resident, action: StopWorker) -> None:
         if one.worker.ready:
             self.made.stop.append(action)
         else:
@@ -142,9 +117,9 @@ class _Judge:
         self.soon.remove(one.worker.charge)
         self.residents.remove(one)
 
-    def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[_Resident] | None:
+    def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[Resident] | None:
         """The least that has to go for it; None where even all that may go is not enough."""
-        chosen: list[_Resident] = []
+        chosen: list[Resident] = []
         for one in self.residents:  # those of a higher priority come last
             if one.spec.priority > spec.priority or self.soon.fits(need):
                 break
@@ -217,38 +192,6 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
             overlap = True
         judged.admit(replace(candidate, action=replace(candidate.action, charge=candidate.cost())))
     return judged.made
-
-
-@dataclass(frozen=True, slots=True)
-class Residents:
-    """What is in memory: every process, those that stay, and whose they are. `bound`: the manifest sets a limit."""
-
-    limits: Limits
-    all: Ledger
-    staying: Ledger
-    owned: Sequence[_Resident]
-    bound: bool
-
-    @classmethod
-    def of(
-        cls, models: Mapping[str, ModelSpec], observed: Observed, going: Set[int], limits: Limits, *, frozen: bool,
-        bound: bool,
-    ) -> Residents:  # fmt: skip
-        """`going`: workers that are told to end in this pass; `frozen`: the whole is suspended."""
-        every, staying, owned = Ledger(limits), Ledger(limits), list[_Resident]()
-        for charge in observed.starting.values():
-            every.add(charge)
-            staying.add(charge)
-        for name, facts in observed.models.items():
-            for worker in facts.workers:
-                every.add(worker.charge)
-                if worker.stopping or worker.id in going:
-                    continue
-                staying.add(worker.charge)
-                if name in models:
-                    spec = models[name]
-                    owned.append(_Resident(spec, facts, worker, frozen or spec.suspend))
-        return cls(limits, every, staying, owned, bound)
 
 
 def _of(lacking: str, need: Charge, limits: Limits) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
-from offgridd.core.admission import Admission, Candidate, Residents, admit
+from offgridd.core.admission import Admission, Candidate, admit
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
@@ -18,6 +18,7 @@ from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.memory import Host, charge, raised
 from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
+from offgridd.core.residents import Residents
 
 
 @dataclass

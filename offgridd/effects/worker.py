@@ -21,12 +21,12 @@ from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
 from offgridd.core.sizes import show_size
 from offgridd.effects.channel import Channel, ChannelClosed, Mailbox
+from offgridd.effects.printed import Printed, printable
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
 
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
-STDERR_TAIL = 8192  # bytes kept for the condition's message
 
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
 
@@ -56,7 +56,7 @@ class WorkerProcess:
         )
         self._gone = anyio.Event()
         self._channel: Channel
-        self._tail = bytearray()
+        self._printed = Printed()
 
     @classmethod
     async def spawn(
@@ -115,7 +115,7 @@ class WorkerProcess:
                 self.ready = True
                 return Effective(**msgspec.structs.asdict(frame))
             case wire.LoadFailed():
-                raise ActionFailed(Failure("Loaded", frame.reason, self._with_tail(printable(frame.message))))
+                raise ActionFailed(Failure("Loaded", frame.reason, self._printed.behind(printable(frame.message))))
             case _:
                 wrong = str(frame) if isinstance(frame, wire.WireError) else f"it began with {type(frame).__name__}"
                 text = f"cannot load the model: its worker does not keep to the format: {wrong}"
@@ -126,12 +126,8 @@ class WorkerProcess:
         await self._gone.wait()
 
     async def drain_stderr(self) -> None:
-        """Reads what it prints for ever, so that no full pipe blocks it; keeps the tail."""
         assert self._process.stderr is not None
-        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-            async for chunk in self._process.stderr:
-                self._tail += chunk
-                del self._tail[:-STDERR_TAIL]
+        await self._printed.drain(self._process.stderr)
 
     async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Answer | None, None]:
         """The frames of all of them as they come, each one's last a Finish or Refused; None after `quiet` seconds.
@@ -203,11 +199,11 @@ class WorkerProcess:
             self.kill()
         code = await self._process.wait()
         if self._hung:
-            return Failure("Loaded", "WorkerHung", self._with_tail(f"the worker process was killed: {self._hung}"))
+            return Failure("Loaded", "WorkerHung", self._printed.behind(f"the worker process was killed: {self._hung}"))
         if code == -signal.SIGKILL and self._oom():
             text = f"the kernel killed the worker process for memory; it had taken {show_size(self._peak)}"
-            return Failure("Loaded", "OutOfMemory", self._with_tail(text))
-        return Failure("Loaded", "WorkerCrashed", self._with_tail(f"the worker process {ending(code)}"))
+            return Failure("Loaded", "OutOfMemory", self._printed.behind(text))
+        return Failure("Loaded", "WorkerCrashed", self._printed.behind(f"the worker process {ending(code)}"))
 
     async def close(self) -> None:
         self.kill()
@@ -216,13 +212,8 @@ class WorkerProcess:
         self.ended.set()
 
     def printed(self) -> str:
-        """The end of its stderr, at most STDERR_TAIL bytes of it, with what could move a terminal's cursor replaced."""
-        lines = self._tail.decode("utf-8", "replace").splitlines()
-        return "\n".join(printable(line.rstrip()) for line in lines)
-
-    def _with_tail(self, text: str) -> str:
-        lines = [line.strip()[:200] for line in self.printed().splitlines() if line.strip()]
-        return f"{text}: {' | '.join(lines[-3:])}" if lines else text
+        """The end of its stderr."""
+        return self._printed.text
 
     def _took(self, frame: wire.FromWorker) -> None:
         self.heard += 1
@@ -262,8 +253,3 @@ class WorkerProcess:
     def _send(self, frame: wire.Frame) -> None:
         """Raises ChannelClosed."""
         self._channel.send(frame)
-
-
-def printable(text: str) -> str:
-    """What a worker says comes from the file in the end: nothing in it may move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -7,11 +7,8 @@ what is there: the same text gives the same answer on every machine.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -39,6 +36,7 @@ from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.locking import LOCK_FILE, Lock, locked
 from offgridd.manifest import rules, sections, values
 from offgridd.manifest.builder import Budget
+from offgridd.manifest.digest import digest_of, names_of
 from offgridd.manifest.lockfile import read_lock
 from offgridd.manifest.merge import merge, origins
 from offgridd.manifest.nodes import MapNode, Path, Scalar, locate, plain
@@ -92,7 +90,7 @@ def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceT
     if lock is not None and (problems := list(_against_lock(root, manifest))):
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
     desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
-    return Accepted(dataclasses.replace(desired, digest=_digest(desired)), root)
+    return Accepted(dataclasses.replace(desired, digest=digest_of(desired, sections.API_VERSION)), root)
 
 
 def _against_lock(root: MapNode, manifest: sections.Manifest) -> Iterator[Problem]:
@@ -204,13 +202,7 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:
-    return kind(**{name: given[name] for name in _names(kind) if name in given})
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """Of a dataclass's fields; asked for each model."""
-    return tuple(field.name for field in dataclasses.fields(kind))
+    return kind(**{name: given[name] for name in names_of(kind) if name in given})
 
 
 def _source(source: sections.Source, given: Mapping[str, Any]) -> Source:
@@ -238,31 +230,3 @@ def _token(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> Secret | No
         return None
     ((kind, name),) = token.given().items()
     return Secret(kind, name)
-
-
-def _digest(desired: Desired) -> str:
-    """The sha256 of the content, defaults included.
-
-    Model by model and each template hashed once: a template in `defaults` stands in all of them.
-    """
-    digest = hashlib.sha256(
-        _canonical(sections.API_VERSION, desired.server, desired.store, desired.endpoint, desired.token)
-    )
-    templates: dict[str, str] = {}
-    for spec in desired.models.values():
-        template = spec.load.chat_template
-        if template is not None:
-            hashed = templates.setdefault(template, "") or hashlib.sha256(template.encode()).hexdigest()
-            templates[template] = hashed
-            spec = dataclasses.replace(spec, load=dataclasses.replace(spec.load, chat_template=hashed))
-        digest.update(_canonical(type(spec.source).__name__, spec))
-    return digest.hexdigest()
-
-
-def _canonical(*parts: object) -> bytes:
-    return json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_shallow).encode() + b"\n"
-
-
-def _shallow(value: Any) -> dict[str, Any]:
-    """One dataclass for JSON, which asks again for those inside: `asdict` would copy all of them first."""
-    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import assume, given
 
 from offgridd.core.actions import StartWorker
-from offgridd.core.admission import COMES_BACK, LOADS, Admission, Candidate, Residents, admit
+from offgridd.core.admission import COMES_BACK, LOADS, Admission, Candidate, admit
 from offgridd.core.desired import FileSource, LoadSpec, ModelSpec
 from offgridd.core.fit import Limits
 from offgridd.core.memory import Ledger
@@ -23,6 +23,7 @@ from offgridd.core.observed import (
     VerifiedFile,
     Worker,
 )
+from offgridd.core.residents import Residents
 
 FILE = VerifiedFile("/f", Identity(1, 1, 1, 1), "0" * 64, ModelHeader("llama", "", 0, 1, 1, 1, 1, 1, 1, 1, True), "k")
 CHARGES = st.builds(
