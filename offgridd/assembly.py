@@ -32,6 +32,7 @@ from offgridd.effects.checker import Checker
 from offgridd.effects.cpu import features
 from offgridd.effects.files import Files
 from offgridd.effects.garbage import Garbage
+from offgridd.effects.gpu import has_gpu
 from offgridd.effects.holds import Holds
 from offgridd.effects.hubaccess import HubAccess
 from offgridd.effects.hubfiles import HubFiles
@@ -151,7 +152,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
 
 
 def _host() -> HostFacts:
-    return HostFacts(total_memory(), features())
+    return HostFacts(total_memory(), features(), has_gpu())
 
 
 def _followers(status: StatusView, workers: Workers) -> Callable[[Snapshot], None]:

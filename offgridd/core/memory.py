@@ -17,10 +17,11 @@ from offgridd.core.sizes import RESERVE
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the processor can do, and what models may take."""
+    """What the processor can do, what models may take, and whether they go to a GPU where nothing is said."""
 
     features: frozenset[str]
     limits: Limits
+    gpu: bool = False
 
 
 class _Rest:
@@ -58,7 +59,7 @@ def _charge(_load_key: str, cache: int, host: Host, rest: _Rest) -> Charge:
     if not spec.load.placement.mmap or spec.load.placement.mlock:
         own, shared = own + shared, 0
     whole = Charge(own, shared, file.key if shared else "")
-    share = _share_on_gpu(spec.load.placement, file.header.block_count, limits)
+    share = _share_on_gpu(spec.load.placement, file.header.block_count, host)
     return _split(whole, share, moved, _devices(spec.load.placement, limits)) if share else whole
 
 
@@ -67,10 +68,10 @@ def raised(found: Charge, peak: int) -> Charge:
     return found if peak <= found.own else replace(found, own=peak)
 
 
-def _share_on_gpu(placed: Placement, blocks: int, limits: Limits) -> float:
-    """Which part of the layers is on GPUs: as declared, else all where the manifest names a GPU's size."""
+def _share_on_gpu(placed: Placement, blocks: int, host: Host) -> float:
+    """Which part of the layers is on GPUs: as declared, else all where there is one or the manifest names its size."""
     if placed.gpu_layers is None:
-        return 1.0 if limits.gpu else 0.0
+        return 1.0 if host.gpu or host.limits.gpu else 0.0
     return min(1.0, placed.gpu_layers / max(1, blocks))
 
 

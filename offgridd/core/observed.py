@@ -166,6 +166,7 @@ class HostFacts:
 
     memory: int | None = None
     features: frozenset[str] = frozenset()
+    gpu: bool = False  # there is one, and the engine is built for one
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
 
 
 def _cost(spec: ModelSpec, facts: ModelFacts, action: StartWorker, observed: Observed, bounds: Limits) -> Charge:
-    found = charge(action.key, spec, action.file, Host(observed.host.features, bounds))
+    found = charge(action.key, spec, action.file, Host(observed.host.features, bounds, observed.host.gpu))
     return raised(found, facts.peaks.get(action.key, 0))
 
 
