@@ -74,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=state.reload)
     one = commands.add_parser("reconcile", help="look again now, and try again what failed")
     one.add_argument("model", nargs="?")
+    one.add_argument("--wait", action="store_true", help="until it is Ready")
+    one.add_argument("--timeout", type=observe.seconds, default=300.0, help="of --wait; default 5m")
     one.set_defaults(run=state.reconcile)
     one = commands.add_parser("logs", help="the end of what a model's worker printed")
     one.add_argument("model")

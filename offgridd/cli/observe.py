@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     one = commands.add_parser("wait", help="until a condition is as wanted; 4 where it does not come about in time")
     one.add_argument("what", nargs="?", default="server", metavar="TARGET", help="model/NAME, or server (default)")
     one.add_argument("--for", dest="wanted", default="Ready", metavar="TYPE[=STATUS]", help="default Ready=True")
-    one.add_argument("--timeout", type=_seconds, default=300.0, help="such as 90s or 10m; default 5m")
+    one.add_argument("--timeout", type=seconds, default=300.0, help="such as 90s or 10m; default 5m")
     one.set_defaults(run=wait)
     one = commands.add_parser("events", help="conditions that changed, the newest last")
     one.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
@@ -51,17 +51,23 @@ def wait(client: Client, args: argparse.Namespace) -> int:
     kind, _, status = args.wanted.partition("=")
     status = (status or "true").capitalize()
     model = args.what.removeprefix("model/") if args.what != "server" else None
+    return until(client, model, (kind, status), args.timeout)
+
+
+def until(client: Client, model: str | None, wanted: tuple[str, str], timeout: float) -> int:
+    """Until a condition of a model, or of the whole, has a status, for at most so many seconds. Raises CliError."""
+    (kind, status), what = wanted, f"model/{model}" if model is not None else "server"
     least, last = client.json("GET", "/v1/status")["generation"], ""
-    with _deadline(args.timeout):
+    with _deadline(timeout):
         try:
             for found in client.events("GET", "/v1/status?watch"):
                 condition = _condition(found, model, kind)
                 last = f"{kind} is {condition['status']} ({condition['reason']})"
                 if condition["status"] == status and found["observedGeneration"] >= least:
-                    say(f"{args.what}: {last}")
+                    say(f"{what}: {last}")
                     return 0
         except _Over:
-            text = f"cannot wait longer for {args.what}: {last or 'nothing is known of it'} after {args.timeout:g} s"
+            text = f"cannot wait longer for {what}: {last or 'nothing is known of it'} after {timeout:g} s"
             raise CliError(TIMEOUT, text) from None
     raise CliError(REFUSED, "cannot wait longer: the daemon has ended")
 
@@ -207,7 +213,7 @@ def _config_of(path: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """A time such as 90, 90s or 10m."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h)?", text)
     if found is None:

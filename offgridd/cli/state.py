@@ -8,7 +8,7 @@ import sys
 from typing import Any
 from urllib.parse import quote
 
-from offgridd.cli import compared
+from offgridd.cli import compared, observe
 from offgridd.cli.client import REFUSED, Client
 from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
@@ -134,6 +134,8 @@ def reload(client: Client, _: argparse.Namespace) -> int:
 
 def reconcile(client: Client, args: argparse.Namespace) -> int:
     client.json("POST", "/v1/reconcile" + (f"?model={quote(args.model)}" if args.model else ""))
+    if args.wait:
+        return observe.until(client, args.model, ("Ready", "True"), args.timeout)
     return 0
 
 

@@ -106,6 +106,8 @@ def test_wait_returns_when_it_is_so_and_4_when_it_does_not_come(rig: Rig) -> Non
     done = offgrid(rig, "wait", "model/first", "--timeout", "30s")
     assert (done.returncode, done.stdout) == (0, "model/first: Ready is True (Ready)\n"), done.stderr
     assert offgrid(rig, "wait", "--for", "accepted").returncode == 0
+    done = offgrid(rig, "reconcile", "a", "--wait")
+    assert (done.returncode, done.stdout) == (0, "model/a: Ready is True (Ready)\n"), done.stderr
     declare(rig, missing(rig))
     done = offgrid(rig, "wait", "--for=Ready", "model/gone", "--timeout", "700ms")
     assert done.returncode == 4
