@@ -32,6 +32,10 @@ class _Served(socket.socket):
         super().__init__(fileno=sock.detach())
         self.closed = anyio.Event()
 
+    def listen(self, _backlog: int = 0, /) -> None:
+        """asyncio's number is also how often it calls accept(2) in a row, even where descriptors have run out."""
+        super().listen(BACKLOG)
+
     def close(self) -> None:
         super().close()
         self.closed.set()
@@ -150,7 +154,7 @@ def start(group: anyio.abc.TaskGroup, app: Quart, sock: socket.socket) -> Listen
     """Serves `app` on a socket that listens already."""
     served = _Served(sock)
     config = _Config(served)
-    config.backlog = BACKLOG
+    config.backlog = 1  # of accept(2) in a row; each that fails for want of descriptors is a log line and a timer
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = log

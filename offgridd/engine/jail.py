@@ -33,9 +33,9 @@ def confine(files: Iterable[str], *, gpu: bool) -> tuple[str, ...]:
     """Reads `files`; with `gpu` also devices. Gives what could not be given up, in words; empty: all of it."""
     missing = []
     threads = len(os.listdir("/proc/self/task"))
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (MOST_FILES, max(MOST_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
-    )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         known = landlock.restrict(_allowed(files, gpu=gpu))
         if known < landlock.SCOPES_FROM:

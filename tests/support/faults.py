@@ -168,15 +168,23 @@ FAULTS = (
         ),
         "at the places that have a failpoint, not at every call",
     ),
-    Fault(_D, 58, "64 descriptors and 500 connections", (), "not tested"),
+    Fault(
+        _D,
+        58,
+        "64 descriptors and 500 connections",
+        ("e2e/test_limits.py::test_more_connections_than_descriptors_are_waited_out_without_haste",),
+    ),
     Fault(_D, 59, "no inotify", ("effects/test_watch.py::test_where_watching_fails_the_tick_goes_on_and_it_recovers",)),
     Fault(_D, 60, "the clock jumps", (), "not tested; timers are monotonic"),
     Fault(
         _D,
         61,
         "the daemon is stopped for a while and goes on",
-        ("effects/test_workers.py::test_one_that_works_or_speaks_does_not_hang",),
-        "time is counted in looks; not for 90 s in one piece",
+        (
+            "e2e/test_limits.py::test_a_daemon_that_was_stopped_for_a_while_kills_nobody_when_it_goes_on",
+            "effects/test_workers.py::test_one_that_works_or_speaks_does_not_hang",
+        ),
+        "for 5 s, not for 90",
     ),
     Fault(
         _D,
