@@ -99,7 +99,7 @@ def write(rig: Rig, hub: Local, dice: random.Random) -> None:
     ]
     for name, quant in (("q8", "Q8_0"), ("q4", "Q4_K_M")):
         if dice.random() < 0.8:
-            models.append(f"{name}: {{source: {{hf: {REPO}}}, quant: {quant}, context: 512, threads: 1, "
+            models.append(f"{name}: {{source: {{hf: {REPO}}}, quant: {quant}, context: 256, threads: 1, "
                           f"description: '{dice.random()}'}}")  # fmt: skip
     text = f"""apiVersion: offgridd/v1
 server: {{listen: ["127.0.0.1:{rig.port}"], memory: {{ram: 8GB}}}}
