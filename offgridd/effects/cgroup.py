@@ -8,7 +8,7 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """`root`: where the unified hierarchy is mounted; `member`: what says which group of it is ours."""
+    """`root`: where the hierarchies are mounted; `member`: what says which group of each is ours (cgroups(7))."""
 
     def __init__(self, root: Path = ROOT, member: Path = Path("/proc/self/cgroup")) -> None:
         self._events = _events(root, member)
@@ -40,5 +40,14 @@ def _events(root: Path, member: Path) -> Path | None:
         groups = member.read_text().splitlines()
     except OSError:
         return None
-    ours = next((line[3:] for line in groups if line.startswith("0::")), None)
-    return root / ours.strip("/") / "memory.events" if ours is not None else None
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            path = root / group.strip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            path = root / "memory" / group.strip("/") / "memory.oom_control"
+        else:
+            continue
+        if path.exists():  # of the two hierarchies one has the controller
+            return path
+    return None

@@ -26,6 +26,18 @@ def test_they_are_counted(tmp_path: Path, group: Path) -> None:
     assert kills(tmp_path).count() == 2
 
 
+def test_they_are_counted_where_memory_is_in_the_first_version(tmp_path: Path) -> None:
+    """One of a hybrid machine: the unified hierarchy is there, and has no memory controller."""
+    old = tmp_path / "cgroup" / "memory" / "old"
+    old.mkdir(parents=True)
+    (tmp_path / "member").write_text("5:cpu,memory:/old\n4:pids:/\n0::/\n")
+    (old / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    found = kills(tmp_path)
+    assert found.count() == 3
+    (old / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
+    assert [found.another() for _ in range(2)] == [True, False]
+
+
 @pytest.mark.parametrize("text", ["", "oom_kill\n", "oom_kill x\n", "oom 2\n"])
 def test_what_does_not_say_is_not_known(tmp_path: Path, group: Path, text: str) -> None:
     (group / "memory.events").write_text(text)
