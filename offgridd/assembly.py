@@ -66,13 +66,15 @@ PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the daemon's life gives its parts: `once` makes a socket for one connection; `draining`: it ends.
+    """What the daemon's life gives its parts: `once` makes a socket for one connection.
 
+    `closing`: it was told to end, and every answer is the last one of its connection; `draining`: it takes no requests.
     `inherited`: addresses that the service manager listens on for us.
     """
 
     notifier: Notifier
     once: Callable[[], AdminSocket]
+    closing: Callable[[], bool]
     draining: Callable[[], bool]
     inherited: tuple[str, ...] = ()
 
@@ -128,7 +130,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         return await anyio.to_thread.run_sync(state.last_good) or ()
 
     context = Context(
-        loop=loop, workers=workers, status=status, metrics=metrics, reload=service.reload, draining=host.draining,
+        loop=loop, workers=workers, status=status, metrics=metrics, reload=service.reload,
+        closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,

@@ -113,7 +113,7 @@ class Daemon:
         group.cancel_scope.cancel()
 
     def _host(self) -> Host:
-        return Host(self.notifier, self._once, lambda: self._refusing, tuple(self._inherited))
+        return Host(self.notifier, self._once, self.stopping.is_set, lambda: self._refusing, tuple(self._inherited))
 
     async def _first_reading(self, intake: Intake, listeners: Listeners) -> None:
         seen = await intake.start()

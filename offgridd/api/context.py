@@ -113,7 +113,8 @@ class Context:
     status: StatusView
     metrics: Metrics
     reload: Callable[[], Awaitable[Seen]]
-    draining: Callable[[], bool]
+    closing: Callable[[], bool]  # each answer is the last one of its connection
+    draining: Callable[[], bool]  # no request is taken any more
     search: Callable[[Query], Found]  # blocking
     keeper: KeeperPort
     jobs: Jobs

@@ -69,7 +69,7 @@ def add_guard(app: Quart, ctx: Context) -> None:
 
     @app.after_request
     async def last(response: Response) -> Response:
-        if ctx.draining():
+        if ctx.closing():
             response.headers["Connection"] = "close"
         return response
 

@@ -31,7 +31,7 @@ def own_address() -> str:
 async def test_the_machines_own_address_is_served_where_all_are_listened_on(host: str, status: int) -> None:
     desired: Any = Desired(1, server=ServerSpec(listen=("0.0.0.0:0",)))
     app = Quart("guarded")
-    add_guard(app, cast("Context", SimpleNamespace(admin=False, desired=desired, draining=lambda: False)))
+    add_guard(app, cast("Context", SimpleNamespace(admin=False, desired=desired, closing=lambda: False)))
     add_errors(app)
 
     @app.get("/")
