@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +75,15 @@ def install(wanted: Wanted) -> list[str]:
         for path in [wanted.programs] if wanted.bin else [wanted.programs, Path(sys.base_prefix)]:
             if why := unreadable(path):
                 raise InstallError(f"cannot run the service from {path}: {why}; {WAYS}")
-    said = []
-    try:
-        for path, text in files(wanted).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            said.append(f"wrote {path}")
-    except OSError as error:
-        raise InstallError(f"cannot write {error.filename}: {error.strerror}") from error
+    written = files(wanted)
+    for path in written:
+        if path != wanted.manifest and os.path.lexists(path) and not _is_ours(path):
+            raise InstallError(
+                f"cannot write {path}: `offgridd install` did not make what is there; move it away, "
+                "or keep what you need of it in a drop-in (systemctl edit offgridd)"
+            )
+    _write(written, wanted)
+    said = [f"wrote {path}" for path in written]
     if wanted.gpu:
         _run(["systemd-sysusers", "/etc/sysusers.d/offgridd.conf"])
     _systemctl(wanted, "daemon-reload")
@@ -107,6 +108,21 @@ def uninstall(wanted: Wanted) -> list[str]:
         path.unlink()
     _systemctl(wanted, "daemon-reload")
     return [*(f"removed {path}" for path in ours), f"{wanted.manifest} and what was fetched stay"]
+
+
+def _write(texts: Mapping[Path, str], wanted: Wanted) -> None:
+    """The system's files are for all to read, whatever root's umask is: the service is another user."""
+    before = os.umask(0o022)
+    if wanted.user:
+        os.umask(before)
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    except OSError as error:
+        raise InstallError(f"cannot write {error.filename}: {error.strerror}") from error
+    finally:
+        os.umask(before)
 
 
 def unreadable(path: Path) -> str:
