@@ -55,7 +55,7 @@ class Tally:
 def client(port: int, tally: Tally, dice: random.Random) -> None:
     while not tally.over:
         name, stream = dice.choice(("smol", "q8", "q4")), dice.random() < 0.5
-        text = "tell me of " + " ".join(dice.choices(("light", "houses", "and", "the", "sea"), k=dice.randint(1, 60)))
+        text = "tell me of " + " ".join(dice.choices(("light", "houses", "and", "the", "sea"), k=dice.randint(1, 20)))
         body = {"model": name, "messages": [{"role": "user", "content": text}], "max_tokens": dice.randint(1, 80),
                 "stream": stream}  # fmt: skip
         try:
