@@ -40,7 +40,12 @@ def add_observe(app: Quart, ctx: Context) -> None:
     async def history() -> Response:
         found = await anyio.to_thread.run_sync(ctx.history)
         return answer(
-            {"generations": [{"generation": n, "digest": digest, "accepted": _stamp(at)} for n, digest, at in found]}
+            {
+                "generations": [
+                    {"generation": n, "digest": digest, "accepted": _stamp(at), "commit": commit or None}
+                    for n, digest, at, commit in found
+                ]
+            }
         )
 
     @app.get("/v1/config")

@@ -19,6 +19,7 @@ from offgridd.api.progress import Progress
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
+from offgridd.core.gitsource import GitFacts
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
 from offgridd.engine import wire
@@ -143,6 +144,7 @@ class StatusView:
             "observedGeneration": generation,
             "digest": desired.digest,
             "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
+            "git": _git(observed.manifest.git),
             "insecure": desired.server.insecure,
             "listen": {"addresses": self._inherited or list(desired.server.listen), "inherited": bool(self._inherited)},
             "memory": memory.taken(desired, observed, lambda at: self._clock() + at - time.monotonic()),
@@ -201,6 +203,13 @@ def _camel(fields: Json) -> Json:
 
 def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _git(facts: GitFacts | None) -> Json | None:
+    if facts is None:
+        return None
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(facts.since)) if facts.commit else None
+    return {"url": facts.url, "ref": facts.ref or None, "commit": facts.commit or None, "since": since}
 
 
 def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
