@@ -24,8 +24,9 @@ class Reason:
 
 _HUB, _FILE, _LOAD = "Resolved, Downloaded", "Verified", "Loaded"
 REASONS: Final[tuple[Reason, ...]] = (
-    Reason("Accepted, SourceVerified", "ManifestMissing", "the manifest can not be read, or the commit has none; what was "
-           "in effect stays", "bring the file back, mend its mode, or `path` of `git`; in a commit no links are followed"),
+    Reason("Accepted, SourceVerified", "ManifestMissing", "the manifest can not be read, or the commit has "
+           "none; what was in effect stays", "bring the file back, mend its mode, or `path` of `git`; no link in a commit is "
+           "followed"),
     Reason("Accepted", "Valid", "the newest manifest is in effect"),
     Reason("Accepted", "ParseError", "it is no YAML", "mend the line that the message names"),
     Reason("Accepted", "Empty", "it says nothing", "write `models: {}` to declare none"),
@@ -44,8 +45,8 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason("Accepted", "UnsupportedVersion", "it is of another version of the format", "see apiVersion"),
     Reason("Accepted", "NotSupportedYet", "this version does not have that yet", "remove it"),
     Reason("Accepted", "BindFailed", "an address can not be listened on", "free it, then offgrid reload"),
-    Reason("Downloaded, SourceVerified", "Offline", "`offline` is declared: nothing is asked for; a file that is not here "
-           "stays away, a commit that is in effect stays so", "import a bundle, or take `offline` away"),
+    Reason("Downloaded, SourceVerified", "Offline", "`offline` is declared, and nothing is asked for: a file "
+           "that is not here stays away, the last commit stays in effect", "import a bundle, or take `offline` away"),
     Reason("Watched", "Watching", "edits are seen at once"),
     Reason("Watched", "WatchUnavailable", "the system tells of no edits; the file is read every 10 s", "raise "
            "fs.inotify.max_user_instances, or use offgrid reload"),

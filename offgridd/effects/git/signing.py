@@ -1,7 +1,7 @@
 """Whether a commit is signed by one of those whom the host trusts: an SSH signature, and ssh-keygen's allowed signers.
 
 The format of the signature is OpenSSH's PROTOCOL.sshsig, that of the list is in ssh-keygen(1). sshsig is asked, not
-dulwich's own check: that one tells a signature that is wrong from a key that is not trusted only in its text, trusts the
+dulwich's own check: that tells a signature that is wrong from a key that is not trusted only in its text, trusts the
 key of a `cert-authority` line as if it had signed itself, and refuses all keys when one has expired.
 """
 
