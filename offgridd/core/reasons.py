@@ -25,7 +25,7 @@ class Reason:
 _HUB, _FILE, _LOAD = "Resolved, Downloaded", "Verified", "Loaded"
 REASONS: Final[tuple[Reason, ...]] = (
     Reason("Accepted, SourceVerified", "ManifestMissing", "the manifest can not be read, or the commit has "
-           "none; what was in effect stays", "bring the file back, mend its mode, or `path` of `git`; no link in a commit is "
+           "none; what was in effect stays", "bring the file back, mend its mode, or `path`; no link in a commit is "
            "followed"),
     Reason("Accepted", "Valid", "the newest manifest is in effect"),
     Reason("Accepted", "ParseError", "it is no YAML", "mend the line that the message names"),
