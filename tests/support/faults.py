@@ -294,8 +294,11 @@ FAULTS = (
         _S,
         112,
         "a silent stream",
-        ("e2e/test_http.py::test_a_stream_of_a_loading_model_begins_at_once",),
-        "not for five minutes",
+        (
+            "e2e/test_silence.py::test_a_stream_waits_for_longer_than_a_minute_and_is_answered",
+            "e2e/test_http.py::test_a_stream_of_a_loading_model_begins_at_once",
+        ),
+        "75 seconds of it, not five minutes",
     ),
     Fault(
         _S,
