@@ -27,6 +27,7 @@ from offgridd.core.observed import HostFacts
 from offgridd.effects import source
 from offgridd.effects.adopter import Adopter
 from offgridd.effects.autoupdate import AutoUpdates
+from offgridd.effects.benchmarks import Benchmarks
 from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.checker import Checker
@@ -137,6 +138,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
+        benchmarks=Benchmarks(state, workers.next_request), measured=state.benchmarks,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,

@@ -41,7 +41,7 @@ async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
 
 
 class Counted:
-    """A worker whose model counts as used while its streams go on: it makes no room meanwhile."""
+    """A worker whose model counts as used while it works for us: it makes no room meanwhile."""
 
     def __init__(self, ctx: Context, model: str, worker: WorkerPort) -> None:
         self._ctx, self._model, self._worker = ctx, model, worker
@@ -52,15 +52,23 @@ class Counted:
                 async for frame in frames:
                     yield frame
 
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+        with used(self._ctx, self._model, apart=True):
+            return await self._worker.measure(asked)
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
 
 @contextmanager
-def used(ctx: Context, model: str) -> Iterator[None]:
-    """Somebody waits for the model or has it work."""
-    ctx.loop.use(model, 1)
+def used(ctx: Context, model: str, *, apart: bool = False) -> Iterator[None]:
+    """Somebody waits for the model or has it work; `apart`: that does not begin its idle time anew."""
+    ctx.loop.use(model, 1, apart=apart)
     try:
         yield
     finally:
-        ctx.loop.use(model, -1)
+        ctx.loop.use(model, -1, apart=apart)
 
 
 async def on_its_way(

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict, astuple
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -28,7 +29,10 @@ from offgridd.engine import wire
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
 
+MEASURE = 3600.0  # seconds between two looks at a measurement
+
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
+Measure = wire.Measured | wire.Refused
 
 
 class WorkerProcess:
@@ -50,7 +54,7 @@ class WorkerProcess:
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
-        self._requests: dict[int, Mailbox[Answer]] = {}
+        self._requests: dict[int, Mailbox[Any]] = {}
         self._placed: set[int] = set()  # of them, those that do not wait any more
         self._first: asyncio.Future[wire.FromWorker | wire.WireError | None] = (
             asyncio.get_running_loop().create_future()
@@ -165,6 +169,27 @@ class WorkerProcess:
                 with contextlib.suppress(ChannelClosed):
                     self._channel.send(wire.Abort(request), always=True)
 
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+        """Until it is done, broken off or refused. Cancelled: it is broken off."""
+        mailbox, done = Mailbox[Measure](MEASURE), False
+        self._requests[asked.id] = mailbox
+        try:
+            self._send(asked)
+            while (found := await mailbox.take()) is None:
+                pass
+            done = True
+            return found
+        except ChannelClosed:
+            return self._ended(asked.id, "worker_crashed", "cannot measure: the model's worker process has ended")
+        finally:
+            mailbox.close()
+            self._requests.pop(asked.id, None)
+            if self.stopping and not self._requests:
+                self.idle.set()
+            if not done:
+                with contextlib.suppress(ChannelClosed):
+                    self._channel.send(wire.Abort(asked.id), always=True)
+
     def limit_cache(self, size: int) -> None:
         with contextlib.suppress(ChannelClosed):
             self._send(wire.CacheLimit(size))
@@ -252,10 +277,10 @@ class WorkerProcess:
                 self._placed.update(request for request in requests if request in self._requests)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
-            case wire.Admitted(request) | wire.Finish(request):
+            case wire.Admitted(request) | wire.Finish(request) | wire.Measured(request):
                 self._give(request, frame)
 
-    def _give(self, request: int, frame: Answer) -> None:
+    def _give(self, request: int, frame: Answer | Measure) -> None:
         mailbox = self._requests.get(request)
         if mailbox is not None:  # else the client has gone; its Abort is on the way
             mailbox.put(frame)

@@ -79,12 +79,12 @@ class Reconciler:
         self._inbox.append(event)
         self._wake.set()
 
-    def use(self, model: str, by: int) -> None:
+    def use(self, model: str, by: int, *, apart: bool = False) -> None:
         """Requests of a model began to wait or to be answered (1), or ended (-1).
 
         With many models a pass for each request would be dear: where nothing follows there is one a second for all.
         """
-        self._inbox.append(ev.Used(model, by))
+        self._inbox.append(ev.Used(model, by, apart))
         spec = self.snapshot.observed.kept.get(model) or self.snapshot.desired.models.get(model)
         if not self._used or self.snapshot.observed.short or (spec is not None and spec.idle_unload is not None):
             self._wake.set()
