@@ -46,6 +46,7 @@ class WorkerProcess:
         self._report = report
         self.heard = 0  # frames
         self._hung = ""  # why it was given up
+        self._broken = ""  # how it did not keep to the format
         self._oom, self._peak = oom, 0
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
@@ -193,17 +194,20 @@ class WorkerProcess:
 
     async def death(self) -> Failure:
         """Waits for its end, which must be near, and says how it came about."""
-        with anyio.move_on_after(LAST_WORDS) as waiting:
+        with anyio.move_on_after(0 if self._broken else LAST_WORDS) as waiting:
             await self._process.wait()
-        if waiting.cancelled_caught:
+        ours = waiting.cancelled_caught
+        if ours:
             self.kill()
-        code = await self._process.wait()
+        reason, text = "WorkerCrashed", f"the worker process {ending(await self._process.wait())}"
         if self._hung:
-            return Failure("Loaded", "WorkerHung", self._printed.behind(f"the worker process was killed: {self._hung}"))
-        if code == -signal.SIGKILL and self._oom():
-            text = f"the kernel killed the worker process for memory; it had taken {show_size(self._peak)}"
-            return Failure("Loaded", "OutOfMemory", self._printed.behind(text))
-        return Failure("Loaded", "WorkerCrashed", self._printed.behind(f"the worker process {ending(code)}"))
+            reason, text = "WorkerHung", f"the worker process was killed: {self._hung}"
+        elif ours:
+            text = f"the worker process was killed: {self._broken or 'it closed its socket and did not end'}"
+        elif self._process.returncode == -signal.SIGKILL and self._oom():
+            taken = f"; it had taken {show_size(self._peak)}" if self._peak else " while it loaded"
+            reason, text = "OutOfMemory", f"the kernel killed the worker process for memory{taken}"
+        return Failure("Loaded", reason, self._printed.behind(text))
 
     async def close(self) -> None:
         self.kill()
@@ -228,6 +232,7 @@ class WorkerProcess:
     def _lost(self, error: wire.WireError | None) -> None:
         """The connection has ended: so does each open request, with an error."""
         self.ready = False
+        self._broken = f"it does not keep to the format: {error}" if error else ""
         if not self._first.done():
             self._first.set_result(error)
         lost = "cannot finish the answer: the model's worker process ended; try again"
