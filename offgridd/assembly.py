@@ -103,7 +103,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
-    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
+    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change, loop.heard)
     access = HubAccess(now.desired)
     origins = Origins(access)
     loop.hub = hub = HubFiles(
@@ -149,7 +149,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     journal = Journal(state, status)
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
-        Scrub(checker, state.checked, lambda: keeper.kept, now).run, Pulse(workers.all_serving).run, journal.run
+        Scrub(checker, state.checked, lambda: keeper.kept, now).run,
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

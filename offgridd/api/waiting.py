@@ -66,9 +66,8 @@ def used(ctx: Context, model: str) -> Iterator[None]:
 async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
     with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
-        found = serving_now(ctx, spec)
+        found = asked_for(ctx, spec)
         if found is None:
-            ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
             async with aclosing(_until_loaded(ctx, spec, most)) as coming:
                 async for found in coming:
                     if found is None:
@@ -79,9 +78,13 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
 
 async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    found, until = None, anyio.current_time() + most
-    while found is None:
+    until = anyio.current_time() + most
+    await ctx.loop.heard()  # that it is wanted
+    while (found := serving_now(ctx, spec)) is None:
         quiet = True
+        if ctx.loop.snapshot.observed.of(spec.name).leaving:
+            text = f"cannot serve {shown_name(spec)}: it was unloaded by hand while the request waited"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         with anyio.move_on_after(min(PING, until - anyio.current_time())):
             await ctx.loop.next_change()
             quiet = False
@@ -92,8 +95,14 @@ async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGene
             raise RequestRefused(503, "model_not_ready", text, retry_after=10)
         if quiet:
             yield None
-        found = serving_now(ctx, spec)
     yield found
+
+
+def asked_for(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+    """As `serving_now`. It is loaded, also where it failed to when nobody wanted it: who asks later may have it."""
+    if ctx.workers.serving(spec.name) is None:
+        ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
+    return serving_now(ctx, spec)
 
 
 def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:

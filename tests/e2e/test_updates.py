@@ -225,6 +225,26 @@ def test_what_is_newer_is_taken_by_itself_and_given_back_where_it_does_not_load(
     until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(OLD))
 
 
+def test_what_is_newer_and_found_no_room_is_tried_again(rig: Rig, hub: Local) -> None:
+    more = ", updates: auto, check_every: 1s, pin: true, cache: {ram: 0}"
+    declare(rig, hub.base, more, ", memory: {ram: 150MB}")
+    rig.start()
+    until(rig.is_ready)
+    declare(rig, hub.base, more, ", memory: {ram: 50MB}")
+    rig.admin.json("POST", "/v1/reload")
+    hub.put(REPO, {FILE: NEW})
+    until(lambda: "InsufficientMemory" in why_not_newer(rig))
+    until(lambda: rig.is_ready() and runs(rig) == sha(OLD))
+    declare(rig, hub.base, more, ", memory: {ram: 150MB}")
+    rig.admin.json("POST", "/v1/reload")
+    until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(NEW))
+
+
+def why_not_newer(rig: Rig) -> str:
+    (shown,) = rig.status()["models"]
+    return next(str(c["message"]) for c in shown["conditions"] if c["type"] == "UpToDate")
+
+
 def test_nothing_is_taken_by_itself_beside_a_lock(rig: Rig, hub: Local) -> None:
     declare(rig, hub.base)
     rig.start()
