@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -43,6 +44,7 @@ from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
 from offgridd.effects.pulse import Pulse
+from offgridd.effects.repository import Repository
 from offgridd.effects.scrub import Scrub
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.state import State
@@ -52,6 +54,7 @@ from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
 from offgridd.effects.workers import Workers
+from offgridd.reconcile.follow import Follow
 from offgridd.reconcile.intake import Intake
 from offgridd.reconcile.loop import Reconciler, Snapshot
 from offgridd.service import Service
@@ -111,7 +114,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         lambda model: loop.emit(ev.NetworkAwaited(model)),
     )  # fmt: skip
     loop.changed = _followers(status, workers)
-    intake = Intake(_manifest(settings), state, loop.emit)
+    intake = Intake(_manifest(settings), state, loop.emit, Follow(Repository(settings.state_dir / "git")))
     service = Service(loop, intake, group, host.notifier, settings.admin_socket)
     keeper = Keeper(hub, holds, store, state.pins)
     catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
@@ -130,7 +133,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         return await anyio.to_thread.run_sync(state.last_good) or ()
 
     context = Context(
-        loop=loop, workers=workers, status=status, metrics=metrics, reload=service.reload,
+        loop=loop, workers=workers, status=status, metrics=metrics, reload=partial(service.reload, fetch=True),
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -89,6 +90,7 @@ class Daemon:
             admin = start(servers, admin_app, admin_socket)
             for run in made.background:
                 group.start_soon(run)
+            group.start_soon(made.intake.follow.run, service.reload)
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             if settings.private:
@@ -163,7 +165,7 @@ class Daemon:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    group.start_soon(service.reload)
+                    group.start_soon(partial(service.reload, fetch=True))
                 elif self.stopping.is_set():
                     os._exit(1)  # the second one ends at once; the workers die with us
                 else:

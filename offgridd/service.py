@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.abc
 
 from offgridd.core.conditions import is_ready, not_ready
+from offgridd.core.errors import Problem
+from offgridd.core.gitsource import UNKNOWN
 from offgridd.effects.systemd import Notifier
 from offgridd.failpoints import failpoint
 from offgridd.reconcile.intake import Intake, Seen
@@ -52,8 +55,10 @@ class Service:
                 self._notifier.send("WATCHDOG=1")
             await anyio.sleep(self._notifier.watchdog if alive else AGAIN)
 
-    async def reload(self) -> Seen:
-        """Reads the manifest now, for a changed file, SIGHUP and the API alike.
+    async def reload(self, *, fetch: bool = False, rewind: bool = False) -> Seen:
+        """Reads the manifest now, for a changed file, SIGHUP and the API alike; with `fetch` its repository's, too.
+
+        `rewind`: the repository's newest commit is taken also where it does not follow the one in effect.
 
         Before the first READY=1 an edit shows in STATUS only: RELOADING=1 would make the unit active. After it, every
         RELOADING=1 is followed by READY=1, whatever happens. It runs in a task of ours: a caller that is cancelled, as
@@ -64,13 +69,26 @@ class Service:
 
         async def run() -> None:
             try:
-                result.append(await self._reload())
+                result.append(await (self._fetch_and_reload(rewind=rewind) if fetch else self._reload()))
             finally:
                 done.set()
 
         self._group.start_soon(run)
         await done.wait()
         return result[0]
+
+    async def _fetch_and_reload(self, *, rewind: bool) -> Seen:
+        """A remote that does not answer refuses nothing: what is in effect stays so."""
+        seen, follow = await self._reload(), self._intake.follow
+        facts = await follow.fetch(rewind=rewind)
+        if follow.news():
+            newer = await self._reload()
+            seen = replace(newer, changed=seen.changed or newer.changed)
+        if facts is None or not facts.reason:
+            return seen
+        if facts.reason in UNKNOWN:
+            return replace(seen, notes=(*seen.notes, facts.message))
+        return replace(seen, problems=(*seen.problems, Problem(facts.reason, facts.message, facts.url)))
 
     async def _reload(self) -> Seen:
         async with self._lock:

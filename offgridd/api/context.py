@@ -112,7 +112,7 @@ class Context:
     workers: WorkersPort
     status: StatusView
     metrics: Metrics
-    reload: Callable[[], Awaitable[Seen]]
+    reload: Callable[..., Awaitable[Seen]]  # rewind: bool
     closing: Callable[[], bool]  # each answer is the last one of its connection
     draining: Callable[[], bool]  # no request is taken any more
     search: Callable[[Query], Found]  # blocking
@@ -130,7 +130,7 @@ class Context:
     adopter: AdopterPort
     once: Callable[[], AdminSocket]  # a socket for one connection
     syncer: SyncerPort
-    history: Callable[[], Sequence[tuple[int, str, float]]]  # blocking: generations, digests, seconds since the epoch
+    history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket

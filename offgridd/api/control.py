@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -12,12 +13,13 @@ from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.metrics import Totals
-from offgridd.api.texts import Files, files_of
+from offgridd.api.texts import files_of
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
 from offgridd.core.conditions import is_ready
 from offgridd.core.edits import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
+from offgridd.core.gitsource import Files, of_repository
 from offgridd.core.naming import shown_name
 from offgridd.reconcile.intake import Seen, parse
 
@@ -49,11 +51,12 @@ def add_control(app: Quart, ctx: Context) -> None:
     @app.post("/v1/plan")
     async def plan_text() -> Response:
         files = await _plan_files()
-        return answer(await anyio.to_thread.run_sync(describe_plan, ctx, files))
+        kept = of_repository(await ctx.texts())
+        return answer(await anyio.to_thread.run_sync(describe_plan, ctx, files, kept))
 
     @app.post("/v1/reload")
     async def reload() -> Response:
-        return _seen(await ctx.reload())
+        return _seen(await ctx.reload(rewind=request.args.get("rewind") == "1"))
 
     @app.post("/v1/reconcile")
     async def reconcile() -> Response:
@@ -83,7 +86,7 @@ def _exposition(totals: dict[str, Totals], ready: dict[str, bool], whole: dict[s
 
 def _seen(seen: Seen) -> Response:
     value = {"generation": seen.generation, "accepted": not seen.problems, "changed": seen.changed,
-             "errors": [str(p) for p in seen.problems]}  # fmt: skip
+             "errors": [str(p) for p in seen.problems], "notes": list(seen.notes)}  # fmt: skip
     return answer(value, 200 if not seen.problems else 422)
 
 
@@ -94,14 +97,22 @@ async def _plan_files() -> Files:
     return files_of(await body.read_json())
 
 
-def describe_plan(ctx: Context, files: Files) -> dict[str, Any]:
-    """What would be done if `files` were the manifest and its conf.d: by model, or `server` for its own fields."""
+def describe_plan(ctx: Context, files: Files, kept: Files) -> dict[str, Any]:
+    """What would be done if `files` were the manifest and its conf.d: by model, or `server` for its own fields.
+
+    `kept` is what was fetched of the repository that is followed now. What another one has is not known: `git`.
+    """
+    before = ctx.desired
     try:
         wanted = parse(files)
+        known = wanted.git is None or (before.git is not None and before.git.same_content(wanted.git))
+        if wanted.git is not None and known and kept:
+            wanted = parse([*files, *kept])
     except ManifestError as error:
         return {"valid": False, "errors": [str(p) for p in error.problems], "actions": []}
-    before, after = ctx.desired, hold_back(ctx.desired, wanted)
+    after = hold_back(before, wanted if known else replace(wanted, models=before.models))
     actions: list[dict[str, str | None]] = [{"action": c.kind, "model": c.model} for c in changes(before, after)]
     actions += [{"action": "held", "model": name} for name in after.held]
     actions += [{"action": "server", "model": None}] if before.server != after.server else []
+    actions += [{"action": "git", "model": None}] if not known else []
     return {"valid": True, "errors": [], "actions": actions, "changes": wanted.digest != before.digest}

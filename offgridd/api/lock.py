@@ -50,7 +50,13 @@ def _read(files: list[tuple[str, bytes]]) -> tuple[Desired, Lock]:
     """The manifest, and its lock as it is. Raises RequestRefused."""
     old = next(((name, text) for name, text in files[1:] if is_lock(name)), None)
     try:
-        return accept_files(files).desired, read_lock(*old) if old else {}
+        desired = accept_files(files).desired
+        if desired.git is not None:
+            text = (
+                "cannot lock: 'git' says that the models stand in a repository; run offgrid lock in a work tree of it"
+            )
+            raise RequestRefused(422, "ConflictingFields", text)
+        return desired, read_lock(*old) if old else {}
     except ManifestError as error:
         text = "cannot lock: " + "; ".join(str(p) for p in error.problems)
         raise RequestRefused(422, error.reason, text) from error

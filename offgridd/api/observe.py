@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 from quart import Quart, Response, request
 
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
@@ -33,14 +34,20 @@ def add_observe(app: Quart, ctx: Context) -> None:
     async def events() -> Response:
         since = _number("since")
         if not _flag("follow", default=True):
-            return answer({"events": ctx.status.since(since or 0), "next": ctx.status.count})
+            found = [msgspec.Raw(text) for _, text in ctx.status.since(since or 0)]
+            return answer({"events": found, "next": ctx.status.count})
         return sse(_events(ctx, ctx.status.count if since is None else since))
 
     @app.get("/v1/history")
     async def history() -> Response:
         found = await anyio.to_thread.run_sync(ctx.history)
         return answer(
-            {"generations": [{"generation": n, "digest": digest, "accepted": _stamp(at)} for n, digest, at in found]}
+            {
+                "generations": [
+                    {"generation": n, "digest": digest, "accepted": _stamp(at), "commit": commit or None}
+                    for n, digest, at, commit in found
+                ]
+            }
         )
 
     @app.get("/v1/config")
@@ -107,8 +114,8 @@ async def _events(ctx: Context, seen: int) -> AsyncIterator[bytes]:
         if ctx.draining():
             return
         news, seen = ctx.status.since(seen), ctx.status.count
-        for one in news:
-            yield event(one)
+        for _, text in news:
+            yield event(msgspec.Raw(text))
         if news:
             continue  # more may have come meanwhile
         quiet = True

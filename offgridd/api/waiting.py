@@ -14,7 +14,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import find_in, shown_name
-from offgridd.core.plan import short_of, standing_failure
+from offgridd.core.plan import current_retry, short_of, standing_failure
 from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
@@ -63,12 +63,17 @@ def used(ctx: Context, model: str) -> Iterator[None]:
         ctx.loop.use(model, -1)
 
 
-async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
-    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
+async def on_its_way(
+    ctx: Context, spec: ModelSpec, most: float, *, patient: bool = False
+) -> AsyncGenerator[WorkerPort | None, None]:
+    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused.
+
+    `patient`: also where the next attempt to start one has to wait.
+    """
     with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
-        found = asked_for(ctx, spec)
+        found = asked_for(ctx, spec, patient=patient)
         if found is None:
-            async with aclosing(_until_loaded(ctx, spec, most)) as coming:
+            async with aclosing(_until_loaded(ctx, spec, most, patient=patient)) as coming:
                 async for found in coming:
                     if found is None:
                         yield None
@@ -76,11 +81,13 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
         yield Counted(ctx, spec.name, found)
 
 
-async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
+async def _until_loaded(
+    ctx: Context, spec: ModelSpec, most: float, *, patient: bool
+) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
     until = anyio.current_time() + most
     await ctx.loop.heard()  # that it is wanted
-    while (found := serving_now(ctx, spec)) is None:
+    while (found := serving_now(ctx, spec, patient=patient)) is None:
         quiet = True
         if ctx.loop.snapshot.observed.of(spec.name).leaving:
             text = f"cannot serve {shown_name(spec)}: it was unloaded by hand while the request waited"
@@ -98,14 +105,14 @@ async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGene
     yield found
 
 
-def asked_for(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+def asked_for(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:
     """As `serving_now`. It is loaded, also where it failed to when nobody wanted it: who asks later may have it."""
     if ctx.workers.serving(spec.name) is None:
         ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
-    return serving_now(ctx, spec)
+    return serving_now(ctx, spec, patient=patient)
 
 
-def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+def serving_now(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:
     """None where waiting makes sense. Raises RequestRefused where it does not."""
     if ctx.draining():
         raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
@@ -116,7 +123,10 @@ def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
     now = snapshot.desired.models.get(spec.name) or ctx.keeper.kept.get(spec.name)
     if now is None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
-    failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)
+    facts, engine = snapshot.observed.of(spec.name), snapshot.observed.engine
+    failure = standing_failure(now, facts, engine)
+    if patient and (retry := current_retry(now, facts, engine)) is not None and retry.at is not None:
+        failure = None
     short = short_of(now, snapshot.observed)
     if short is not None and not short.passes:
         failure = failure or short.failure

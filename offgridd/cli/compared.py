@@ -22,7 +22,7 @@ CHANGES = 6
 def plan_against(path: Path, ref: str, output: str) -> int:
     """0 without changes, 6 with some, 1 where one of both is not valid. Raises CliError."""
     from offgridd.core.comparing import as_markdown, as_text, compare
-    from offgridd.effects.git import GitError, manifest_at
+    from offgridd.effects.git.against import GitError, manifest_at
 
     try:
         commit, files = manifest_at(path, ref)

@@ -179,9 +179,14 @@ def history(client: Client, args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(found, indent=2))
     else:
-        say("GENERATION  ACCEPTED              DIGEST")
-        say(*(f"{one['generation']:<10}  {one['accepted']}  {one['digest'][:16]}" for one in found))
+        say("GENERATION  ACCEPTED              DIGEST            COMMIT")
+        say(*(_generation(one) for one in found))
     return 0
+
+
+def _generation(one: dict[str, Any]) -> str:
+    commit = (one["commit"] or "-")[:12]
+    return f"{one['generation']:<10}  {one['accepted']}  {one['digest'][:16]}  {commit}"
 
 
 def config(client: Client, args: argparse.Namespace) -> int:

@@ -105,14 +105,15 @@ def plan(client: Client, args: argparse.Namespace) -> int:
 
 def check(_: Client, args: argparse.Namespace) -> int:
     from offgridd.core.errors import ManifestError
-    from offgridd.manifest import accept_files
+    from offgridd.manifest import accept_fetched, accept_files
 
     try:
-        found = accept_files(read_files(args.file))
+        found = (accept_fetched if args.fetched else accept_files)(read_files(args.file))
     except ManifestError as error:
         say(*error.problems, file=sys.stderr)
         return REFUSED
-    say(f"{args.file}: {len(found.desired.models)} models, valid")
+    git = "" if args.fetched or found.desired.git is None else f"; the models stand in {found.desired.git.url}"
+    say(f"{args.file}: {len(found.desired.models)} models, valid{git}")
     return 0
 
 
@@ -123,8 +124,9 @@ def schema(_: Client, __: argparse.Namespace) -> int:
     return 0
 
 
-def reload(client: Client, _: argparse.Namespace) -> int:
-    seen = client.json("POST", "/v1/reload?wait=1")
+def reload(client: Client, args: argparse.Namespace) -> int:
+    seen = client.json("POST", "/v1/reload?wait=1" + ("&rewind=1" if args.allow_rewind else ""))
+    say(*seen["notes"], file=sys.stderr)
     if not seen["accepted"]:
         say(*seen["errors"], file=sys.stderr)
         return REFUSED

@@ -12,6 +12,7 @@ from typing import Literal
 from offgridd.core.bundle import BUNDLED
 from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
+from offgridd.core.gitsource import UNKNOWN, GitFacts
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin, obstacle
@@ -52,10 +53,14 @@ def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str
         text = "; ".join(str(p) for p in facts.problems[:3])
         kept = "; the copy of the last good manifest serves" if facts.from_last_good else ""
         accepted = Condition("Accepted", "False", facts.reason, text + kept)
+    elif facts.pending:
+        text = "its repository is not fetched yet; what was accepted before stays"
+        accepted = Condition("Accepted", "Unknown", "Waiting", text)
     else:
         accepted = Condition("Accepted", "True", "Valid")
     if accepted.status != "True":
-        ready = Condition("Ready", "False", accepted.reason, "the manifest is not accepted")
+        yet = " yet" if facts.pending else ""
+        ready = Condition("Ready", "False", accepted.reason, f"the manifest is not accepted{yet}")
     elif waiting:
         more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
         ready = Condition("Ready", "False", "ModelsNotReady", "not ready: " + ", ".join(waiting[:5]) + more)
@@ -66,13 +71,28 @@ def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str
         accepted,
         _unless(facts.watch_error, "Watched", "Watching", "WatchUnavailable"),
         _unless(facts.state_error, "StateWritable", "Writable", "StateNotWritable"),
-        Condition("SourceVerified", "True", "LocalFile"),
+        _source_verified(facts.git),
         ready,
     )
 
 
+def _source_verified(git: GitFacts | None) -> Condition:
+    kind = "SourceVerified"
+    if git is None:
+        return Condition(kind, "True", "LocalFile")
+    serves = (
+        f"commit {git.commit[:12]} of {git.url} is in effect" if git.commit else "none of its commits is accepted yet"
+    )
+    if git.reason:
+        unknown = git.reason in UNKNOWN
+        return Condition(kind, "Unknown" if unknown else "False", git.reason, f"{git.message}; {serves}")
+    return Condition(kind, "True", "Signed" if git.signed else "Fetched", serves)
+
+
 def is_ready(desired: Desired, observed: Observed) -> bool:
     """What READY=1 and /readyz mean, by the manifest's own policy."""
+    if desired.server.ready == "preloaded" and observed.manifest.pending:
+        return False  # which models there are is not known
     done = {"listening": lambda *_: True, "settled": settled, "preloaded": all_ready}[desired.server.ready]
     return observed.listening and desired.generation > 0 and done(desired, observed)
 

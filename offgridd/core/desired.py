@@ -194,6 +194,26 @@ class StoreSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GitSpec:
+    """A folder of a Git repository that says which models there are."""
+
+    url: str
+    ref: str | None = None  # None: what its HEAD names
+    path: str = "."  # the folder in it
+    interval: float = 60.0  # seconds between two looks
+    signers: str | None = None  # a file of this host: whose commits are taken; None: everyone's
+    token: Secret | None = None
+
+    def same_history(self, other: GitSpec) -> bool:
+        """Whether both follow one branch, so that what was accepted of it counts."""
+        return (self.url, self.ref) == (other.url, other.ref)
+
+    def same_content(self, other: GitSpec) -> bool:
+        """Whether a commit that is good for one is good for the other and says the same."""
+        return self.same_history(other) and (self.path, self.signers) == (other.path, other.signers)
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """A manifest that was accepted. `digest` is the sha256 of its normalised content; `generation` counts digests."""
 
@@ -205,3 +225,4 @@ class Desired:
     store: StoreSpec = StoreSpec()
     endpoint: str = HUB  # where searches ask
     token: Secret | None = None
+    git: GitSpec | None = None  # where the models come from, where that is not the manifest itself

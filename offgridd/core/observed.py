@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
+from offgridd.core.gitsource import GitFacts
 from offgridd.core.hub import Pin
 from offgridd.core.shape import Shape
 from offgridd.core.updates import Look
@@ -186,6 +187,8 @@ class ManifestFacts:
     from_last_good: bool = False  # desired came from the copy in the state directory
     watch_error: str = ""
     state_error: str = ""
+    git: GitFacts | None = None  # of the repository that the newest text names
+    pending: bool = False  # the newest text waits for that, and what was desired before stays
 
 
 @dataclass(frozen=True, slots=True)

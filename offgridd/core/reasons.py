@@ -24,8 +24,10 @@ class Reason:
 
 _HUB, _FILE, _LOAD = "Resolved, Downloaded", "Verified", "Loaded"
 REASONS: Final[tuple[Reason, ...]] = (
+    Reason("Accepted, SourceVerified", "ManifestMissing", "the manifest can not be read, or the commit has "
+           "none; what was in effect stays", "bring the file back, mend its mode, or `path`; no link in a commit is "
+           "followed"),
     Reason("Accepted", "Valid", "the newest manifest is in effect"),
-    Reason("Accepted", "ManifestMissing", "the manifest can not be read", "bring the file back, or mend its mode"),
     Reason("Accepted", "ParseError", "it is no YAML", "mend the line that the message names"),
     Reason("Accepted", "Empty", "it says nothing", "write `models: {}` to declare none"),
     Reason("Accepted", "DuplicateKey", "a key stands there twice", "remove one of the lines"),
@@ -43,12 +45,28 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason("Accepted", "UnsupportedVersion", "it is of another version of the format", "see apiVersion"),
     Reason("Accepted", "NotSupportedYet", "this version does not have that yet", "remove it"),
     Reason("Accepted", "BindFailed", "an address can not be listened on", "free it, then offgrid reload"),
+    Reason("Downloaded, SourceVerified", "Offline", "`offline` is declared, and nothing is asked for: a file "
+           "that is not here stays away, the last commit stays in effect", "import a bundle, or take `offline` away"),
     Reason("Watched", "Watching", "edits are seen at once"),
     Reason("Watched", "WatchUnavailable", "the system tells of no edits; the file is read every 10 s", "raise "
            "fs.inotify.max_user_instances, or use offgrid reload"),
     Reason("StateWritable", "Writable", "what has to be remembered is"),
     Reason("StateWritable", "StateNotWritable", "the state directory takes nothing", "make room, or mend its mode"),
     Reason("SourceVerified", "LocalFile", "the manifest is a file of this host"),
+    Reason("SourceVerified", "Fetched", "the newest commit is in effect; signatures are not asked for"),
+    Reason("SourceVerified", "Signed", "the newest commit is in effect, and signed by one of the allowed signers"),
+    Reason("SourceVerified", "Fetching", "the repository is asked for the first time"),
+    Reason("SourceVerified", "RemoteUnavailable", "the repository does not answer; the last commit stays in effect",
+           "see the message: `url`, `ref`, `token`, the network"),
+    Reason("SourceVerified", "UnsignedCommit", "the newest commit is not signed; the one before stays",
+           "sign it with ssh"),
+    Reason("SourceVerified", "UnknownSigner", "nobody who is trusted signed it; the commit before stays", "add the key "
+           "to the allowed signers, if it is to be trusted"),
+    Reason("SourceVerified", "BadSignature", "its signature is not that of its content; the commit before stays",
+           "find out who changed it"),
+    Reason("SourceVerified", "SignersUnreadable", "the allowed signers can not be read; no commit is taken", "mend it"),
+    Reason("SourceVerified", "NotFastForward", "the newest commit does not follow the one in effect, which stays", "if "
+           "that is meant: offgrid reload --allow-rewind"),
     Reason("Ready", "AllReady", "every preload model is Ready"),
     Reason("Ready", "ModelsNotReady", "some preload model is not", "see its conditions: offgrid status"),
     Reason("Ready", "Ready", "the model is as declared"),
@@ -79,7 +97,6 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason("Resolved", "BadAddress", "no address can be made of it", "mend `url` or `endpoint`"),
     Reason("Resolved", "UrlRefused", "its server does not give it", "mend `url`"),
     Reason("Resolved", "UnsafeRedirect", "its server sends us where we do not go", "name the real address"),
-    Reason(_HUB, "Offline", "`offline` is declared and the file is not here", "import a bundle, or take offline away"),
     Reason(_HUB, "Gated", "its owner has to let you in", "ask at the hub, then give a `token`"),
     Reason(_HUB, "Disabled", "the hub has disabled the repository", "choose another"),
     Reason(_HUB, "TokenRefused", "the hub refuses the token", "give another one"),

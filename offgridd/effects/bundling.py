@@ -16,6 +16,7 @@ import anyio
 from offgridd.core.bundle import BUNDLED, Bundle, BundleError, beside, may_pin
 from offgridd.core.desired import Desired, HubSource, ModelSpec, UrlSource
 from offgridd.core.errors import ManifestError
+from offgridd.core.gitsource import of_repository
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import question_key
 from offgridd.core.locking import entry_of
@@ -111,6 +112,7 @@ class Bundling:
     def _export(self, run: Run, out: HandedFiles, texts: Texts, models: Mapping[str, tuple[ModelSpec, Pin]]) -> None:
         if len(out) != 1:
             raise BundleError("cannot write the bundle: one file is to be handed over for it")
+        texts = of_repository(texts) or texts  # a bundle stands alone: it asks no repository
         files = tuple((beside(name, i), text.decode()) for i, (name, text) in enumerate(texts))
         of_hub = {n: entry_of(s.source, p) for n, (s, p) in models.items() if isinstance(s.source, HubSource)}
         blobs = {f.digest: f.size for _, pin in models.values() for f in pin.files}

@@ -37,6 +37,9 @@ STEPS: Final[tuple[str, ...]] = (
     """
     create table checked (model text primary key, at text);
     """,
+    """
+    alter table history add column source text default '';
+    """,
 )
 VERSION: Final = len(STEPS)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 log = logging.getLogger("offgridd")
 PAUSE = 1.0  # seconds between two writes; a kill loses what came since the last
@@ -24,8 +23,8 @@ class EventsPort(Protocol):
 
     count: int
 
-    def since(self, number: int) -> list[dict[str, Any]]: ...
-    def recall(self, events: Sequence[dict[str, Any]]) -> None: ...
+    def since(self, number: int) -> list[tuple[int, bytes]]: ...
+    def recall(self, events: Sequence[tuple[int, bytes]]) -> None: ...
 
 
 class Journal:
@@ -33,13 +32,7 @@ class Journal:
 
     def __init__(self, state: StatePort, events: EventsPort) -> None:
         self._state, self._events = state, events
-        known = []
-        for _, text in state.events():
-            try:
-                known.append(msgspec.json.decode(text, type=dict[str, Any]))
-            except msgspec.MsgspecError:
-                continue  # written by another version
-        events.recall(known)
+        events.recall([(number, text.encode()) for number, text in state.events()])
         self._kept = events.count
 
     async def run(self) -> None:
@@ -47,9 +40,9 @@ class Journal:
         while True:
             await anyio.sleep(PAUSE)
             if news := self._events.since(self._kept):
-                rows = [(one["number"], msgspec.json.encode(one).decode()) for one in news]
+                rows = [(number, text.decode()) for number, text in news]
                 try:
                     await anyio.to_thread.run_sync(self._state.add_events, rows)
                 except OSError as error:
                     log.warning("cannot keep events: %s", error.strerror)
-                self._kept = news[-1]["number"] + 1
+                self._kept = news[-1][0] + 1

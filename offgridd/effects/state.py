@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from offgridd.core.gitsource import commit_of
 from offgridd.core.hub import Pin
 from offgridd.core.updates import Look
 from offgridd.effects.database import StateTooNewError, open_database, os_error
@@ -26,6 +27,10 @@ from offgridd.failpoints import failpoint
 log = logging.getLogger("offgridd")
 
 EVENTS, HISTORY = 10_000, 10  # events and generations that are kept, the newest
+_REMEMBER = """
+    insert into history (number, digest, accepted, source) values (?, ?, ?, ?)
+    on conflict (number) do update set digest = excluded.digest, source = excluded.source
+"""
 
 
 __all__ = ["State", "StateLockedError", "StateTooNewError"]
@@ -68,20 +73,24 @@ class State:
         number, digest = self._generation
         try:
             self._db.execute("insert or replace into generation values (1, ?, ?)", (number, digest))
-            self._db.execute("insert or replace into history values (?, ?, ?)", (number, digest, time.time()))
+            self._db.execute(_REMEMBER, (number, digest, time.time(), commit_of(texts)))
             self._db.execute("delete from history where number <= ?", (number - HISTORY,))
         except sqlite3.Error as error:
             raise os_error(error) from error
         failpoint("generation.after-write")
 
-    def history(self) -> list[tuple[int, str, float]]:
-        """The newest generations that were accepted: number, digest, seconds since the epoch; the newest first."""
+    def history(self) -> list[tuple[int, str, float, str]]:
+        """The newest generations that were accepted, the newest first.
+
+        Number, digest, seconds since the epoch, and the newest commit that said so, "" where it was no repository.
+        """
+        query = "select number, digest, accepted, source from history order by number desc"
         try:
-            found = self._db.execute("select number, digest, accepted from history order by number desc").fetchall()
+            found = self._db.execute(query).fetchall()
         except sqlite3.Error as error:
             log.warning("cannot read the history: %s", error)
             return []
-        return [(int(number), str(digest), float(at)) for number, digest, at in found]
+        return [(int(number), str(digest), float(at), str(source)) for number, digest, at, source in found]
 
     def add_events(self, events: Sequence[tuple[int, str]]) -> None:
         """Keeps them, each with its number. Raises OSError.
@@ -98,7 +107,8 @@ class State:
     def events(self) -> list[tuple[int, str]]:
         """Those that are kept, the oldest first."""
         try:
-            found = self._db.execute("select number, event from events order by number").fetchall()
+            query = "select number, event from events where json_valid(event) order by number"
+            found = self._db.execute(query).fetchall()
         except sqlite3.Error as error:
             log.warning("cannot read earlier events: %s", error)
             return []

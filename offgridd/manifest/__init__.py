@@ -1,6 +1,6 @@
 """Manifest text to desired state: a bounded YAML loader, a strict schema, conf.d, and the documents made from them."""
 
-from offgridd.manifest.accept import Accepted, SourceText, accept, accept_files, is_lock
+from offgridd.manifest.accept import Accepted, SourceText, accept, accept_fetched, accept_files, is_lock
 from offgridd.manifest.adding import add_model
 from offgridd.manifest.effective import Value, as_text, effective
 from offgridd.manifest.jsonschema import schema
@@ -11,6 +11,7 @@ __all__ = [
     "SourceText",
     "Value",
     "accept",
+    "accept_fetched",
     "accept_files",
     "add_model",
     "as_text",

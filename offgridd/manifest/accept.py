@@ -33,10 +33,12 @@ from offgridd.core.desired import (
     UrlSource,
 )
 from offgridd.core.errors import ManifestError, Problem
+from offgridd.core.gitsource import is_fetched
 from offgridd.core.locking import LOCK_FILE, Lock, locked
 from offgridd.manifest import rules, sections, values
 from offgridd.manifest.builder import Budget
 from offgridd.manifest.digest import digest_of, names_of
+from offgridd.manifest.fetched import joined
 from offgridd.manifest.lockfile import read_lock
 from offgridd.manifest.merge import merge, origins
 from offgridd.manifest.nodes import MapNode, Path, Scalar, locate, plain
@@ -72,11 +74,39 @@ class Accepted:
 
 
 def accept_files(files: Sequence[tuple[str, bytes]]) -> Accepted:
-    """Names and texts: the manifest first, then its conf.d and its lock, which is told by its name. As `accept`."""
-    (name, text), *others = files
-    fragments = [SourceText(*one) for one in others if not is_lock(one[0])]
-    lock = next((SourceText(*one) for one in others if is_lock(one[0])), None)
-    return accept(SourceText(name, text), fragments, lock)
+    """Names and texts: the manifest first, then its conf.d and its lock, and what its `git` has fetched, in that order.
+
+    A lock and what was fetched are told by their names. As `accept`.
+    """
+    own, fetched = _halves(files)
+    (main, *fragments), lock = _without_lock(own)
+    theirs, their_lock = _without_lock(fetched)
+    found = accept(main, fragments, their_lock if fetched else lock, theirs)
+    if found.desired.git is not None and lock is not None:
+        message = "cannot use this lock: 'git' says that the repository has it; remove this one"
+        raise ManifestError((Problem("ConflictingFields", message, lock.name),))
+    return found
+
+
+def accept_fetched(files: Sequence[tuple[str, bytes]]) -> Accepted:
+    """The files of a folder as a host takes them whose `git` names it. Raises ManifestError."""
+    host = SourceText(
+        "the host's manifest", f"apiVersion: {sections.API_VERSION}\ngit: {{url: file:///any}}\n".encode()
+    )
+    theirs, lock = _without_lock([SourceText(*one) for one in files])
+    return accept(host, (), lock, theirs)
+
+
+def _halves(files: Sequence[tuple[str, bytes]]) -> tuple[list[SourceText], list[SourceText]]:
+    """The host's own, of which the manifest is one whatever its name, and those that were fetched."""
+    sources = [SourceText(*one) for one in files]
+    fetched = [one for one in sources[1:] if is_fetched(one.name)]
+    return [one for one in sources if one not in fetched], fetched
+
+
+def _without_lock(sources: Sequence[SourceText]) -> tuple[list[SourceText], SourceText | None]:
+    lock = next((one for one in sources[1:] if is_lock(one.name)), None)
+    return [one for one in sources if one is not lock], lock
 
 
 def is_lock(name: str) -> bool:
@@ -84,9 +114,17 @@ def is_lock(name: str) -> bool:
     return name.rpartition("/")[2] == LOCK_FILE
 
 
-def accept(main: SourceText, fragments: Sequence[SourceText] = (), lock: SourceText | None = None) -> Accepted:
-    """Read `main` with `fragments` (conf.d, in their order) laid over it, under `lock`. Raises ManifestError."""
-    root, manifest = _read((main, *fragments))
+def accept(
+    main: SourceText,
+    fragments: Sequence[SourceText] = (),
+    lock: SourceText | None = None,
+    fetched: Sequence[SourceText] = (),
+) -> Accepted:
+    """Read `main` with `fragments` (conf.d, in their order) laid over it, under `lock`. Raises ManifestError.
+
+    `fetched` is the same of its `git`, which the lock then belongs to.
+    """
+    root, manifest = _read((main, *fragments), fetched)
     if lock is not None and (problems := list(_against_lock(root, manifest))):
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
     desired = _desired(manifest, read_lock(lock.name, lock.text) if lock else None)
@@ -103,17 +141,23 @@ def _against_lock(root: MapNode, manifest: sections.Manifest) -> Iterator[Proble
             yield Problem("ConflictingFields", message, *locate(root, path)[0])
 
 
-def merged(sources: Sequence[SourceText]) -> MapNode:
+def merged(files: Sequence[tuple[str, bytes]]) -> MapNode:
     """The manifest that the files make together, once it is known to be valid. Raises ManifestError."""
-    return _read(sources)[0]
+    return _read(*_halves([one for one in files if not is_lock(one[0])]))[0]
 
 
-def _read(sources: Sequence[SourceText]) -> tuple[MapNode, sections.Manifest]:
+def _read(sources: Sequence[SourceText], fetched: Sequence[SourceText]) -> tuple[MapNode, sections.Manifest]:
     """Raises ManifestError."""
     root = merge(*_load(sources))
+    if "git" in root.entries:
+        theirs = merge(*_load(fetched)) if fetched else None
+        for one in (root, theirs):
+            if one is not None:
+                _check_version(one)
+        root = joined(root, theirs)
     manifest, problems = _validate(root)
     if manifest is None or problems:
-        order = {source.name: index for index, source in enumerate(sources)}
+        order = {source.name: index for index, source in enumerate((*sources, *fetched))}
         problems.sort(key=lambda problem: (order[problem.file], problem.line, problem.column))
         raise ManifestError(tuple(problems[:MAX_PROBLEMS]))
     return root, manifest
@@ -177,7 +221,8 @@ def _desired(manifest: sections.Manifest, lock: Lock | None) -> Desired:
     store = StoreSpec(**manifest.store.given())
     memory, endpoint = _memory(manifest.server.memory), defaults.get("endpoint", HUB)
     server = _pick(ServerSpec, {**manifest.server.given(), "memory": memory})
-    return Desired(server=server, store=store, models=models, endpoint=endpoint, token=_token(defaults, {}))
+    git = manifest.git.spec() if manifest.git else None
+    return Desired(server=server, store=store, models=models, endpoint=endpoint, token=_token(defaults, {}), git=git)
 
 
 def _memory(memory: sections.Memory) -> MemorySpec:
@@ -228,5 +273,5 @@ def _token(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> Secret | No
     token, endpoint = place.get("token"), {**defaults, **model}.get("endpoint", HUB)
     if token is None or endpoint != place.get("endpoint", HUB):
         return None
-    ((kind, name),) = token.given().items()
-    return Secret(kind, name)
+    found: Secret = token.secret()
+    return found

@@ -23,6 +23,8 @@ def digest_of(desired: Desired, version: str) -> str:
     Model by model and each template hashed once: a template in `defaults` stands in all of them.
     """
     digest = hashlib.sha256(_canonical(version, desired.server, desired.store, desired.endpoint, desired.token))
+    if desired.git is not None:
+        digest.update(_canonical(desired.git))
     templates: dict[str, str] = {}
     for spec in desired.models.values():
         template = spec.load.chat_template

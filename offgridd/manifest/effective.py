@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from offgridd.manifest import sections
-from offgridd.manifest.accept import SourceText, is_lock, merged
+from offgridd.manifest import gitsection, sections
+from offgridd.manifest.accept import merged
 from offgridd.manifest.fields import Section
 from offgridd.manifest.merge import origin
 from offgridd.manifest.nodes import Entry, MapNode, plain
@@ -17,7 +17,7 @@ from offgridd.manifest.rules import HUB_ONLY
 
 DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
-    "server": sections.Server, "server.memory": sections.Memory, "store": sections.Store,
+    "server": sections.Server, "server.memory": sections.Memory, "store": sections.Store, "git": gitsection.Git,
     "models.*.source": sections.Source, "models.*.cache": sections.Cache,
 }  # fmt: skip
 
@@ -31,12 +31,13 @@ class Value(NamedTuple):
 
 
 def effective(files: Sequence[tuple[str, bytes]]) -> list[Value]:
-    """Of a manifest and its conf.d, in the order of the reference. Raises ManifestError where it is not valid.
+    """Of a manifest's files, in the order of the reference. Raises ManifestError where it is not valid.
 
     What is not set and has no default is left out.
     """
-    root = merged([SourceText(*one) for one in files if not is_lock(one[0])])
+    root = merged(files)
     found = [*_section(root, ("server",), {}), *_section(root, ("store",), {})]
+    found += _section(root, ("git",), {}) if "git" in root.entries else ()
     defaults = _map(root, "defaults")
     models = _map(root, "models")
     for name in sorted(models.entries if models else ()):
@@ -47,7 +48,7 @@ def effective(files: Sequence[tuple[str, bytes]]) -> list[Value]:
 
 
 def as_text(values: Sequence[Value]) -> str:
-    """YAML, with the origins as comments."""
+    """YAML, with the origins as comments. Where models were fetched it holds both, `git` and them."""
     lines: list[str] = ["apiVersion: offgridd/v1"]
     open_: tuple[str, ...] = ()
     for path, value, where in values:
@@ -56,7 +57,7 @@ def as_text(values: Sequence[Value]) -> str:
         lines += [f"{'  ' * depth}{path[depth]}:" for depth in range(shared, len(path) - 1)]
         open_ = path[:-1]
         lines.append(f"{'  ' * (len(path) - 1)}{path[-1]}: {json.dumps(value, ensure_ascii=False)}  # {where}")
-    if not any(value.path[0] == "models" for value in values):
+    if not any(value.path[0] in ("models", "git") for value in values):
         lines.append("models: {}")
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from offgridd.manifest import sections, values
+from offgridd.manifest import gitsection, sections, values
 from offgridd.manifest.fields import CHANGE, Section
 
 JsonSchema = dict[str, Any]
@@ -45,6 +45,8 @@ _PAGES: Final = (
     ("server", "Server"),
     ("server.memory", "Memory"),
     ("store", "Store"),
+    ("git", "Git"),
+    ("git.verify", "Verify"),
     ("defaults", "Defaults"),
     ("defaults.cache", "Cache"),
     ("defaults.token", "Token"),
@@ -80,7 +82,7 @@ def reference() -> str:
         if fields:
             parts.append("\n| Field | Type | Default | A change | Meaning |\n| --- | --- | --- | --- | --- |\n")
             parts.extend(_row(whole, key, field, key in section.get("required", ())) for key, field in fields.items())
-        parts.append(_not_yet(getattr(sections, name)))
+        parts.append(_not_yet(getattr(sections, name, None) or getattr(gitsection, name)))
     return "".join(parts)
 
 

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from offgridd.core.errors import Problem
-from offgridd.manifest import sections, values
+from offgridd.manifest import gitsection, sections, values
 from offgridd.manifest.fields import Section
 from offgridd.manifest.nodes import ListNode, MapNode, Node, Path, Scalar, key_mark, leaves, locate
+from offgridd.manifest.token import Token
 
 MAX_SHOWN: Final = 60
 _SECRET_PARTS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  # of an address
@@ -50,6 +51,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "the top level": sections.Manifest,
     "server": sections.Server,
     "store": sections.Store,
+    "git": gitsection.Git,
     "defaults": sections.Defaults,
     "a model": sections.Model,
     "a model's source": sections.Source,
@@ -158,6 +160,10 @@ def _section(path: Path) -> type[Section]:
             return sections.Cache
         case ("server", "memory"):
             return sections.Memory
+        case ("git", "verify"):
+            return gitsection.Verify
+        case (*_, "token"):
+            return Token
         case (str() as name,):
             return _SECTIONS[name]
         case _:

@@ -36,6 +36,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
         yield from _staying(name, model, _map(data, "defaults"))
         yield from _token(("models", name, "token"), model)
     yield from _token(("defaults", "token"), _map(data, "defaults"))
+    yield from _git(_map(data, "git"))
     yield from _aliases(models, where)
 
 
@@ -114,6 +115,17 @@ def _token(path: Path, given: dict[str, Any]) -> Iterator[Finding]:
     if isinstance(token, dict) and len(token) != 1:
         message = "cannot use this token: it is in one place; write one of 'credential', 'file' and 'env'"
         yield Finding(path, "ConflictingFields" if token else "MissingField", message)
+
+
+def _git(git: dict[str, Any]) -> Iterator[Finding]:
+    yield from _token(("git", "token"), git)
+    if "token" in git and isinstance(url := git.get("url"), str) and not url.startswith("http"):
+        message = "cannot use 'token' here: a folder of this host asks for none; remove it"
+        yield Finding(("git", "token"), "ConflictingFields", message)
+    ref = git.get("ref")
+    if isinstance(ref, str) and (".." in ref or ref.endswith((".", "/", ".lock")) or "//" in ref):
+        message = f"cannot use the ref {show(ref)}: Git has no such names; write a branch or tag"
+        yield Finding(("git", "ref"), "InvalidValue", message)
 
 
 def _engine(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:

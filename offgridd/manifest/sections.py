@@ -6,7 +6,7 @@ A field stands here only when this version honours it; what is only planned goes
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -46,6 +46,8 @@ from offgridd.manifest.fields import (
     reload,
     verify,
 )
+from offgridd.manifest.gitsection import Git
+from offgridd.manifest.token import Token
 
 API_VERSION: Final = "offgridd/v1"
 MAX_TEMPLATE: Final = 256 * 1024
@@ -117,14 +119,6 @@ class Store(Section):
         "How long after its last reading a model is read again, slowly, and held against its sha256; 0s: never.",
     )
     allow_empty: bool = live(False, "Let such files be removed also where no model is declared.")
-
-
-class Token(Section):
-    """Where a token is; one of the three. It is read when it is needed, and shown nowhere."""
-
-    credential: str | None = live(None, "A systemd credential of the service.", pattern=values.SECRET)
-    file: str | None = live(None, "An absolute path of this host.", min_length=1, max_length=values.MAX_PATH)
-    env: str | None = live(None, "A variable in the daemon's environment.", pattern=values.SECRET)
 
 
 class Source(Section):
@@ -276,10 +270,19 @@ class Model(Defaults):
     description: str = live("", "Free text for people, shown with the model.", max_length=1024)
 
 
+def _one_origin(schema: dict[str, Any]) -> None:
+    """Models stand here, or `git` says where they are."""
+    schema["required"] = ["apiVersion"]
+    schema["oneOf"] = [
+        {"required": ["models"], "properties": {"git": False}},
+        {"required": ["git"], "properties": {"models": False, "defaults": False}},
+    ]
+
+
 class Manifest(Section):
     """What this machine's offgridd should run."""
 
-    not_yet = frozenset({"git"})
+    model_config = ConfigDict(json_schema_extra=_one_origin)
 
     apiVersion: Literal["offgridd/v1"] = Field(description="The version of this format.")  # noqa: N815
     server: Server = Field(default_factory=Server, description="How the daemon serves.")
@@ -287,4 +290,7 @@ class Manifest(Section):
     defaults: Defaults = Field(
         default_factory=Defaults, description="Fields that each model has unless it says otherwise."
     )
-    models: dict[Name, Model] = Field(description="The models by name. Write `models: {}` to declare none.")
+    models: dict[Name, Model] = Field(
+        description="The models by name. Write `models: {}` to declare none. Required, unless there is `git`."
+    )
+    git: Git | None = Field(default=None, description="A Git repository that has `models` and `defaults`, instead.")

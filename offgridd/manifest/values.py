@@ -101,6 +101,32 @@ def web_address(text: str) -> str:
     return text.partition("#")[0]
 
 
+def git_address(text: str) -> str:
+    """Where a Git repository is, without a slash at its end. Raises ValueError."""
+    if text.startswith(("ssh://", "git+ssh://")) or re.match(r"[^/:]+@[^/]+:|[A-Za-z0-9.-]+:(?!//)", text):
+        raise ValueError(
+            "is reached by ssh, which would take a private key and a list of known hosts of the daemon's own; write "
+            "https://HOST/PATH, with a 'token' where it is private"
+        )
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError:
+        raise ValueError("is not an address: its port or host is none; write https://HOST/PATH") from None
+    plain = text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_PATH
+    if not plain or found.query or found.fragment or ".." in found.path.split("/") or found.path.strip("/") == "":
+        raise ValueError("is not the address of a repository; write https://HOST/PATH or file:///PATH")
+    if found.scheme == "file" and not found.netloc:
+        return text.rstrip("/")
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise ValueError("is not the address of a repository; write https://HOST/PATH or file:///PATH")
+    if "@" in found.netloc:
+        raise ValueError("has a user or password in it, which would be shown; use 'token'")
+    if found.scheme == "http" and not _is_loopback(found.hostname):
+        raise ValueError("is not encrypted; write https, http is for this machine")
+    return text.rstrip("/")
+
+
 def is_near(host: str) -> bool:
     """Whether a host's name or address is of this machine or of a private network."""
     ip = _ip(host, 6) or _ip(host, 4)
@@ -199,6 +225,16 @@ def inner_path(text: str) -> str:
     if text.startswith("/"):
         raise ValueError("is absolute; write the path inside the package or repository")
     return "/".join(parts)
+
+
+def inner_folder(text: str) -> str:
+    """A folder inside a repository; `.` is all of it."""
+    if text in (".", "./"):
+        return "."
+    try:
+        return inner_path(text.removesuffix("/"))
+    except ValueError as error:
+        raise ValueError(str(error).replace("names no file; write the path of a file", "names no folder")) from None
 
 
 def _parts(text: str) -> list[str]:

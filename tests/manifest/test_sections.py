@@ -540,7 +540,7 @@ def test_loopback_needs_no_leave() -> None:
     ("body", "reason", "line", "says"),
     [
         ("modles: {}\nmodels: {}", "UnknownField", 2, "unknown key 'modles'; did you mean 'models'?"),
-        ("git: {}\nmodels: {}", "NotSupportedYet", 2, "git"),
+        ("git: {}\nmodels: {}", "ConflictingFields", 3, "remove one of both"),
         ("server: {memory: 1}\nmodels: {}", "WrongType", 2, "write a map"),
         ("server: {memory: {ram: 101%}}\nmodels: {}", "WrongType", 2, "a share such as 80%"),
         ("server: {memory: {ram: 0}}\nmodels: {}", "InvalidValue", 2, "a share such as 80%"),

@@ -15,7 +15,9 @@ from offgridd.core.desired import Desired
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.observed import ManifestFacts
 from offgridd.effects import source
+from offgridd.effects.repository import Repository
 from offgridd.effects.state import State
+from offgridd.reconcile.follow import Follow
 from offgridd.reconcile.intake import Intake, Seen
 
 ONE = "apiVersion: offgridd/v1\nmodels:\n  a: {source: {file: /m/a.gguf}}\n"
@@ -37,7 +39,8 @@ class Desk:
 
     def open(self) -> None:
         self.state = State(self.folder / "state")
-        self.intake = Intake(lambda: source.read(self.path), self.state, self.emitted.append)
+        follow = Follow(Repository(self.folder / "state" / "git"))
+        self.intake = Intake(lambda: source.read(self.path), self.state, self.emitted.append, follow)
 
     def restart(self) -> None:
         self.state.close()

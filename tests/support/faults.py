@@ -221,8 +221,11 @@ FAULTS = (
         _W,
         67,
         "a worker dies with requests in its queue",
-        ("effects/test_workers.py::test_a_kill_ends_each_open_request_with_one_error",),
-        "falls short: those that waited end with 503 and Retry-After, they are not handed to the next worker",
+        (
+            "e2e/test_queue.py::test_what_waits_in_the_queue_of_a_worker_that_dies_is_answered_by_the_next",
+            "e2e/test_queue.py::test_what_waits_is_told_when_no_worker_comes_any_more",
+            "effects/test_workers.py::test_a_kill_ends_each_open_request_with_one_error",
+        ),
     ),
     Fault(_W, 68, "it crashes again and again", ("e2e/test_observe.py::test_retry_tries_again_what_was_given_up",)),
     Fault(

@@ -1,0 +1,139 @@
+"""The repository that the manifest names: asked now and then, and which commit of it is in effect.
+
+`Intake` says which one it is, reads what was fetched, and says what it took. What goes wrong changes nothing of that.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import anyio
+
+from offgridd.core.desired import GitSpec
+from offgridd.core.gitsource import REMOTE, UNKNOWN, Fetched, Files, GitFacts, commit_of, of_repository
+
+SPREAD: Final = 0.1  # of the interval, so that a thousand hosts do not ask at once
+
+
+class RepositoryPort(Protocol):
+    """Neither raises: what went wrong is a reason in the answer."""
+
+    async def fetch(self, spec: GitSpec, accepted: str, *, rewind: bool = False) -> Fetched: ...
+    async def read(self, spec: GitSpec, commit: str) -> Fetched: ...
+
+
+@dataclass
+class Follow:
+    """`tell` hears of each change of what is known."""
+
+    port: RepositoryPort
+    tell: Callable[[GitFacts | None], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.spec: GitSpec | None = None  # of the newest manifest that was read
+        self.facts: GitFacts | None = None
+        self._offline = False  # no network may be used
+        self._held = Fetched()  # of `spec`, and not refused
+        self._seen = 0.0  # seconds since the epoch: when the remote gave an answer last
+        self._changed = anyio.Event()  # `spec` is another one
+        self._asking = anyio.Lock()
+        self._changed.set()  # it is asked at the start
+
+    def restore(self, spec: GitSpec, files: Files) -> None:
+        """What was in effect when the daemon ended, before anything else is done."""
+        self.spec, self._held = spec, Fetched(commit_of(files), of_repository(files), spec.signers is not None)
+        self._know(GitFacts(spec.url, spec.ref or ""))
+        self.took(self._held.commit)
+
+    async def files(self, spec: GitSpec | None, *, offline: bool = False) -> Files | None:
+        """What the repository of a manifest that was read says; None where that is not known yet, which wakes `run`."""
+        before, self.spec, self._offline = self.spec, spec, offline
+        if spec is None:
+            self._held = Fetched()
+            self._know(None)
+            return None
+        if before is None or not before.same_content(spec):
+            await self._turn(before, spec)
+            self._changed.set()
+        elif before != spec:
+            self._changed.set()  # it is to be asked more often, or with another token
+        return self._held.files or None
+
+    async def _turn(self, before: GitSpec | None, spec: GitSpec) -> None:
+        commit = self.commit if before is not None and before.same_history(spec) else ""
+        found = await self.port.read(spec, commit) if commit else Fetched()
+        self._held = found
+        blank = GitFacts(spec.url, spec.ref or "", reason="Fetching", message=f"{spec.url} is asked")
+        kept = replace(self.facts, reason=found.reason, message=found.message) if self.facts and commit else blank
+        self._know(kept)
+
+    def took(self, commit: str) -> None:
+        """What is held of `commit` is in effect."""
+        if self.facts is None or commit != self._held.commit:
+            return
+        if self.facts.commit != commit or self.facts.reason == "Fetching":
+            since = self.facts.since if self.facts.commit == commit else time.time()
+            self._know(replace(self.facts, commit=commit, since=since, signed=self._held.signed, reason="", message=""))
+
+    async def fetch(self, *, rewind: bool = False) -> GitFacts | None:
+        """Asks now. What came of it is in the facts that are given; None where no repository is named."""
+        async with self._asking:
+            spec = self.spec
+            if spec is None:
+                return None
+            if self._offline and not spec.url.startswith("file:"):
+                found = Fetched(reason="Offline", message="the manifest says offline: nothing is fetched")
+            else:
+                found = await self.port.fetch(spec, self.commit, rewind=rewind)
+            if self.spec is None or not spec.same_content(self.spec) or self.facts is None:
+                return self.facts  # it changed meanwhile, and is asked again
+            if found.reason not in UNKNOWN:
+                self._seen = time.time()
+            if found.reason:
+                self._know(replace(self.facts, reason=found.reason, message=found.message + self._age(found.reason)))
+            else:
+                self._held = found
+                self._know(replace(self.facts, signed=found.signed, reason="", message=""))
+            return self.facts
+
+    def news(self) -> bool:
+        """Whether what is held is not what is in effect."""
+        return bool(self._held.files) and self._held.commit != self.commit
+
+    async def run(self, reload: Callable[[], Awaitable[object]]) -> None:
+        """Asks whenever it is due, for ever; `reload` takes what is new."""
+        tried = ""
+        while True:
+            await self._due()
+            if self.spec is None:
+                continue
+            await self.fetch()
+            if self.news() and self._held.commit != tried:
+                tried = self._held.commit
+                await reload()
+
+    async def _due(self) -> None:
+        wait = self.spec.interval * random.uniform(1 - SPREAD, 1 + SPREAD) if self.spec else float("inf")
+        with anyio.move_on_after(wait):
+            await self._changed.wait()
+        if self._changed.is_set():
+            self._changed = anyio.Event()
+
+    @property
+    def commit(self) -> str:
+        """The one in effect, "" where there is none."""
+        return self.facts.commit if self.facts else ""
+
+    def _age(self, reason: str) -> str:
+        if reason != REMOTE or not self._seen:
+            return ""
+        return time.strftime("; it answered last at %Y-%m-%dT%H:%M:%SZ", time.gmtime(self._seen))
+
+    def _know(self, facts: GitFacts | None) -> None:
+        if facts != self.facts:
+            self.facts = facts
+            self.tell(facts)
