@@ -43,6 +43,7 @@ from offgridd.effects.keeper import Keeper
 from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
+from offgridd.effects.peaks import Peaks
 from offgridd.effects.pulse import Pulse
 from offgridd.effects.repository import Repository
 from offgridd.effects.scrub import Scrub
@@ -149,11 +150,11 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         checker=checker,
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
-    journal = Journal(state, status)
+    journal = Journal(state, status.transitions)
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
-        Pulse(workers.all_serving, workers.ooms.look).run, journal.run
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, Peaks(now, state.peaks).run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

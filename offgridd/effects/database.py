@@ -40,6 +40,9 @@ STEPS: Final[tuple[str, ...]] = (
     """
     alter table history add column source text default '';
     """,
+    """
+    create table peaks (model text primary key, peaks text);
+    """,
 )
 VERSION: Final = len(STEPS)
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import asdict, astuple
 
 import anyio
 import anyio.abc
@@ -21,6 +20,7 @@ from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
 from offgridd.core.sizes import show_size
 from offgridd.effects.channel import Channel, ChannelClosed, Mailbox
+from offgridd.effects.frames import load_of
 from offgridd.effects.printed import Printed, printable
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
@@ -86,23 +86,8 @@ class WorkerProcess:
 
     async def load_model(self, action: StartWorker) -> Effective:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
-        spec = action.load
-        load = wire.Load(
-            files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
-            context=spec.context,
-            parallel=spec.parallel,
-            cells=spec.kv_cells,
-            threads=spec.threads,
-            chat_template=spec.chat_template,
-            file_template=action.file.header.has_chat_template,
-            deterministic=spec.deterministic,
-            cache=action.cache_ram,
-            placement=wire.Placement(**asdict(spec.placement)),
-            sandbox=spec.sandbox,
-            beside=action.beside,
-        )
         with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
-            self._send(load)
+            self._send(load_of(action))
         deadline = LOAD_DEADLINE + action.file.size / LEAST_SPEED
         try:
             with anyio.fail_after(deadline):
