@@ -211,11 +211,11 @@ def _asked(endpoint: str) -> Finding:
             date = email.utils.parsedate_tz(answer.headers.get("Date", ""))
     except urllib.error.HTTPError as error:
         return Finding("warn", "hub", f"{endpoint} answered {error.code}", "look at endpoint and proxy")
-    except http.client.HTTPException:
-        return Finding("warn", "hub", f"{endpoint} answered what is no HTTP", "look at endpoint and proxy")
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         return Finding("warn", "hub", f"cannot reach {endpoint}: {why}", "what is here works all the same")
+    except http.client.HTTPException:
+        return Finding("warn", "hub", f"{endpoint} answered what is no HTTP", "look at endpoint and proxy")
     off = abs(email.utils.mktime_tz(date) - time.time()) if date else 0.0
     if off > SKEW:
         return Finding("bad", "hub", f"{endpoint} answers; this machine's clock is off by {off:.0f} s", "set the clock")
