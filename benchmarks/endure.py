@@ -113,13 +113,31 @@ models: {{{", ".join(models)}}}
     new.rename(rig.manifest)
 
 
-def measured(pid: int) -> tuple[int, int, int]:
-    """Bytes of its own, descriptors, threads."""
+def measured(pid: int, port: int) -> tuple[int, int, int]:
+    """Bytes of its own, descriptors but for those of clients that are there at the moment, threads."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if rest.split()[:1]
              and rest.split()[0].isdecimal()}  # fmt: skip
     own = (found.get("RssAnon", 0) + found.get("VmSwap", 0)) << 10
-    return own, len(os.listdir(f"/proc/{pid}/fd")), found["Threads"]
+    return own, len(descriptors(pid) - connections(port)), found["Threads"]
+
+
+def descriptors(pid: int) -> set[str]:
+    """What each leads to, with its number where that says nothing."""
+    place = Path(f"/proc/{pid}/fd")
+    found = set()
+    for name in os.listdir(place):
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            target = os.readlink(place / name)
+            found.add(target if target.startswith("socket:") else f"{name} {target}")
+    return found
+
+
+def connections(port: int) -> set[str]:
+    """The sockets of clients of `port`, as proc(5) has them."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = "0A"
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] != listening}
 
 
 def trouble(rig: Rig, hub: Local, tally: Tally, dice: random.Random, *, daemon_too: bool) -> None:
@@ -167,7 +185,7 @@ def run(minutes: float, seed: int, engine: str) -> None:
             trouble(rig, hub, tally, dice, daemon_too=now < calm)
             time.sleep(dice.uniform(2, 6))
             if now > calm and rig.process is not None:
-                watched.append(measured(rig.process.pid))
+                watched.append(measured(rig.process.pid, rig.port))
             if len(watched) % 20 == 1:
                 bad = dict(tally.bad.most_common(3))
                 print(f"{now - began:5.0f} s: {tally.good} answers, told {dict(tally.told)}, bad {bad}", flush=True)

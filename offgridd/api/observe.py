@@ -110,6 +110,7 @@ async def _statuses(ctx: Context) -> AsyncIterator[bytes]:
 async def _events(ctx: Context, seen: int) -> AsyncIterator[bytes]:
     """Condition transitions as they come; the state itself is in /v1/status. A reader that is too slow misses some."""
     yield b": connected\n\n"
+    ping = anyio.current_time() + PING
     while True:
         if ctx.draining():
             return
@@ -117,10 +118,10 @@ async def _events(ctx: Context, seen: int) -> AsyncIterator[bytes]:
         for _, text in news:
             yield event(msgspec.Raw(text))
         if news:
+            ping = anyio.current_time() + PING
             continue  # more may have come meanwhile
-        quiet = True
-        with anyio.move_on_after(PING):
+        with anyio.move_on_after(ping - anyio.current_time()):
             await ctx.loop.next_change()
-            quiet = False
-        if quiet:
+        if anyio.current_time() >= ping:
+            ping = anyio.current_time() + PING
             yield PING_EVENT

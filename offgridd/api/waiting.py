@@ -66,7 +66,7 @@ def used(ctx: Context, model: str) -> Iterator[None]:
 async def on_its_way(
     ctx: Context, spec: ModelSpec, most: float, *, patient: bool = False
 ) -> AsyncGenerator[WorkerPort | None, None]:
-    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused.
+    """None every PING seconds, then the worker. Raises RequestRefused.
 
     `patient`: also where the next attempt to start one has to wait.
     """
@@ -85,22 +85,23 @@ async def _until_loaded(
     ctx: Context, spec: ModelSpec, most: float, *, patient: bool
 ) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    until = anyio.current_time() + most
+    now = anyio.current_time()
+    until, ping = now + most, now + PING
     await ctx.loop.heard()  # that it is wanted
     while (found := serving_now(ctx, spec, patient=patient)) is None:
-        quiet = True
         if ctx.loop.snapshot.observed.of(spec.name).leaving:
             text = f"cannot serve {shown_name(spec)}: it was unloaded by hand while the request waited"
             raise RequestRefused(503, "model_not_ready", text, retry_after=5)
-        with anyio.move_on_after(min(PING, until - anyio.current_time())):
+        with anyio.move_on_after(min(ping, until) - now):
             await ctx.loop.next_change()
-            quiet = False
-        if anyio.current_time() >= until:
+        now = anyio.current_time()
+        if now >= until:
             short = ctx.loop.snapshot.observed.short.get(spec.name)
             why = f"{short.failure.reason}: {short.failure.message}" if short else "it is still loading"
             text = f"cannot serve {shown_name(spec)}: {why}"
             raise RequestRefused(503, "model_not_ready", text, retry_after=10)
-        if quiet:
+        if now >= ping:  # also where much else changes: whoever waits must hear of us
+            ping = now + PING
             yield None
     yield found
 
