@@ -44,6 +44,7 @@ from offgridd.effects.keeper import Keeper
 from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
+from offgridd.effects.peaks import Peaks
 from offgridd.effects.pulse import Pulse
 from offgridd.effects.repository import Repository
 from offgridd.effects.scrub import Scrub
@@ -107,7 +108,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
-    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
+    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change, loop.heard)
     access = HubAccess(now.desired)
     origins = Origins(access)
     loop.hub = hub = HubFiles(
@@ -151,10 +152,11 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         checker=checker,
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
-    journal = Journal(state, status)
+    journal = Journal(state, status.transitions)
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
-        Scrub(checker, state.checked, lambda: keeper.kept, now).run, Pulse(workers.all_serving).run, journal.run
+        Scrub(checker, state.checked, lambda: keeper.kept, now).run,
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, Peaks(now, state.peaks).run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

@@ -79,9 +79,8 @@ async def on_its_way(
     `patient`: also where the next attempt to start one has to wait.
     """
     with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
-        found = serving_now(ctx, spec, patient=patient)
+        found = asked_for(ctx, spec, patient=patient)
         if found is None:
-            ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
             async with aclosing(_until_loaded(ctx, spec, most, patient=patient)) as coming:
                 async for found in coming:
                     if found is None:
@@ -94,9 +93,13 @@ async def _until_loaded(
     ctx: Context, spec: ModelSpec, most: float, *, patient: bool
 ) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    found, now = None, anyio.current_time()
+    now = anyio.current_time()
     until, ping = now + most, now + PING
-    while found is None:
+    await ctx.loop.heard()  # that it is wanted
+    while (found := serving_now(ctx, spec, patient=patient)) is None:
+        if ctx.loop.snapshot.observed.of(spec.name).leaving:
+            text = f"cannot serve {shown_name(spec)}: it was unloaded by hand while the request waited"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         with anyio.move_on_after(min(ping, until) - now):
             await ctx.loop.next_change()
         now = anyio.current_time()
@@ -108,8 +111,14 @@ async def _until_loaded(
         if now >= ping:  # also where much else changes: whoever waits must hear of us
             ping = now + PING
             yield None
-        found = serving_now(ctx, spec, patient=patient)
     yield found
+
+
+def asked_for(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:
+    """As `serving_now`. It is loaded, also where it failed to when nobody wanted it: who asks later may have it."""
+    if ctx.workers.serving(spec.name) is None:
+        ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
+    return serving_now(ctx, spec, patient=patient)
 
 
 def serving_now(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import email.utils
+import http.client
 import json
 import platform
 import shutil
@@ -187,7 +188,10 @@ def _sandbox() -> Iterator[Finding]:
 
 def _python(code: str) -> str:
     """What it prints, or the last line of its error."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "it did not end within a minute"
     return done.stdout.strip() if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it ended"])[-1]
 
 
@@ -204,13 +208,15 @@ def _hub(config: Json | None) -> Iterator[Finding]:
 def _asked(endpoint: str) -> Finding:
     try:
         with urllib.request.urlopen(f"{endpoint}/api/models?limit=1", timeout=PATIENCE) as answer:
-            date = answer.headers.get("Date")
+            date = email.utils.parsedate_tz(answer.headers.get("Date", ""))
     except urllib.error.HTTPError as error:
         return Finding("warn", "hub", f"{endpoint} answered {error.code}", "look at endpoint and proxy")
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         return Finding("warn", "hub", f"cannot reach {endpoint}: {why}", "what is here works all the same")
-    off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
+    except http.client.HTTPException:
+        return Finding("warn", "hub", f"{endpoint} answered what is no HTTP", "look at endpoint and proxy")
+    off = abs(email.utils.mktime_tz(date) - time.time()) if date else 0.0
     if off > SKEW:
         return Finding("bad", "hub", f"{endpoint} answers; this machine's clock is off by {off:.0f} s", "set the clock")
     return Finding("ok", "hub", f"{endpoint} answers")

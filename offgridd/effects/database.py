@@ -42,6 +42,9 @@ STEPS: Final[tuple[str, ...]] = (
     create table benchmarks (id integer primary key autoincrement, model text, load_key text, at real, record text);
     create index benchmarks_by_model on benchmarks (model, id);
     """,
+    """
+    create table peaks (model text primary key, peaks text);
+    """,
 )
 VERSION: Final = len(STEPS)
 

@@ -162,6 +162,11 @@ class State:
         return Records(self._db, "checked", float, "when files were read last")
 
     @property
+    def peaks(self) -> Records[dict[str, int]]:
+        """By load key, the most bytes of its own that a worker of the model was seen to take."""
+        return Records(self._db, "peaks", dict[str, int], "what workers take of the memory")
+
+    @property
     def unreferenced(self) -> Records[dict[str, float]]:
         """One record, `blobs`: by sha256, seconds that nothing referred to it."""
         return Records(self._db, "unreferenced", dict[str, float], "how long nothing refers to files")

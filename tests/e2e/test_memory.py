@@ -228,3 +228,36 @@ def test_a_client_that_leaves_does_not_cancel_the_load(rig: Rig) -> None:
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
         assert response.readline().startswith(b": ping")
     until(lambda: loaded(rig, "a")["reason"] == "Serving")
+
+
+def test_what_failed_and_was_unloaded_then_is_loaded_again_for_who_asks(rig: Rig) -> None:
+    fresh(rig, TWO, a=COLD)
+    assert ask(rig, "a") == "4"
+    for _ in range(2):  # the next try is two seconds away
+        (pid,) = until(lambda: pids(rig).values())
+        os.kill(pid, signal.SIGKILL)
+        until(lambda gone=pid: pids(rig).get("a") != gone)
+        until(lambda: loaded(rig, "a")["reason"] in ("WorkerCrashed", "Serving"))
+    rig.admin.json("POST", "/v1/unload", b'{"model": "a"}')
+    until(lambda: answers(rig, "a"))
+
+
+def answers(rig: Rig, name: str) -> bool:
+    try:
+        return ask(rig, name) == "4"
+    except CliError:
+        return False
+
+
+def test_who_waits_for_what_is_unloaded_by_hand_is_told(rig: Rig) -> None:
+    fresh(rig, ONE, a="priority: 5", b=COLD)
+    until(lambda: loaded(rig, "a")["reason"] == "Serving")
+    with ThreadPoolExecutor() as pool, stopped(pids(rig)["a"]):
+        pool.submit(ask, rig, "a")
+        until(lambda: rig.status()["memory"]["workers"][0]["requests"])
+        declare(rig, ONE, a="", b=f"{COLD}, priority: 5")  # it has to wait until that one is idle
+        waits = pool.submit(ask, rig, "b")
+        until(lambda: loaded(rig, "b")["reason"] == "InsufficientMemory")
+        assert offgrid(rig, "unload", "b").returncode == 0
+        with pytest.raises(CliError, match="it was unloaded by hand"):
+            waits.result(30)
