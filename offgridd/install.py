@@ -87,8 +87,9 @@ def install(wanted: Wanted) -> list[str]:
                 f"cannot write {path}: `offgridd install` did not make what is there; move it away, "
                 "or keep what you need of it in a drop-in (systemctl edit offgridd)"
             )
+    said = _take_away(wanted, written)
     _write(written, wanted)
-    said = [f"wrote {path}" for path in written]
+    said += [f"wrote {path}" for path in written]
     if wanted.gpu:
         _run(["systemd-sysusers", "/etc/sysusers.d/offgridd.conf"])
     _systemctl(wanted, "daemon-reload")
@@ -97,6 +98,20 @@ def install(wanted: Wanted) -> list[str]:
     if wanted.now:
         _systemctl(wanted, "restart", *reversed(names))
     return [*said, "enabled and started" if wanted.now else f"enabled; edit {wanted.manifest}, then start offgridd"]
+
+
+def _take_away(wanted: Wanted, written: Mapping[Path, str]) -> list[str]:
+    """What an earlier install wrote and this one does not: what is installed is what was asked for last."""
+    if wanted.user:
+        return []
+    everything = files(Wanted(socket=True, gpu=True, offline=True))
+    stale = [path for path in everything if path not in written and path != wanted.manifest and _is_ours(path)]
+    units = [path.name for path in stale if path.suffix == ".socket"]
+    if units:
+        _systemctl(wanted, "disable", "--now", *units)
+    for path in stale:
+        path.unlink()
+    return [f"removed {path}, which was not asked for any more" for path in stale]
 
 
 def uninstall(wanted: Wanted) -> list[str]:

@@ -38,6 +38,9 @@ async def frames_of(
                     admitted.add(frame.id)
         if lost is None:
             return
+        if ctx.loop.snapshot.observed.of(spec.name).leaving:  # somebody unloaded it by hand
+            yield lost
+            return
         again = True
         try:
             async with aclosing(on_its_way(ctx, spec, until - anyio.current_time(), patient=True)) as coming:

@@ -36,6 +36,9 @@ class Transitions:
         return list(newer)[::-1]
 
     def recall(self, earlier: Sequence[tuple[int, bytes]]) -> None:
-        """Those of earlier lives of the daemon, the oldest first."""
+        """Those of earlier lives of the daemon, the oldest first.
+
+        A kill may have lost the newest, whose numbers somebody has seen: no number is given twice.
+        """
         self._kept.extend(earlier)
-        self.count = earlier[-1][0] + 1 if earlier else 0
+        self.count = earlier[-1][0] + 1 + KEPT if earlier else 0

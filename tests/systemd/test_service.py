@@ -430,3 +430,15 @@ porcelain.commit(place, b"c", author=b"a <a@b>", committer=b"a <a@b>")
     service.do("systemctl", "reload", UNIT)
     assert [one["name"] for one in status(service)["models"]] == ["b"]
     assert status(service)["conditions"][3]["reason"] == "Fetched"
+
+
+def test_what_is_installed_is_what_was_asked_for_last(service: SystemdRig) -> None:
+    service.do(f"{BIN}/offgridd", "install", "--bin", BIN, "--socket", "--gpu", "--offline")
+    shown = service.do(f"{BIN}/offgridd", "install", "--bin", BIN, "--offline")
+    gone = ["/etc/systemd/system/offgridd.socket", "/etc/systemd/system/offgridd.service.d/10-gpu.conf"]
+    assert all(f"removed {path}" in shown for path in gone)
+    for path in (*gone, "/etc/systemd/system/sockets.target.wants/offgridd.socket"):
+        assert service.run("test", "-e", path).returncode == 1, path
+    service.do("test", "-e", "/etc/systemd/system/offgridd.service.d/10-offline.conf")
+    service.do("test", "-e", f"/etc/systemd/system/{UNIT}.d/50-rig.conf")  # which somebody else wrote
+    start(service)
