@@ -79,12 +79,15 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
 
 async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    found, until = None, anyio.current_time() + most
+    found, until, passes = None, anyio.current_time() + most, 0
     while found is None:
         quiet = True
         with anyio.move_on_after(min(PING, until - anyio.current_time())):
             await ctx.loop.next_change()
-            quiet = False
+            quiet, passes = False, passes + 1
+        if passes > 1 and ctx.loop.snapshot.observed.of(spec.name).leaving:  # the first may not know of us yet
+            text = f"cannot serve {shown_name(spec)}: it was unloaded while it was waited for"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         if anyio.current_time() >= until:
             short = ctx.loop.snapshot.observed.short.get(spec.name)
             why = f"{short.failure.reason}: {short.failure.message}" if short else "it is still loading"

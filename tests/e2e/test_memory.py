@@ -228,3 +228,34 @@ def test_a_client_that_leaves_does_not_cancel_the_load(rig: Rig) -> None:
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
         assert response.readline().startswith(b": ping")
     until(lambda: loaded(rig, "a")["reason"] == "Serving")
+
+
+def test_three_that_want_the_one_place_at_once_are_all_answered(rig: Rig) -> None:
+    fresh(rig, ONE, a=COLD, b=COLD, c=COLD)
+    with ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(ask, rig, name) for name in "abcabcabc"]
+        assert [one.result(60) for one in asked] == ["4"] * 9, "who holds the place is only loading, or answering"
+
+
+def test_who_waits_for_one_that_is_unloaded_is_told_so(rig: Rig) -> None:
+    fresh(rig, TWO, a=COLD)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(ask, rig, "a")
+        os.kill(until(lambda: loading(rig)), signal.SIGSTOP)
+        by_hand = pool.submit(offgrid, rig, "load", "a")
+        until(lambda: any(job["what"] == "load a" and job["state"] == "running" for job in jobs(rig)))
+        assert offgrid(rig, "unload", "a").returncode == 0
+        with pytest.raises(CliError, match="it was unloaded while it was waited for"):
+            waiting.result(20)
+        assert "it was unloaded while it was waited for" in by_hand.result(20).stderr
+    assert not pids(rig)
+    assert ask(rig, "a") == "4"
+
+
+def loading(rig: Rig) -> int | None:
+    return next((w["pid"] for w in rig.status()["memory"]["workers"] if w["state"] == "loading"), None)
+
+
+def jobs(rig: Rig) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rig.admin.json("GET", "/v1/jobs")["jobs"]
+    return found
