@@ -20,6 +20,7 @@ from offgridd.core.conditions import Condition, model_conditions, whole_conditio
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
 from offgridd.core.gitsource import GitFacts
+from offgridd.core.naming import file_name, repository_names
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
 from offgridd.engine import wire
@@ -234,6 +235,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
     return {
         "name": spec.name,
         "aliases": list(spec.aliases),
+        "names": [name for name in (file_name(spec.source), *repository_names(spec.source)) if name],
         "description": spec.description,
         "declared": {
             "context": spec.load.context,

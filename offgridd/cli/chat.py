@@ -47,7 +47,10 @@ def _converse(client: Client, model: str) -> int:
 
 
 def _answer_piped(client: Client, model: str) -> int:
-    question = sys.stdin.read()
+    try:
+        question = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise CliError(REFUSED, "cannot ask that: the input is not UTF-8") from None
     if not question.strip():
         raise CliError(REFUSED, "cannot ask nothing: the input is empty")
     _answer(client, model, [{"role": "user", "content": question}])

@@ -6,10 +6,11 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
@@ -36,6 +37,16 @@ ACTING = (
 )  # for the admin socket alone
 TELLING = ("/v1/plan", "/v1/reload")  # their 422 says in the answer what is wrong with the manifest
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
+
+
+def in_address(text: str) -> str:
+    """`text` as a part of an address, also where what was typed is no UTF-8: the daemon says what it makes of it."""
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def query_of(asked: Mapping[str, object]) -> str:
+    """What is not None of it, as the query of an address."""
+    return "&".join(f"{name}={in_address(str(value))}" for name, value in asked.items() if value is not None)
 
 
 class CliError(Exception):

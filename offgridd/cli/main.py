@@ -23,8 +23,8 @@ from offgridd.cli import (
     variants,
     verify,
 )  # fmt: skip
-from offgridd.cli.client import Client, CliError
-from offgridd.cli.terminal import complain
+from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.terminal import complain, open_ends
 
 # What needs a daemon and no manifest: where none runs, one is started for this user.
 ALONE = {
@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code."""
+    open_ends()
     args = parser().parse_args(argv)
     try:
         code: int = args.run(Client(args.host, private=args.command in ALONE), args)
@@ -109,6 +110,9 @@ def main(argv: list[str] | None = None) -> int:
         return error.code
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a full disk behind stdout
+        complain(f"cannot go on: {error.strerror or error}")
+        return REFUSED
     except KeyboardInterrupt:
         return 130
     return code

@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from typing import Any
-from urllib.parse import quote
 
 from offgridd.cli import compared, observe
-from offgridd.cli.client import REFUSED, Client
+from offgridd.cli.client import REFUSED, Client, in_address
 from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
 from offgridd.core.sizes import show_size
@@ -135,14 +134,14 @@ def reload(client: Client, args: argparse.Namespace) -> int:
 
 
 def reconcile(client: Client, args: argparse.Namespace) -> int:
-    client.json("POST", "/v1/reconcile" + (f"?model={quote(args.model)}" if args.model else ""))
+    client.json("POST", "/v1/reconcile" + (f"?model={in_address(args.model)}" if args.model else ""))
     if args.wait:
         return observe.until(client, args.model, ("Ready", "True"), args.timeout)
     return 0
 
 
 def logs(client: Client, args: argparse.Namespace) -> int:
-    text = client.json("GET", f"/v1/logs?model={quote(args.model)}")["text"]
+    text = client.json("GET", f"/v1/logs?model={in_address(args.model)}")["text"]
     if text:
         say(text)
     return 0

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from typing import TextIO
+
+ENDS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def open_ends() -> None:
+    """What the caller has closed of the three streams leads nowhere: nobody has to ask whether it is there."""
+    for name, mode in ENDS:
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it is to stay open
 
 
 def clean(text: str) -> str:

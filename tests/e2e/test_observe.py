@@ -117,7 +117,10 @@ def test_wait_returns_when_it_is_so_and_4_when_it_does_not_come(rig: Rig) -> Non
         done = offgrid(rig, "wait", what, "--for", "Redy" if not why else "Ready")
         assert done.returncode == 1
         assert (why or "there are Resolved, Downloaded") in done.stderr
-    assert offgrid(rig, "wait", "--timeout", "soon").returncode == 2
+    for wrong in ("--timeout=soon", "--for=", "--for=Ready=maybe"):
+        assert offgrid(rig, "wait", wrong).returncode == 2
+    done = offgrid(rig, "wait", "model/a.gguf", "--timeout", "0")
+    assert (done.returncode, done.stderr) == (0, ""), "what is so is seen whatever the time is"
 
 
 def test_describe_says_what_to_do(rig: Rig) -> None:
@@ -130,12 +133,18 @@ def test_describe_says_what_to_do(rig: Rig) -> None:
     text = offgrid(rig, "describe", "first").stdout
     assert "memory: charged with at most " in text
     assert ": ready, charged with " in text
+    assert "NotSupportedYet" in text
+    assert "what to do: remove it" not in text
+    assert offgrid(rig, "describe", "a.gguf").stdout.startswith("a\n")
     assert offgrid(rig, "describe", "nobody").returncode == 1
+    declare(rig, f"  b: {{source: {{file: {rig.folder}/models/a.gguf}}, threads: 1, preload: false}}\n")
+    assert "cannot tell which model is meant: a, b" in offgrid(rig, "describe", "a.gguf").stderr
 
 
 def test_events_go_on_over_a_restart(rig: Rig) -> None:
     declare(rig, missing(rig))
     offgrid(rig, "wait", "--for=Resolved=false", "model/gone")
+    assert "  a  " in offgrid(rig, "events", "--model", "first").stdout, "an alias"
     shown = offgrid(rig, "events", "--model", "gone", "--json").stdout.splitlines()
     seen = [json.loads(line) for line in shown]
     assert any(one["type"] == "Resolved" and one["reason"] == "FileNotFound" for one in seen)
