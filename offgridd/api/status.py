@@ -55,7 +55,7 @@ class StatusView:
         self._features = features  # of the processor
         self._inherited = list(inherited)  # addresses; those of the manifest mean nothing then
         self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
-        self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
+        self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str, str]]()
         self._models: dict[str, _Card] = {}
         self._whole: Json = {}
         self._encoded: bytes | None = None
@@ -182,10 +182,11 @@ class StatusView:
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
         dressed = []
         for c in conditions:
-            status, since = self._since.get((model, c.type), ("", ""))
+            status, reason, since = self._since.get((model, c.type), ("", "", ""))
             if status != c.status:
                 since = self._now
-                self._since[model, c.type] = (c.status, since)
+            if (status, reason) != (c.status, c.reason):
+                self._since[model, c.type] = (c.status, c.reason, since)
                 seen = {"number": self.count, "time": since, "model": model or None, "type": c.type,
                         "status": c.status, "reason": c.reason, "message": _printable(c.message)}  # fmt: skip
                 self._transitions.append(seen)

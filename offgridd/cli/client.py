@@ -119,7 +119,7 @@ class Client:
         if self._private and not self._hint:
             return self._begin()
         code = REFUSED if self._hint and path.startswith(ACTING) else NO_DAEMON
-        where = self._host or DEFAULT_LISTEN
+        where = self._host or os.environ.get("OFFGRIDD_ADMIN_SOCKET") or DEFAULT_LISTEN
         raise CliError(code, f"cannot reach a daemon at {where}{self._hint or '; start one with offgridd serve'}")
 
     def _begin(self) -> http.client.HTTPConnection:

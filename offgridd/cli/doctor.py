@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import email.utils
+import http.client
 import json
 import platform
 import shutil
@@ -51,25 +52,28 @@ def doctor(client: Client, args: argparse.Namespace) -> int:
         status, config = client.json("GET", "/v1/status"), _config(client)
         daemon = list(_daemon(status))
     except CliError as error:
-        status, config, daemon = (
-            None,
-            None,
-            [Finding("bad", "daemon", str(error), "start it: systemctl start offgridd")],
-        )
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _program, lambda: iter(daemon), lambda: _manifest(config), lambda: _state(config), lambda: _memory(status),
-        _engine, _sandbox, lambda: _hub(config), _unit,
-    )  # fmt: skip
-    found = [finding for check in checks for finding in check()]
+        status = config = None
+        daemon = [Finding("bad", "daemon", str(error), "start it: systemctl start offgridd")]
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "program": _program, "daemon": lambda: iter(daemon), "manifest": lambda: _manifest(config),
+        "state": lambda: _state(config), "memory": lambda: _memory(status), "engine": _engine, "sandbox": _sandbox,
+        "hub": lambda: _hub(config), "unit": _unit,
+    }  # fmt: skip
+    found = [finding for what, check in checks.items() for finding in _made(what, check)]
     if args.json:
         say(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         for finding in found:
-            say(
-                f"{finding.state:<5} {finding.what:<9} {finding.text}",
-                *([f"      do: {finding.do}"] if finding.do else []),
-            )
+            do = [f"      do: {finding.do}"] if finding.do else []
+            say(f"{finding.state:<5} {finding.what:<9} {finding.text}", *do)
     return REFUSED if any(finding.state == "bad" for finding in found) else 0
+
+
+def _made(what: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    try:
+        return list(check())
+    except Exception as error:  # a machine that needs a doctor may be broken in any way
+        return [Finding("warn", what, f"cannot look at it: {type(error).__name__}: {error}")]
 
 
 def _config(client: Client) -> Json | None:
@@ -207,13 +211,21 @@ def _asked(endpoint: str) -> Finding:
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
         return Finding("warn", "hub", f"{endpoint} answered {error.code}", "look at endpoint and proxy")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         why = getattr(error, "reason", error)
         return Finding("warn", "hub", f"cannot reach {endpoint}: {why}", "what is here works all the same")
-    off = abs(email.utils.parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
+    off = _off(date)
     if off > SKEW:
         return Finding("bad", "hub", f"{endpoint} answers; this machine's clock is off by {off:.0f} s", "set the clock")
     return Finding("ok", "hub", f"{endpoint} answers")
+
+
+def _off(date: str | None) -> float:
+    """Seconds between this clock and an answer's; 0 where it does not say."""
+    try:
+        return abs(email.utils.parsedate_to_datetime(date or "").timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _unit() -> Iterator[Finding]:

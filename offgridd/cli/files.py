@@ -12,7 +12,7 @@ from typing import Any
 
 from offgridd.cli import declare
 from offgridd.cli.client import HUB, REFUSED, Client, CliError, in_address
-from offgridd.cli.terminal import complain, say
+from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.hub import HUB_TROUBLE
 from offgridd.core.sizes import show_size
 
@@ -117,7 +117,7 @@ def follow(client: Client, job: dict[str, Any], *, leave: bool = True) -> Any:
 
 def _followed(client: Client, job: str) -> Any:
     began, shown, first, last = time.monotonic(), "", -1, None
-    bar, waits = sys.stderr.isatty(), ""
+    bar, waits = is_terminal(sys.stderr), ""
     for last in client.events("GET", f"/v1/jobs/{job}"):
         if last["state"] == "running" and last["error"] and last["error"]["message"] != waits:
             waits = last["error"]["message"]

@@ -23,8 +23,8 @@ from offgridd.cli import (
     variants,
     verify,
 )  # fmt: skip
-from offgridd.cli.client import REFUSED, Client, CliError
-from offgridd.cli.terminal import complain, open_ends
+from offgridd.cli.client import NO_DAEMON, REFUSED, Client, CliError
+from offgridd.cli.terminal import complain
 
 # What needs a daemon and no manifest: where none runs, one is started for this user.
 ALONE = {
@@ -101,7 +101,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code."""
-    open_ends()
     args = parser().parse_args(argv)
     try:
         code: int = args.run(Client(args.host, private=args.command in ALONE), args)
@@ -113,6 +112,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a full disk behind stdout
         complain(f"cannot go on: {error.strerror or error}")
         return REFUSED
+    except (KeyError, TypeError) as error:  # of another version, or no offgridd at all
+        complain(f"cannot use the answer: it is not as expected ({error}); is the daemon of the same version?")
+        return NO_DAEMON
     except KeyboardInterrupt:
         return 130
     return code

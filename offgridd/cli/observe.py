@@ -220,7 +220,8 @@ def config(client: Client, args: argparse.Namespace) -> int:
 
 
 def _host(value: object) -> str:
-    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return " ".join(map(str, values)) or "none"
 
 
 def _config_of(path: Path, *, as_json: bool) -> int:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import unicodedata
 from typing import TextIO
 
-ENDS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
-
-def open_ends() -> None:
-    """What the caller has closed of the three streams leads nowhere: nobody has to ask whether it is there."""
-    for name, mode in ENDS:
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it is to stay open
+def is_terminal(end: TextIO | None) -> bool:
+    """Whether one of the three streams is one; None is what the caller has closed."""
+    return end is not None and end.isatty()
 
 
 def clean(text: str) -> str:

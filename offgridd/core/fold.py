@@ -209,7 +209,5 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
 
 
 def _crash_loop(last: Failure, count: int) -> Failure:
-    text = (
-        f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid reconcile"
-    )
+    text = f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid retry"
     return Failure(last.condition, "CrashLoop", text, terminal=True)

@@ -84,6 +84,9 @@ def test_plan_says_what_an_edit_would_do_and_does_nothing(rig: Rig, tmp_path: Pa
     assert done.returncode == 1
     assert "10.yaml:1" in done.stderr
     assert "models" in done.stderr, "the nearest name"
+    (tmp_path / "conf.d" / "10.yaml").write_bytes(b"# caf\xe9\n{}\n")
+    done = offgrid(rig, "plan", str(edited))
+    assert (done.returncode, "10.yaml: it is not UTF-8" in done.stderr) == (1, True)
     assert rig.status()["generation"] == 1
 
 
