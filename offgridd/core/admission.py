@@ -185,8 +185,7 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
     loading = sum(1 for f in observed.models.values() for w in f.workers if not w.ready) + len(observed.starting)
     overlap = any(f.serving() and any(not w.ready for w in f.workers) for f in observed.models.values())
     overlap = overlap or any(observed.of(name).serving() for name in observed.starting)
-    ordered = sorted(candidates, key=lambda c: (-c.spec.priority, not c.spec.preload, not c.facts.uses, c.spec.name))
-    for candidate in ordered:
+    for candidate in sorted(candidates, key=_turn):
         evicted = candidate.facts.evicted if candidate.spec.preload else None
         if evicted is not None and now < evicted.at + COMES_BACK and not candidate.facts.serving():
             judged.made.wakes.append(evicted.at + COMES_BACK)
@@ -200,6 +199,12 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
             overlap = True
         judged.admit(replace(candidate, action=replace(candidate.action, charge=candidate.cost())))
     return judged.made
+
+
+def _turn(one: Candidate) -> tuple[int, bool, bool, float, str]:
+    """Of one rank who has waited longest comes first: else one that just made room could take its place again."""
+    since = 0.0 if one.spec.preload else one.facts.asked_at
+    return -one.spec.priority, not one.spec.preload, not one.facts.uses, since, one.spec.name
 
 
 def _of(lacking: str, need: Charge, limits: Limits) -> tuple[int, int]:

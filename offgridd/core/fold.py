@@ -85,7 +85,7 @@ def backoff(count: int) -> float:
 
 
 def _reconsidered(facts: ModelFacts) -> ModelFacts:
-    return replace(facts, verify_retry=None, start_retry=None, crashes=())
+    return replace(facts, verify_retry=None, start_retry=None, crashes=(), evicted=None)
 
 
 def _next_retry(before: Retry | None, key: str, failure: Failure, now: float) -> Retry:
@@ -136,7 +136,7 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Removed(_, drain):
             return replace(facts, drain=drain)
         case ev.Demanded() | ev.KeptDemanded():
-            return replace(facts, demanded=True, leaving=False)
+            return replace(facts, demanded=True, leaving=False, asked_at=facts.asked_at if facts.demanded else now)
         case ev.Unloaded():
             return replace(facts, demanded=False, leaving=True)
         case _:

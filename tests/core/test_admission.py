@@ -220,3 +220,11 @@ def test_whom_one_that_only_comes_is_in_the_way_of_waits_where_that_one_will_mak
     )
     assert made.short["c1"].passes == yields
     assert not world.told(made), "who has no process yet is not sent away"
+
+
+@given(st.permutations([1.0, 2.0, 3.0]))
+def test_of_one_rank_who_waits_longest_is_given_the_room(asked: list[float]) -> None:
+    world = World([], [((0, False, False), Charge(3), 1)] * 3, Limits(3))
+    waiting = [replace(c, facts=replace(c.facts, asked_at=at)) for c, at in zip(world.candidates, asked, strict=True)]
+    (started,) = world.admit(*waiting).start
+    assert started.model == f"c{asked.index(1.0)}"
