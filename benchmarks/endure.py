@@ -2,7 +2,8 @@
 
 In the first two fifths the daemon itself is killed, too; in the rest only workers are, so that its memory, descriptors
 and threads can be watched within one life: flat means that the median of the last quarter is within 2 % of the second
-one's. A request may fail only with the documented error of a fault that is going on. Workers are deterministic ones.
+one's. A request may fail only with the documented error of a fault that is going on. `--engine fake` puts workers
+without llama.cpp in place of real ones.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Tally:
 
     good: int = 0
     told: collections.Counter[str] = field(default_factory=collections.Counter)
-    bad: list[str] = field(default_factory=list)
+    bad: collections.Counter[str] = field(default_factory=collections.Counter)
     down: bool = False
     over: bool = False
 
@@ -64,7 +65,7 @@ def client(port: int, tally: Tally, dice: random.Random) -> None:
             if tally.down:
                 tally.told["connection"] += 1
             else:
-                tally.bad.append(f"{type(error).__name__}: {error}")
+                tally.bad[f"{type(error).__name__}: {error}"] += 1
         time.sleep(PAUSE)
 
 
@@ -89,7 +90,7 @@ def note(tally: Tally, status: int, code: str) -> None:
     elif code in DOCUMENTED or (code == "cut" and tally.down):
         tally.told[code] += 1
     else:
-        tally.bad.append(f"{status} {code}")
+        tally.bad[f"{status} {code}"] += 1
 
 
 def write(rig: Rig, hub: Local, dice: random.Random) -> None:
@@ -112,13 +113,31 @@ models: {{{", ".join(models)}}}
     new.rename(rig.manifest)
 
 
-def measured(pid: int) -> tuple[int, int, int]:
-    """Bytes of its own, descriptors, threads."""
+def measured(pid: int, port: int) -> tuple[int, int, int]:
+    """Bytes of its own, descriptors but for those of clients that are there at the moment, threads."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if rest.split()[:1]
              and rest.split()[0].isdecimal()}  # fmt: skip
     own = (found.get("RssAnon", 0) + found.get("VmSwap", 0)) << 10
-    return own, len(os.listdir(f"/proc/{pid}/fd")), found["Threads"]
+    return own, len(descriptors(pid) - connections(port)), found["Threads"]
+
+
+def descriptors(pid: int) -> set[str]:
+    """What each leads to, with its number where that says nothing."""
+    place = Path(f"/proc/{pid}/fd")
+    found = set()
+    for name in os.listdir(place):
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            target = os.readlink(place / name)
+            found.add(target if target.startswith("socket:") else f"{name} {target}")
+    return found
+
+
+def connections(port: int) -> set[str]:
+    """The sockets of clients of `port`, as proc(5) has them."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = "0A"
+    return {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] != listening}
 
 
 def trouble(rig: Rig, hub: Local, tally: Tally, dice: random.Random, *, daemon_too: bool) -> None:
@@ -142,16 +161,16 @@ def trouble(rig: Rig, hub: Local, tally: Tally, dice: random.Random, *, daemon_t
             os.kill(dice.choice(pids), signal.SIGKILL)
 
 
-def run(minutes: float, seed: int) -> None:
+def run(minutes: float, seed: int, engine: str) -> None:
     dice, tally, watched = random.Random(seed), Tally(), list[tuple[int, int, int]]()
-    print(f"seed {seed}, {minutes:g} minutes", flush=True)
+    print(f"seed {seed}, {minutes:g} minutes, engine {engine}", flush=True)
     with tempfile.TemporaryDirectory() as place, local_hub(Path(place) / "hub") as hub:
         hub.put(
             REPO,
             {f"tiny-{q}.gguf": model(spec=CONTROL) + bytes((3 << 20) + at) for at, q in enumerate(("Q8_0", "Q4_K_M"))},
         )
         (Path(place) / "d").mkdir()
-        rig = Rig(Path(place) / "d", "fake")
+        rig = Rig(Path(place) / "d", engine)
         write(rig, hub, dice)
         rig.start()
         threads = [
@@ -166,12 +185,10 @@ def run(minutes: float, seed: int) -> None:
             trouble(rig, hub, tally, dice, daemon_too=now < calm)
             time.sleep(dice.uniform(2, 6))
             if now > calm and rig.process is not None:
-                watched.append(measured(rig.process.pid))
+                watched.append(measured(rig.process.pid, rig.port))
             if len(watched) % 20 == 1:
-                print(
-                    f"{now - began:5.0f} s: {tally.good} answers, told {dict(tally.told)}, bad {tally.bad[:3]}",
-                    flush=True,
-                )
+                bad = dict(tally.bad.most_common(3))
+                print(f"{now - began:5.0f} s: {tally.good} answers, told {dict(tally.told)}, bad {bad}", flush=True)
         tally.over = True
         for thread in threads:
             thread.join()
@@ -182,7 +199,7 @@ def run(minutes: float, seed: int) -> None:
 
 def report(tally: Tally, watched: list[tuple[int, int, int]], code: int) -> None:
     print(f"{tally.good} answers; told {dict(tally.told)}; exit code {code}")
-    print(f"failed otherwise: {len(tally.bad)} {tally.bad[:5]}")
+    print(f"failed otherwise: {tally.bad.total()} {dict(tally.bad.most_common(5))}")
     quarter = max(1, len(watched) // 4)
     for at, name in enumerate(("bytes of its own", "descriptors", "threads")):
         second = statistics.median(one[at] for one in watched[quarter : 2 * quarter])
@@ -194,5 +211,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--engine", choices=("llama", "fake"), default="llama")
     args = parser.parse_args()
-    run(args.minutes, args.seed)
+    run(args.minutes, args.seed, args.engine)

@@ -4,11 +4,15 @@ Up to three models of a local hub are fetched, verified and loaded while the man
 The daemon is killed after a random time and started again. After each kill no worker lives longer than two seconds;
 after every tenth it is let through and must converge. All along, by looking at the files alone: whatever was
 acknowledged is still there. Workers are the deterministic ones.
+
+With `--faults` system calls of the daemon fail at random as well: libfiu (Debian's fiu-utils) has them end with EIO,
+ENOSPC, EDQUOT or EMFILE. It may end by itself then, and what it acknowledged has to be there all the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import random
@@ -30,6 +34,12 @@ FILES = {f"tiny-{quant}.gguf": model(spec=CONTROL) + bytes((2 << 20) + at) for a
          enumerate(("Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"))}  # fmt: skip
 QUANTS = ("Q8_0", "Q4_K_M", "Q5_K_M")
 ORPHANS = 2.0  # seconds
+LIBRARIES = "/usr/lib/fiu/fiu_run_preload.so /usr/lib/fiu/fiu_posix_preload.so"
+CALLS = {  # of libfiu, and how often of a thousand each fails
+    "posix/io/rw/write": 20, "posix/io/rw/pwrite": 10, "posix/io/rw/ftruncate": 20, "posix/io/sync/fsync": 30,
+    "posix/io/sync/fdatasync": 30, "posix/io/dir/rename": 30, "posix/io/dir/unlink": 30, "posix/io/oc/open": 1,
+}  # fmt: skip
+ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
 
 
 @dataclass
@@ -74,8 +84,8 @@ models:
                     body = {"repo": REPO, "file": "tiny-Q6_K.gguf"}
                     self.rig.admin.json("POST", "/v1/pull", json.dumps(body).encode())
                 self.note()
-            except (CliError, OSError, ValueError):
-                continue  # not up yet
+            except (CliError, OSError, ValueError, sqlite3.OperationalError):
+                continue  # not up yet, or in the middle of a call that failed
 
     def note(self) -> None:
         status = self.rig.status()
@@ -115,6 +125,15 @@ models:
         self.note()
 
 
+def failing(dice: random.Random) -> dict[str, str]:
+    """The environment of a daemon whose calls fail: some kinds of them, each with one error."""
+    chosen = [name for name in CALLS if dice.random() < 0.5]
+    told = [
+        f"enable_random name={name},probability={CALLS[name] / 1000},failinfo={dice.choice(ERRORS)}" for name in chosen
+    ]
+    return {"LD_PRELOAD": LIBRARIES, "FIU_ENABLE": "\n".join(told)}
+
+
 def settled(status: dict[str, Any]) -> bool:
     ready = {c["type"]: c["status"] for c in status["conditions"]}["Ready"] == "True"
     return ready and status["generation"] == status["observedGeneration"]
@@ -134,19 +153,22 @@ def alive(pid: int) -> bool:
         return False
 
 
-def run(count: int, seed: int) -> None:
+def run(count: int, seed: int, *, faults: bool) -> None:
     dice = random.Random(seed)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as place, local_hub(Path(place) / "hub") as hub:
         hub.put(REPO, FILES)
         folder = Path(place) / "d"
         folder.mkdir()
-        trial, longest, converged = Trial(folder, hub, dice), 0.0, 0
+        trial, longest, converged, ended = Trial(folder, hub, dice), 0.0, 0, 0
+        plain = trial.rig.env
         trial.edit()
         for number in range(count):
+            trial.rig.env = plain | (failing(dice) if faults else {})
             process = trial.rig.launch()
             trial.live_until(time.monotonic() + dice.uniform(0.2, 3.0))
-            workers = children(process.pid)
+            workers, trial.rig.env = children(process.pid), plain
+            ended += process.poll() is not None
             trial.rig.kill()
             killed = time.monotonic()
             until(lambda workers=workers: not any(map(alive, workers)), ORPHANS)
@@ -160,12 +182,14 @@ def run(count: int, seed: int) -> None:
                 trial.check_files()
                 print(f"{number + 1} kills, converged {converged} times, {trial.said.generation} generations, "
                       f"{len(trial.said.blobs)} files, {len(trial.said.kept)} kept", flush=True)  # fmt: skip
-        print(f"{count} kills: each converged, nothing lost, the last orphan was gone after {longest:.2f} s")
+        own = f", {ended} ended by themselves" if faults else ""
+        print(f"{count} kills{own}: each converged, nothing lost, the last orphan was gone after {longest:.2f} s")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--faults", action="store_true")
     args = parser.parse_args()
-    run(args.count, args.seed)
+    run(args.count, args.seed, faults=args.faults)

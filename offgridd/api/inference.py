@@ -12,11 +12,12 @@ import msgspec
 from quart import Quart, Response, request
 
 from offgridd.api import body
-from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, sse
+from offgridd.api.answers import PING_EVENT, answer, error_body, event, sse
 from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, refusal, whole
-from offgridd.api.context import Context, WorkerPort
-from offgridd.api.waiting import STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
+from offgridd.api.context import Context
+from offgridd.api.passing import frames_of
+from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import shown_name
@@ -33,7 +34,8 @@ def add_inference(app: Quart, ctx: Context) -> None:
         ids = [chat.id for chat in chats]
         if asked.stream and serving_now(ctx, spec) is None:
             return sse(_when_loaded(ctx, spec, head, chats, asked.include_usage))
-        frames = await _admitted(await worker_for(ctx, spec), chats)
+        most = STREAM_WAIT if asked.stream else LOADING_WAIT
+        frames = await _admitted(frames_of(ctx, spec, await worker_for(ctx, spec), chats, most), chats)
         if asked.stream:
             return sse(chunks(head, ids, frames, asked.include_usage))  # which closes them
         async with aclosing(frames):
@@ -50,9 +52,9 @@ def add_inference(app: Quart, ctx: Context) -> None:
         return answer(_model_card(ctx, find_model(ctx, name)))
 
 
-async def _admitted(worker: WorkerPort, chats: Sequence[wire.Chat]) -> AsyncGenerator[Any, None]:
+async def _admitted(frames: AsyncGenerator[Any, None], chats: Sequence[wire.Chat]) -> AsyncGenerator[Any, None]:
     """The answer's frames, once the worker has admitted all: what it refuses still gets a status of its own."""
-    frames, early, left = worker.stream(chats, PING), list[Any](), {chat.id for chat in chats}
+    early, left = list[Any](), {chat.id for chat in chats}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(aclosing(frames))
         while left:
@@ -85,7 +87,7 @@ async def _when_loaded(
                 if worker is None:
                     yield PING_EVENT
                     continue
-                frames = worker.stream(chats, PING)
+                frames = frames_of(ctx, spec, worker, chats, STREAM_WAIT)
                 async with aclosing(chunks(head, [chat.id for chat in chats], frames, include_usage)) as made:
                     async for chunk in made:
                         yield chunk

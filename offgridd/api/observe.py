@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 from quart import Quart, Response, request
 
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
@@ -33,7 +34,8 @@ def add_observe(app: Quart, ctx: Context) -> None:
     async def events() -> Response:
         since = _number("since")
         if not _flag("follow", default=True):
-            return answer({"events": ctx.status.since(since or 0), "next": ctx.status.count})
+            found = [msgspec.Raw(text) for _, text in ctx.status.since(since or 0)]
+            return answer({"events": found, "next": ctx.status.count})
         return sse(_events(ctx, ctx.status.count if since is None else since))
 
     @app.get("/v1/history")
@@ -110,17 +112,18 @@ async def _statuses(ctx: Context) -> AsyncIterator[bytes]:
 async def _events(ctx: Context, seen: int) -> AsyncIterator[bytes]:
     """Condition transitions as they come; the state itself is in /v1/status. A reader that is too slow misses some."""
     yield b": connected\n\n"
+    ping = anyio.current_time() + PING
     while True:
         if ctx.draining():
             return
         news, seen = ctx.status.since(seen), ctx.status.count
-        for one in news:
-            yield event(one)
+        for _, text in news:
+            yield event(msgspec.Raw(text))
         if news:
+            ping = anyio.current_time() + PING
             continue  # more may have come meanwhile
-        quiet = True
-        with anyio.move_on_after(PING):
+        with anyio.move_on_after(ping - anyio.current_time()):
             await ctx.loop.next_change()
-            quiet = False
-        if quiet:
+        if anyio.current_time() >= ping:
+            ping = anyio.current_time() + PING
             yield PING_EVENT

@@ -62,7 +62,7 @@ class StatusView:
         self._tag: str | None = None
         self._stale = False  # a worker has reported since
         self._now = ""
-        self._transitions: deque[Json] = deque(maxlen=KEPT)
+        self._transitions: deque[tuple[int, bytes]] = deque(maxlen=KEPT)  # as JSON, which is half as large as objects
         self._garbage = (0, 0)
         self._accepted = 0.0  # when a manifest was accepted last
         self.count = 0  # transitions so far; each has the number that this was before it
@@ -100,15 +100,15 @@ class StatusView:
         """By model, its Ready condition."""
         return {name: card.ready for name, card in self._models.items()}
 
-    def since(self, number: int) -> list[Json]:
-        """The transitions from `number` on, as far as they are kept."""
-        newer = takewhile(lambda one: one["number"] >= number, reversed(self._transitions))
+    def since(self, number: int) -> list[tuple[int, bytes]]:
+        """The transitions from `number` on, as far as they are kept: their numbers, and JSON."""
+        newer = takewhile(lambda one: one[0] >= number, reversed(self._transitions))
         return list(newer)[::-1]
 
-    def recall(self, events: Sequence[Json]) -> None:
+    def recall(self, events: Sequence[tuple[int, bytes]]) -> None:
         """Transitions of earlier lives of the daemon, the oldest first."""
         self._transitions.extend(events)
-        self.count = events[-1]["number"] + 1 if events else 0
+        self.count = events[-1][0] + 1 if events else 0
 
     def took(self, model: str, worker: int, stats: wire.Stats | None) -> None:
         """A worker has reported, or is gone."""
@@ -189,7 +189,7 @@ class StatusView:
                 self._since[model, c.type] = (c.status, c.reason, since)
                 seen = {"number": self.count, "time": since, "model": model or None, "type": c.type,
                         "status": c.status, "reason": c.reason, "message": _printable(c.message)}  # fmt: skip
-                self._transitions.append(seen)
+                self._transitions.append((self.count, msgspec.json.encode(seen)))
                 self.count += 1
             dressed.append(
                 {"type": c.type, "status": c.status, "reason": c.reason, "message": _printable(c.message),

@@ -14,7 +14,7 @@ from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import find_in, shown_name
-from offgridd.core.plan import short_of, standing_failure
+from offgridd.core.plan import current_retry, short_of, standing_failure
 from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
@@ -63,13 +63,18 @@ def used(ctx: Context, model: str) -> Iterator[None]:
         ctx.loop.use(model, -1)
 
 
-async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
-    """None whenever there was nothing new for PING seconds, then the worker. Raises RequestRefused."""
+async def on_its_way(
+    ctx: Context, spec: ModelSpec, most: float, *, patient: bool = False
+) -> AsyncGenerator[WorkerPort | None, None]:
+    """None every PING seconds, then the worker. Raises RequestRefused.
+
+    `patient`: also where the next attempt to start one has to wait.
+    """
     with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
-        found = serving_now(ctx, spec)
+        found = serving_now(ctx, spec, patient=patient)
         if found is None:
             ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
-            async with aclosing(_until_loaded(ctx, spec, most)) as coming:
+            async with aclosing(_until_loaded(ctx, spec, most, patient=patient)) as coming:
                 async for found in coming:
                     if found is None:
                         yield None
@@ -77,29 +82,33 @@ async def on_its_way(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerat
         yield Counted(ctx, spec.name, found)
 
 
-async def _until_loaded(ctx: Context, spec: ModelSpec, most: float) -> AsyncGenerator[WorkerPort | None, None]:
+async def _until_loaded(
+    ctx: Context, spec: ModelSpec, most: float, *, patient: bool
+) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    found, until, passes = None, anyio.current_time() + most, 0
+    found, now, passes = None, anyio.current_time(), 0
+    until, ping = now + most, now + PING
     while found is None:
-        quiet = True
-        with anyio.move_on_after(min(PING, until - anyio.current_time())):
+        with anyio.move_on_after(min(ping, until) - now):
             await ctx.loop.next_change()
-            quiet, passes = False, passes + 1
+            passes += 1
         if passes > 1 and ctx.loop.snapshot.observed.of(spec.name).leaving:  # the first may not know of us yet
             text = f"cannot serve {shown_name(spec)}: it was unloaded while it was waited for"
             raise RequestRefused(503, "model_not_ready", text, retry_after=5)
-        if anyio.current_time() >= until:
+        now = anyio.current_time()
+        if now >= until:
             short = ctx.loop.snapshot.observed.short.get(spec.name)
             why = f"{short.failure.reason}: {short.failure.message}" if short else "it is still loading"
             text = f"cannot serve {shown_name(spec)}: {why}"
             raise RequestRefused(503, "model_not_ready", text, retry_after=10)
-        if quiet:
+        if now >= ping:  # also where much else changes: whoever waits must hear of us
+            ping = now + PING
             yield None
-        found = serving_now(ctx, spec)
+        found = serving_now(ctx, spec, patient=patient)
     yield found
 
 
-def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
+def serving_now(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:
     """None where waiting makes sense. Raises RequestRefused where it does not."""
     if ctx.draining():
         raise RequestRefused(503, "shutting_down", "cannot take requests: the daemon is stopping", retry_after=5)
@@ -110,7 +119,10 @@ def serving_now(ctx: Context, spec: ModelSpec) -> WorkerPort | None:
     now = snapshot.desired.models.get(spec.name) or ctx.keeper.kept.get(spec.name)
     if now is None:
         raise RequestRefused(404, "model_not_found", f"cannot serve {spec.name}: it was removed", param="model")
-    failure = standing_failure(now, snapshot.observed.of(spec.name), snapshot.observed.engine)
+    facts, engine = snapshot.observed.of(spec.name), snapshot.observed.engine
+    failure = standing_failure(now, facts, engine)
+    if patient and (retry := current_retry(now, facts, engine)) is not None and retry.at is not None:
+        failure = None
     short = short_of(now, snapshot.observed)
     if short is not None and not short.passes:
         failure = failure or short.failure

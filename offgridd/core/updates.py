@@ -78,11 +78,14 @@ def still_rejected(look: Look, before: Look | None) -> Look:
     return look
 
 
-def due_at(spec: ModelSpec, pin: Pin, look: Look | None, since: float) -> float | None:
-    """When to look (seconds since the epoch), None for never; `since`: when this pin was seen first in this life."""
+def due_at(spec: ModelSpec, pin: Pin, look: Look | None, since: float, now: float) -> float | None:
+    """When to look (seconds since the epoch), None for never; `since`: when this pin was seen first in this life.
+
+    A look in the future was taken under a clock that was wrong.
+    """
     if spec.updates == "manual" or why_fixed(spec):
         return None
     known = current_look(pin, look)
-    if known is None:
+    if known is None or known.at > now:
         return since + min(FIRST, spec.check_every)
     return known.at + (min(AGAIN, spec.check_every) if known.failure else spec.check_every)

@@ -55,6 +55,10 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
 
 
 def overdue(read: Mapping[str, float], every: float, now: float) -> str | None:
-    """Of models and when each was read whole last, the one that is due for longest; `every` seconds, 0 = never."""
-    name = min(read, key=lambda one: read[one], default=None)
-    return name if name is not None and every and now - read[name] >= every else None
+    """Of models and when each was read whole last, the one that is due for longest; `every` seconds, 0 = never.
+
+    What was read in the future was read under a clock that was wrong, and is due.
+    """
+    ages = {name: now - at if at <= now else float("inf") for name, at in read.items()}
+    name = max(ages, key=lambda one: ages[one], default=None)
+    return name if name is not None and every and ages[name] >= every else None

@@ -29,8 +29,8 @@ class EventsPort(Protocol):
 
     count: int
 
-    def since(self, number: int) -> list[dict[str, Any]]: ...
-    def recall(self, events: Sequence[dict[str, Any]]) -> None: ...
+    def since(self, number: int) -> list[tuple[int, bytes]]: ...
+    def recall(self, events: Sequence[tuple[int, bytes]]) -> None: ...
 
 
 class Journal:
@@ -38,13 +38,7 @@ class Journal:
 
     def __init__(self, state: StatePort, events: EventsPort) -> None:
         self._state, self._events = state, events
-        known = []
-        for _, text in state.events():
-            try:
-                known.append(msgspec.json.decode(text, type=dict[str, Any]))
-            except msgspec.MsgspecError:
-                continue  # written by another version
-        events.recall(known)
+        events.recall([(number, text.encode()) for number, text in state.events()])
         self._kept = events.count
         self._said: dict[str, float] = {}  # by model, when a line of `_OFTEN` was written, monotonic
 
@@ -53,14 +47,14 @@ class Journal:
         while True:
             await anyio.sleep(PAUSE)
             if news := self._events.since(self._kept):
-                for one in news:
-                    self._log(one)
-                rows = [(one["number"], msgspec.json.encode(one).decode()) for one in news]
+                for _, text in news:
+                    self._log(msgspec.json.decode(text, type=dict[str, Any]))
+                rows = [(number, text.decode()) for number, text in news]
                 try:
                     await anyio.to_thread.run_sync(self._state.add_events, rows)
                 except OSError as error:
                     log.warning("cannot keep events: %s", error.strerror)
-                self._kept = news[-1]["number"] + 1
+                self._kept = news[-1][0] + 1
 
     def _log(self, one: dict[str, Any]) -> None:
         """What a model's operator has to know. Of a refused manifest its reading tells."""

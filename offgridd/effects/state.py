@@ -107,7 +107,8 @@ class State:
     def events(self) -> list[tuple[int, str]]:
         """Those that are kept, the oldest first."""
         try:
-            found = self._db.execute("select number, event from events order by number").fetchall()
+            query = "select number, event from events where json_valid(event) order by number"
+            found = self._db.execute(query).fetchall()
         except sqlite3.Error as error:
             log.warning("cannot read earlier events: %s", error)
             return []

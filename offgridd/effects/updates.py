@@ -25,6 +25,7 @@ from offgridd.effects.getting import Heard, of_hub, refused, told
 from offgridd.effects.origins import Origins
 
 PAUSE = 1.0  # seconds between two looks at what is due
+LONGEST = 3600.0  # seconds without one: what was reckoned under a clock that was wrong does not last
 AT_ONCE = 4
 
 
@@ -75,7 +76,7 @@ class Updates:
             due, wake = self._due()
             for spec, pin in due:
                 await self.look(spec, pin)
-            with anyio.move_on_after(None if wake is None else max(0.0, wake - self._clock())):
+            with anyio.move_on_after(None if wake is None else min(LONGEST, max(0.0, wake - self._clock()))):
                 await self._now.changed()
             await anyio.sleep(PAUSE)
 
@@ -92,7 +93,7 @@ class Updates:
                 continue
             known = spec.name, look_key(pin)
             seen[known] = self._since.get(known, now)
-            at = due_at(spec, pin, facts.look, seen[known])
+            at = due_at(spec, pin, facts.look, seen[known], now)
             if at is not None:
                 (due.append((spec, pin)) if at <= now else later.append(at))
         self._since = seen

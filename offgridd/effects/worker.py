@@ -51,6 +51,7 @@ class WorkerProcess:
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
         self._requests: dict[int, Mailbox[Answer]] = {}
+        self._placed: set[int] = set()  # of them, those that do not wait any more
         self._first: asyncio.Future[wire.FromWorker | wire.WireError | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -132,7 +133,8 @@ class WorkerProcess:
     async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Answer | None, None]:
         """The frames of all of them as they come, each one's last a Finish or Refused; None after `quiet` seconds.
 
-        The stream ends with the last one's end, or with the first Refused. Closing it early aborts what is left.
+        A Refused is `waiting` where the worker ended before any of them was placed. The stream ends with the last one's
+        end, or with the first Refused. Closing it early aborts what is left.
         """
         mailbox = Mailbox[Answer](quiet)
         left = {chat.id for chat in chats}
@@ -144,16 +146,19 @@ class WorkerProcess:
                 frame = await mailbox.take()
                 if isinstance(frame, wire.Finish | wire.Refused):
                     left.discard(frame.id)
+                if isinstance(frame, wire.Refused) and frame.waiting and self._placed.intersection(c.id for c in chats):
+                    frame = msgspec.structs.replace(frame, waiting=False)
                 yield frame
                 if isinstance(frame, wire.Refused):
                     return
         except ChannelClosed:
             lost = "cannot answer: the model's worker process has ended or does not read; try again"
-            yield wire.Refused(min(left), 503, "worker_crashed", lost, retry_after=2)
+            yield self._ended(min(left), "worker_crashed", lost)
         finally:
             mailbox.close()
             for chat in chats:
                 self._requests.pop(chat.id, None)
+                self._placed.discard(chat.id)
             if self.stopping and not self._requests:
                 self.idle.set()
             for request in left:
@@ -173,7 +178,7 @@ class WorkerProcess:
             await self.idle.wait()
         text = "cannot finish the answer: the model's worker is being replaced or stopped; try again"
         for request in list(self._requests):
-            self._dispatch(wire.Refused(request, 503, "worker_stopped", text, retry_after=2))
+            self._dispatch(self._ended(request, "worker_stopped", text))
         self.kill()
 
     def kill(self) -> None:
@@ -232,14 +237,19 @@ class WorkerProcess:
             self._first.set_result(error)
         lost = "cannot finish the answer: the model's worker process ended; try again"
         for request in list(self._requests):
-            self._dispatch(wire.Refused(request, 503, "worker_crashed", lost, retry_after=2))
+            self._dispatch(self._ended(request, "worker_crashed", lost))
         self._gone.set()
+
+    def _ended(self, request: int, code: str, text: str) -> wire.Refused:
+        return wire.Refused(request, 503, code, text, retry_after=2, waiting=request not in self._placed)
 
     def _dispatch(self, frame: wire.FromWorker) -> None:
         match frame:
             case wire.Tokens(items):
                 for item in items:
                     self._give(item.request, wire.Tokens((item,)))
+            case wire.Placed(requests):
+                self._placed.update(request for request in requests if request in self._requests)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
             case wire.Admitted(request) | wire.Finish(request):

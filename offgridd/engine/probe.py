@@ -51,8 +51,8 @@ def _attempts(parent: int, model: str) -> dict[str, Callable[[], object]]:
         "read the daemon's environment": lambda: _read(f"/proc/{parent}/environ"),
         "read the daemon's memory": lambda: _read(f"/proc/{parent}/mem"),
         "list /": lambda: os.listdir("/"),
-        "write to /tmp": lambda: Path("/tmp/probe").write_text("x"),
-        "write beside the library": lambda: Path(__file__).with_name("probe.tmp").write_text("x"),
+        "write to /tmp": lambda: _write(Path("/tmp/probe")),
+        "write beside the library": lambda: _write(Path(__file__).with_name("probe.tmp")),
         "run a program": _run,
         "signal the daemon": lambda: os.kill(parent, signal.SIGCONT),
         "trace": lambda: _call("ptrace", 16, parent, 0, 0),  # PTRACE_ATTACH
@@ -77,6 +77,11 @@ def _connect(family: int, kind: int, address: tuple[str, int] | str) -> None:
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(1)
+
+
+def _write(path: Path) -> None:
+    path.write_text("x")
+    path.unlink()
 
 
 def _run() -> None:

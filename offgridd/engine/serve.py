@@ -24,7 +24,7 @@ from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
 from offgridd.engine.usage import Usage
-from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Refused, Tokens
+from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Placed, Refused, Tokens
 
 REPORT = 1.0  # seconds between two reports while there is work
 
@@ -91,8 +91,11 @@ class Engine:
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _fill(self) -> None:
-        for sequence in self._states.fill():
+        began = self._states.fill()
+        for sequence in began:
             self._answers[sequence.id].watch.placed = time.monotonic()
+        if began:
+            self._link.send(Placed(tuple(sequence.id for sequence in began)))
 
     def _do(self, decode: Decode) -> bool:
         """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""

@@ -139,6 +139,12 @@ class Admitted(Frame, frozen=True, tag=True, omit_defaults=True):
     prompt_tokens: int
 
 
+class Placed(Frame, frozen=True, tag=True, omit_defaults=True):
+    """These have waited and are worked on from now on: what ends the worker may be one of them."""
+
+    ids: tuple[int, ...]
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """`piece` are the token's bytes; `top` the likeliest ones as (bytes, log-probability)."""
 
@@ -224,10 +230,11 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     message: str
     param: str | None = None
     retry_after: int | None = None
+    waiting: bool = False  # it had not been placed when its worker ended: another one may answer it
 
 
 ToWorker = Load | Chat | Abort | CacheLimit
-FromWorker = Loaded | LoadFailed | Admitted | Tokens | Finish | Refused | Stats
+FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -40,20 +40,21 @@ def test_another_commit_with_the_same_files_is_nothing_newer() -> None:
 
 
 @given(
-    every=st.floats(1, 1e6), at=st.floats(0, 1e9), since=st.floats(0, 1e9),
+    every=st.floats(1, 1e6), at=st.floats(0, 1e9), since=st.floats(0, 1e9), now=st.floats(0, 1e9),
     failed=st.booleans(), kind=st.sampled_from(["none", "other", "mine"]),
 )  # fmt: skip
 def test_a_look_is_due_when_the_last_one_is_too_old(
-    every: float, at: float, since: float, failed: bool, kind: str
+    every: float, at: float, since: float, now: float, failed: bool, kind: str
 ) -> None:
     spec = replace(SPEC, check_every=every)
     look = replace(SEEN, at=at, failure=HubFailure("HubTimeout", "") if failed else None)
     look = replace(look, of="x") if kind == "other" else look
-    due = due_at(spec, PIN, None if kind == "none" else look, since)
+    due = due_at(spec, PIN, None if kind == "none" else look, since, now)
     assert due is not None
-    start, most = (at, AGAIN if failed else every) if kind == "mine" else (since, FIRST)
+    mine = kind == "mine" and at <= now  # else its clock was wrong
+    start, most = (at, AGAIN if failed else every) if mine else (since, FIRST)
     assert start + min(1.0, every) <= due <= start + min(every, most)
-    assert due_at(replace(spec, updates="manual"), PIN, look, since) is None
+    assert due_at(replace(spec, updates="manual"), PIN, look, since, now) is None
 
 
 def test_what_can_not_change_is_never_asked_for() -> None:
@@ -64,7 +65,7 @@ def test_what_can_not_change_is_never_asked_for() -> None:
         replace(SPEC, source=PackageSource("p", "f")),
     ):
         assert why_fixed(spec)
-        assert due_at(spec, PIN, None, 0.0) is None
+        assert due_at(spec, PIN, None, 0.0, 0.0) is None
         assert why_not(spec, suspended=False)
     assert not why_fixed(replace(SPEC, source=HubSource("o/r", revision="v1.0")))
 

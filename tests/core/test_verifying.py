@@ -62,6 +62,8 @@ def test_of_what_nothing_is_known_the_reason_is_told() -> None:
         ({"a": 95, "b": 91}, 10, 100, None),
         ({"a": 90, "b": 80}, 10, 100, "b"),
         ({"a": 0}, 0, 100, None),
+        ({"a": 80, "b": 101}, 10, 100, "b"),
+        ({"a": 101}, 0, 100, None),
     ],
 )
 def test_the_one_that_was_not_read_for_longest_is_due(

@@ -146,6 +146,27 @@ async def test_a_kill_ends_each_open_request_with_one_error(action: StartWorker)
         assert (failure.reason, "SIGKILL" in failure.message) == ("WorkerCrashed", True)
 
 
+async def test_only_what_was_not_placed_may_be_asked_again(action: StartWorker) -> None:
+    """One slot: the second request is admitted and waits behind the first."""
+    load = replace(action.load, parallel=1)
+    async with workers() as (made, _):
+        await made.start(replace(action, load=load))
+        process = made.serving("m")
+        assert process is not None
+        long, waits = chat(made.next_request(), 900), chat(made.next_request(), 5)
+        async with aclosing(process.stream([long], 20)) as one, aclosing(process.stream([waits], 20)) as other:
+            assert type(await anext(one)).__name__ == "Admitted"
+            assert isinstance(await anext(one), wire.Tokens)
+            assert type(await anext(other)).__name__ == "Admitted"
+            os.kill(process.pid, signal.SIGKILL)
+            *_, first = [frame async for frame in one]
+            *_, second = [frame async for frame in other]
+        assert [(end.code, end.waiting) for end in (first, second)] == [
+            ("worker_crashed", False),
+            ("worker_crashed", True),
+        ]
+
+
 async def test_leaving_a_stream_aborts_the_request(action: StartWorker) -> None:
     async with workers() as (made, _):
         await made.start(action)

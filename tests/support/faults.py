@@ -166,7 +166,7 @@ FAULTS = (
             "e2e/test_failpoints.py::test_a_state_that_can_not_be_written_is_said_and_serving_goes_on",
             "effects/test_download.py::test_a_disk_that_fails_is_told_and_what_is_here_stays",
         ),
-        "at the places that have a failpoint, not at every call",
+        "at the places that have a failpoint; at random calls by `make soak-kills ARGS=--faults`, on request",
     ),
     Fault(
         _D,
@@ -175,7 +175,17 @@ FAULTS = (
         ("e2e/test_limits.py::test_more_connections_than_descriptors_are_waited_out_without_haste",),
     ),
     Fault(_D, 59, "no inotify", ("effects/test_watch.py::test_where_watching_fails_the_tick_goes_on_and_it_recovers",)),
-    Fault(_D, 60, "the clock jumps", (), "not tested; timers are monotonic"),
+    Fault(
+        _D,
+        60,
+        "the clock jumps",
+        (
+            "e2e/test_clock.py::test_a_jump_stops_nothing_and_hurries_nothing",
+            "e2e/test_clock.py::test_what_was_done_in_a_wrong_future_lasts_no_longer_than_it_should",
+            "effects/test_certificates.py::test_the_clock_is_named",
+            "core/test_updates.py::test_a_look_is_due_when_the_last_one_is_too_old",
+        ),
+    ),
     Fault(
         _D,
         61,
@@ -221,8 +231,11 @@ FAULTS = (
         _W,
         67,
         "a worker dies with requests in its queue",
-        ("effects/test_workers.py::test_a_kill_ends_each_open_request_with_one_error",),
-        "falls short: those that waited end with 503 and Retry-After, they are not handed to the next worker",
+        (
+            "e2e/test_queue.py::test_what_waits_in_the_queue_of_a_worker_that_dies_is_answered_by_the_next",
+            "e2e/test_queue.py::test_what_waits_is_told_when_no_worker_comes_any_more",
+            "effects/test_workers.py::test_a_kill_ends_each_open_request_with_one_error",
+        ),
     ),
     Fault(_W, 68, "it crashes again and again", ("e2e/test_observe.py::test_retry_tries_again_what_was_given_up",)),
     Fault(
@@ -262,7 +275,12 @@ FAULTS = (
             "e2e/test_memory.py::test_a_new_setting_is_loaded_beside_the_old_one_or_after_it",
         ),
     ),
-    Fault(_W, 75, "ten thousand requests, fifty loads and unloads", (), "by `make soak`, on request"),
+    Fault(
+        _W,
+        75,
+        "ten thousand requests, fifty loads and unloads",
+        ("e2e/test_flat.py::test_ten_thousand_requests_and_fifty_loads_leave_nothing_behind",),
+    ),
     Fault(
         _S,
         111,
@@ -276,8 +294,11 @@ FAULTS = (
         _S,
         112,
         "a silent stream",
-        ("e2e/test_http.py::test_a_stream_of_a_loading_model_begins_at_once",),
-        "not for five minutes",
+        (
+            "e2e/test_silence.py::test_a_stream_waits_for_longer_than_a_minute_and_is_answered",
+            "e2e/test_http.py::test_a_stream_of_a_loading_model_begins_at_once",
+        ),
+        "75 seconds of it, not five minutes",
     ),
     Fault(
         _S,

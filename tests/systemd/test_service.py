@@ -402,3 +402,31 @@ def test_a_user_installs_it_for_themselves(machine: SystemdRig) -> None:
         machine.run("systemctl", "stop", "tester.service")
         machine.run("rm", "-rf", "/home/tester", "/run/systemd/system/tester.service")
         machine.do("systemctl", "daemon-reload")
+
+
+def test_models_of_a_repository_are_followed_by_the_confined_service(service: SystemdRig) -> None:
+    """The process that asks for them runs with what the unit leaves to it, as another user than who owns the files."""
+    code = """
+import sys
+from pathlib import Path
+from dulwich import porcelain
+place = Path("/srv/fleet")
+if not place.exists():
+    porcelain.init(place)
+(place / "offgridd.yaml").write_text(sys.argv[1])
+porcelain.add(place)
+porcelain.commit(place, b"c", author=b"a <a@b>", committer=b"a <a@b>")
+"""
+
+    def push(name: str) -> None:
+        models = GOOD.replace("smol:", f"{name}:").replace('server: {listen: ["127.0.0.1:11611"]}\n', "")
+        service.do("/opt/offgridd/src/.venv/bin/python", "-c", code, models)
+
+    push("a")
+    service.write(MANIFEST, GOOD.partition("models:")[0] + "git: {url: file:///srv/fleet, interval: 1s}\n")
+    start(service)
+    until(lambda: [one["name"] for one in status(service)["models"]] == ["a"])
+    push("b")
+    service.do("systemctl", "reload", UNIT)
+    assert [one["name"] for one in status(service)["models"]] == ["b"]
+    assert status(service)["conditions"][3]["reason"] == "Fetched"

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from offgridd.core.hub import HubError, HubFailure
 from offgridd.effects.hub.dial import dial
 from offgridd.effects.hub.proxies import proxy_for
-from offgridd.effects.hub.session import CONNECT, SILENCE, asked_with, origin, place, trust
+from offgridd.effects.hub.session import CONNECT, SILENCE, asked_with, clock_hint, origin, place, trust
 from offgridd.effects.piped import POSSIBLE, Piped, fill, pipe
 
 READ = 256 << 10  # bytes that are read at once: what a processor's cache holds beside the rest
@@ -137,7 +137,7 @@ def trouble(url: str) -> Iterator[None]:
         text = f"cannot reach {place(url)}: it does not answer"
         raise HubError(HubFailure("HubTimeout", text, passing=True)) from error
     except OSError as error:
-        text = f"cannot reach {place(url)}: {error.strerror or error or type(error).__name__}"
+        text = f"cannot reach {place(url)}: {error.strerror or error or type(error).__name__}{clock_hint(error)}"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except http.client.InvalidURL as error:
         raise HubError(HubFailure("BadAddress", f"cannot ask {place(url)}: its address is none")) from error

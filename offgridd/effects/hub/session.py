@@ -159,6 +159,16 @@ def trust() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+def clock_hint(error: BaseException | None) -> str:
+    """What to do about a certificate that holds at another time; "" for other errors."""
+    while error is not None:
+        # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED of OpenSSL's x509_vfy.h
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in (9, 10):
+            return time.strftime("; check the clock of this machine, which says %Y-%m-%d", time.gmtime())
+        error = error.__cause__ or error.__context__
+    return ""
+
+
 def _lower(response: httpx2.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
@@ -181,7 +191,7 @@ def _trouble(url: str) -> Iterator[None]:
         text = f"cannot talk to {place(url)}: it does not keep to HTTP ({type(error).__name__})"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except httpx2.TransportError as error:
-        text = f"cannot reach {place(url)}: {error or type(error).__name__}"
+        text = f"cannot reach {place(url)}: {error or type(error).__name__}{clock_hint(error)}"
         raise HubError(HubFailure("HubUnreachable", text, passing=True)) from error
     except (httpx2.InvalidURL, httpx2.HTTPError, UnicodeError) as error:
         text = f"cannot ask {place(url)}: {type(error).__name__}"
