@@ -27,6 +27,7 @@ from offgridd.core.observed import HostFacts
 from offgridd.effects import source
 from offgridd.effects.adopter import Adopter
 from offgridd.effects.autoupdate import AutoUpdates
+from offgridd.effects.benchmarks import Benchmarks
 from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.checker import Checker
@@ -43,6 +44,7 @@ from offgridd.effects.keeper import Keeper
 from offgridd.effects.locker import Locker
 from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
+from offgridd.effects.peaks import Peaks
 from offgridd.effects.pulse import Pulse
 from offgridd.effects.repository import Repository
 from offgridd.effects.scrub import Scrub
@@ -106,7 +108,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
     loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
-    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change)
+    now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change, loop.heard)
     access = HubAccess(now.desired)
     origins = Origins(access)
     loop.hub = hub = HubFiles(
@@ -134,6 +136,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
+        benchmarks=Benchmarks(state, workers.next_request), measured=state.benchmarks,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,
@@ -146,10 +149,11 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         checker=checker,
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
-    journal = Journal(state, status)
+    journal = Journal(state, status.transitions)
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
-        Scrub(checker, state.checked, lambda: keeper.kept, now).run, Pulse(workers.all_serving).run, journal.run
+        Scrub(checker, state.checked, lambda: keeper.kept, now).run,
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, Peaks(now, state.peaks).run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

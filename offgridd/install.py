@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MARK = "# Written by `offgridd install`; a drop-in beside it survives the next one.\n"
 HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))
+_SIGNS = re.compile(r"""[\s%$;"'\\]""")  # that mean something in ExecStart=: systemd.service(5)
 WAYS = (
     "make an environment that every user may read, as `python3 -m venv /opt/offgridd`, and install from there; "
     "or run it as yourself: offgridd install --user"
@@ -69,10 +71,13 @@ def files(wanted: Wanted) -> dict[Path, str]:
 
 def install(wanted: Wanted) -> list[str]:
     """Writes, enables and, where that is asked, starts; gives what was done. Raises InstallError."""
+    if _SIGNS.search(str(wanted.programs)):
+        raise InstallError(f"cannot name {wanted.programs} in a unit: systemd reads blanks and signs; {WAYS}")
     if not wanted.user:
         if os.geteuid() != 0:
             raise InstallError("cannot install a system service: that is for root; use sudo, or --user")
-        for path in [wanted.programs] if wanted.bin else [wanted.programs, Path(sys.base_prefix)]:
+        # HERE: a checkout that the environment points at
+        for path in [wanted.programs] if wanted.bin else [wanted.programs, Path(sys.base_prefix), HERE]:
             if why := unreadable(path):
                 raise InstallError(f"cannot run the service from {path}: {why}; {WAYS}")
     written = files(wanted)

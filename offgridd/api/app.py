@@ -6,6 +6,7 @@ from quart import Quart
 
 from offgridd.api import body
 from offgridd.api.adopt import add_adopt
+from offgridd.api.benchmark import add_benchmark
 from offgridd.api.bundle import add_bundle
 from offgridd.api.catalog import add_catalog
 from offgridd.api.context import Context
@@ -45,4 +46,5 @@ def create_app(ctx: Context) -> Quart:
     add_adopt(app, ctx)
     add_verify(app, ctx)
     add_loading(app, ctx)
+    add_benchmark(app, ctx)
     return app

@@ -11,6 +11,7 @@ from offgridd.api.jobs import Jobs
 from offgridd.api.metrics import Metrics
 from offgridd.api.sockets import AdminSocket
 from offgridd.api.status import StatusView
+from offgridd.core.benchmark import Workload
 from offgridd.core.desired import Desired, HubSource, MemorySpec, ModelSpec, UrlSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits
@@ -19,6 +20,7 @@ from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
+from offgridd.effects.benchmarks import Subject
 from offgridd.effects.bundling import Run
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -26,6 +28,9 @@ from offgridd.reconcile.loop import Reconciler
 
 
 class WorkerPort(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
     def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
 
@@ -97,6 +102,12 @@ class SyncerPort(Protocol):
     async def sync(self, query: Query, limit: int, tell: Callable[[int, int], None]) -> dict[str, Any]: ...
 
 
+class BenchmarksPort(Protocol):
+    async def run(
+        self, subject: Subject, workload: Workload, tell: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
@@ -131,6 +142,8 @@ class Context:
     once: Callable[[], AdminSocket]  # a socket for one connection
     syncer: SyncerPort
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
+    benchmarks: BenchmarksPort
+    measured: Callable[[str | None, int], Sequence[dict[str, Any]]]  # blocking: earlier results, the newest first
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from quart import Quart, Response, request
 
@@ -21,6 +22,8 @@ from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.gitsource import Files, of_repository
 from offgridd.core.naming import shown_name
 from offgridd.reconcile.intake import Seen, parse
+
+LOOK = 10.0  # seconds for a look at all files: a file system may hang
 
 
 def add_control(app: Quart, ctx: Context) -> None:
@@ -60,7 +63,8 @@ def add_control(app: Quart, ctx: Context) -> None:
         name = request.args.get("model")
         spec = find_model(ctx, name) if name else None
         ctx.loop.emit(ev.Reconsidered(spec.name if spec else None))
-        ctx.loop.look_again()
+        with anyio.move_on_after(LOOK):  # who waits for Ready next must not be told of what was before
+            await ctx.loop.looked()
         return answer({"generation": ctx.desired.generation}, 202)
 
     @app.post("/v1/retry")
@@ -70,7 +74,7 @@ def add_control(app: Quart, ctx: Context) -> None:
             raise RequestRefused(400, "invalid_value", 'cannot tell what to try again: the body is {"model": NAME}')
         spec = find_model(ctx, given["model"])
         ctx.loop.emit(ev.Reconsidered(spec.name))
-        await ctx.loop.next_change()
+        await ctx.loop.heard()
         return answer({"model": shown_name(spec)}, 202)
 
 

@@ -17,7 +17,7 @@ from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, refusal, whole
 from offgridd.api.context import Context
 from offgridd.api.passing import frames_of
-from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, find_model, on_its_way, serving_now, worker_for
+from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, asked_for, find_model, on_its_way, worker_for
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import shown_name
@@ -32,7 +32,7 @@ def add_inference(app: Quart, ctx: Context) -> None:
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": shown_name(spec)}
         chats = _to_wire(ctx, asked, spec, request.remote_addr or "local")
         ids = [chat.id for chat in chats]
-        if asked.stream and serving_now(ctx, spec) is None:
+        if asked.stream and asked_for(ctx, spec) is None:
             return sse(_when_loaded(ctx, spec, head, chats, asked.include_usage))
         most = STREAM_WAIT if asked.stream else LOADING_WAIT
         frames = await _admitted(frames_of(ctx, spec, await worker_for(ctx, spec), chats, most), chats)

@@ -41,7 +41,7 @@ def add_loading(app: Quart, ctx: Context) -> None:
 
         async def work(_report: Report) -> dict[str, Any]:
             ctx.loop.emit(ev.Unloaded(spec.name))
-            await ctx.loop.next_change()
+            await ctx.loop.heard()
             while any(w.stopping or not w.ready for w in ctx.loop.snapshot.observed.of(spec.name).workers):
                 await ctx.loop.next_change()
             return {"model": shown_name(spec)}

@@ -34,9 +34,9 @@ def add_observe(app: Quart, ctx: Context) -> None:
     async def events() -> Response:
         since = _number("since")
         if not _flag("follow", default=True):
-            found = [msgspec.Raw(text) for _, text in ctx.status.since(since or 0)]
-            return answer({"events": found, "next": ctx.status.count})
-        return sse(_events(ctx, ctx.status.count if since is None else since))
+            found = [msgspec.Raw(text) for _, text in ctx.status.transitions.since(since or 0)]
+            return answer({"events": found, "next": ctx.status.transitions.count})
+        return sse(_events(ctx, ctx.status.transitions.count if since is None else since))
 
     @app.get("/v1/history")
     async def history() -> Response:
@@ -116,7 +116,7 @@ async def _events(ctx: Context, seen: int) -> AsyncIterator[bytes]:
     while True:
         if ctx.draining():
             return
-        news, seen = ctx.status.since(seen), ctx.status.count
+        news, seen = ctx.status.transitions.since(seen), ctx.status.transitions.count
         for _, text in news:
             yield event(msgspec.Raw(text))
         if news:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import asdict, dataclass
-from itertools import takewhile
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
@@ -16,6 +14,7 @@ import msgspec
 from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
+from offgridd.api.transitions import Transitions
 from offgridd.core.conditions import Condition, model_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
@@ -30,7 +29,6 @@ Json = dict[str, Any]
 # Of a model's conditions, put in when all is encoded: an edit of one model makes the text of no other one anew.
 # No text of a file can be mistaken for it: quotes within a string are escaped.
 _LATER, _LATER_TEXT = -1, b'"observedGeneration":-1'
-KEPT = 8192  # transitions: a thousand models at their first look
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,9 @@ class StatusView:
         self._tag: str | None = None
         self._stale = False  # a worker has reported since
         self._now = ""
-        self._transitions: deque[tuple[int, bytes]] = deque(maxlen=KEPT)  # as JSON, which is half as large as objects
+        self.transitions = Transitions()
         self._garbage = (0, 0)
         self._accepted = 0.0  # when a manifest was accepted last
-        self.count = 0  # transitions so far; each has the number that this was before it
 
     @property
     def encoded(self) -> bytes:
@@ -99,16 +96,6 @@ class StatusView:
     def ready(self) -> dict[str, bool]:
         """By model, its Ready condition."""
         return {name: card.ready for name, card in self._models.items()}
-
-    def since(self, number: int) -> list[tuple[int, bytes]]:
-        """The transitions from `number` on, as far as they are kept: their numbers, and JSON."""
-        newer = takewhile(lambda one: one[0] >= number, reversed(self._transitions))
-        return list(newer)[::-1]
-
-    def recall(self, events: Sequence[tuple[int, bytes]]) -> None:
-        """Transitions of earlier lives of the daemon, the oldest first."""
-        self._transitions.extend(events)
-        self.count = events[-1][0] + 1 if events else 0
 
     def took(self, model: str, worker: int, stats: wire.Stats | None) -> None:
         """A worker has reported, or is gone."""
@@ -181,18 +168,16 @@ class StatusView:
 
     def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
         dressed = []
-        for c in conditions:
+        for condition in conditions:
+            c = replace(condition, message=_printable(condition.message))
             status, reason, since = self._since.get((model, c.type), ("", "", ""))
             if status != c.status:
                 since = self._now
             if (status, reason) != (c.status, c.reason):
                 self._since[model, c.type] = (c.status, c.reason, since)
-                seen = {"number": self.count, "time": since, "model": model or None, "type": c.type,
-                        "status": c.status, "reason": c.reason, "message": _printable(c.message)}  # fmt: skip
-                self._transitions.append((self.count, msgspec.json.encode(seen)))
-                self.count += 1
+                self.transitions.add(since, model or None, c)
             dressed.append(
-                {"type": c.type, "status": c.status, "reason": c.reason, "message": _printable(c.message),
+                {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message,
                  "lastTransitionTime": since, "observedGeneration": generation}
             )  # fmt: skip
         return dressed

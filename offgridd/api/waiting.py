@@ -41,7 +41,7 @@ async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
 
 
 class Counted:
-    """A worker whose model counts as used while its streams go on: it makes no room meanwhile."""
+    """A worker whose model counts as used while it works for us: it makes no room meanwhile."""
 
     def __init__(self, ctx: Context, model: str, worker: WorkerPort) -> None:
         self._ctx, self._model, self._worker = ctx, model, worker
@@ -52,15 +52,23 @@ class Counted:
                 async for frame in frames:
                     yield frame
 
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+        with used(self._ctx, self._model, apart=True):
+            return await self._worker.measure(asked)
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
 
 @contextmanager
-def used(ctx: Context, model: str) -> Iterator[None]:
-    """Somebody waits for the model or has it work."""
-    ctx.loop.use(model, 1)
+def used(ctx: Context, model: str, *, apart: bool = False) -> Iterator[None]:
+    """Somebody waits for the model or has it work; `apart`: that does not begin its idle time anew."""
+    ctx.loop.use(model, 1, apart=apart)
     try:
         yield
     finally:
-        ctx.loop.use(model, -1)
+        ctx.loop.use(model, -1, apart=apart)
 
 
 async def on_its_way(
@@ -71,9 +79,8 @@ async def on_its_way(
     `patient`: also where the next attempt to start one has to wait.
     """
     with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
-        found = serving_now(ctx, spec, patient=patient)
+        found = asked_for(ctx, spec, patient=patient)
         if found is None:
-            ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
             async with aclosing(_until_loaded(ctx, spec, most, patient=patient)) as coming:
                 async for found in coming:
                     if found is None:
@@ -86,15 +93,15 @@ async def _until_loaded(
     ctx: Context, spec: ModelSpec, most: float, *, patient: bool
 ) -> AsyncGenerator[WorkerPort | None, None]:
     """As `on_its_way`, which has asked for it. Raises RequestRefused."""
-    found, now, passes = None, anyio.current_time(), 0
+    now = anyio.current_time()
     until, ping = now + most, now + PING
-    while found is None:
+    await ctx.loop.heard()  # that it is wanted
+    while (found := serving_now(ctx, spec, patient=patient)) is None:
+        if ctx.loop.snapshot.observed.of(spec.name).leaving:
+            text = f"cannot serve {shown_name(spec)}: it was unloaded by hand while the request waited"
+            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         with anyio.move_on_after(min(ping, until) - now):
             await ctx.loop.next_change()
-            passes += 1
-        if passes > 1 and ctx.loop.snapshot.observed.of(spec.name).leaving:  # the first may not know of us yet
-            text = f"cannot serve {shown_name(spec)}: it was unloaded while it was waited for"
-            raise RequestRefused(503, "model_not_ready", text, retry_after=5)
         now = anyio.current_time()
         if now >= until:
             short = ctx.loop.snapshot.observed.short.get(spec.name)
@@ -104,8 +111,14 @@ async def _until_loaded(
         if now >= ping:  # also where much else changes: whoever waits must hear of us
             ping = now + PING
             yield None
-        found = serving_now(ctx, spec, patient=patient)
     yield found
+
+
+def asked_for(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:
+    """As `serving_now`. It is loaded, also where it failed to when nobody wanted it: who asks later may have it."""
+    if ctx.workers.serving(spec.name) is None:
+        ctx.loop.emit(ev.KeptDemanded(spec.name, spec) if spec.name in ctx.keeper.kept else ev.Demanded(spec.name))
+    return serving_now(ctx, spec, patient=patient)
 
 
 def serving_now(ctx: Context, spec: ModelSpec, *, patient: bool = False) -> WorkerPort | None:

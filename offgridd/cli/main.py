@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offgridd.cli import (
     adopt,
+    benchmark,
     bundle,
     catalog,
     chat,
@@ -96,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     loading.add_to(commands)
     observe.add_to(commands)
     doctor.add_to(commands)
+    benchmark.add_to(commands)
     return top
 
 

@@ -174,7 +174,8 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     if failure is not None:
         return Condition("Loaded", "False", failure.reason, failure.message + old)
     if spec.preload or facts.demanded:
-        return Condition("Loaded", "False", "Loading", "the worker is loading the file" + old)
+        doing = "the worker is loading the file" if mine is not None else "its worker starts when it is its turn"
+        return Condition("Loaded", "False", "Loading", doing + old)
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
 
 

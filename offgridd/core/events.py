@@ -166,10 +166,14 @@ class KeptDemanded:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Requests of a model began to wait or to be answered (1), or ended (-1)."""
+    """Requests of a model began to wait or to be answered (1), or ended (-1).
+
+    What is `apart`, a benchmark, keeps the model where it is and is no reason to keep it longer.
+    """
 
     model: str
     by: int
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

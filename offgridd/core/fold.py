@@ -16,6 +16,7 @@ from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Ret
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed", "WorkerHung")  # the reasons that say that a process failed of itself
+PEAKS = 4  # load keys of a model whose peak is remembered: an edit may be taken back
 CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
 
 
@@ -126,8 +127,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return _cache_limited(facts, worker, size)
         case ev.Measured():
             return _measured(facts, event)
-        case ev.Used(_, by):
-            ended = facts.uses + by <= 0
+        case ev.Used(_, by, apart):
+            ended = facts.uses + by <= 0 and not apart
             return replace(facts, uses=max(0, facts.uses + by), used_at=now if ended else facts.used_at)
         case ev.WorkerExited(_, worker, failure):
             return _exited(facts, worker, failure, now)
@@ -136,7 +137,9 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Removed(_, drain):
             return replace(facts, drain=drain)
         case ev.Demanded() | ev.KeptDemanded():
-            return replace(facts, demanded=True, leaving=False, asked_at=facts.asked_at if facts.demanded else now)
+            asked_at = facts.asked_at if facts.demanded else now
+            known = facts.demanded and not facts.leaving
+            return facts if known else replace(facts, demanded=True, leaving=False, asked_at=asked_at)
         case ev.Unloaded():
             return replace(facts, demanded=False, leaving=True)
         case _:
@@ -177,7 +180,8 @@ def _measured(facts: ModelFacts, seen: ev.Measured) -> ModelFacts:
     workers = tuple(
         replace(w, charge=raised(w.charge, seen.peak)) if w.load_key == seen.key else w for w in facts.workers
     )
-    return replace(facts, workers=workers, peaks={seen.key: seen.peak})
+    others = [(key, peak) for key, peak in facts.peaks.items() if key != seen.key]
+    return replace(facts, workers=workers, peaks=dict([*others, (seen.key, seen.peak)][-PEAKS:]))
 
 
 def _exited(facts: ModelFacts, worker: int, failure: Failure | None, now: float) -> ModelFacts:

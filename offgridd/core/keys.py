@@ -1,6 +1,7 @@
 """What an edit costs: keys that change when a file has to be found again, or a worker replaced.
 
-They are asked for at every pass of the loop, for every model; specs are immutable, so once is enough.
+They are asked for at every pass of the loop, for every model, so that answers are remembered: by the parts of a spec
+that matter, so that edits of all else leave nothing behind.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from dataclasses import asdict, replace
 from functools import lru_cache
 
-from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec
+from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -21,31 +22,42 @@ def stable_key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=32768)
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again: the question, and the lock's answer."""
-    match spec.lock:
-        case None:
-            return question_key(spec)
-        case Pin(files=files):
-            return stable_key(question_key(spec), [f.sha256 for f in files])
-        case Failure(reason=reason):
-            return stable_key(question_key(spec), reason)
+    return _source_key(spec.source, spec.sha256, spec.lock)
 
 
-@lru_cache(maxsize=32768)
 def question_key(spec: ModelSpec) -> str:
     """Changes when the source asks for something else. Where it comes from and its declared sha256."""
-    source = spec.source
-    if isinstance(source, HubSource):
-        source = replace(source, endpoint=HUB, token=None)
-    return stable_key(type(source).__name__, asdict(source), spec.sha256)
+    return _question_key(spec.source, spec.sha256)
+
+
+def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
+    """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
+    return _load_key(spec.load, file_key, engine)
 
 
 @lru_cache(maxsize=32768)
-def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
-    """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
-    return stable_key(file_key, asdict(replace(spec.load, chat_template=None)), _text_key(spec.load), engine)
+def _source_key(source: Source, sha256: str | None, lock: Pin | Failure | None) -> str:
+    match lock:
+        case None:
+            return _question_key(source, sha256)
+        case Pin(files=files):
+            return stable_key(_question_key(source, sha256), [f.sha256 for f in files])
+        case Failure(reason=reason):
+            return stable_key(_question_key(source, sha256), reason)
+
+
+@lru_cache(maxsize=32768)
+def _question_key(source: Source, sha256: str | None) -> str:
+    if isinstance(source, HubSource):
+        source = replace(source, endpoint=HUB, token=None)
+    return stable_key(type(source).__name__, asdict(source), sha256)
+
+
+@lru_cache(maxsize=32768)
+def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
+    return stable_key(file_key, asdict(replace(load, chat_template=None)), _text_key(load), engine)
 
 
 @lru_cache(maxsize=1024)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import anyio
 
 from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
-from offgridd.core.errors import ActionFailed
+from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.observed import ModelFacts, VerifiedFile
-from offgridd.core.plan import current_file, current_pin, obstacle
+from offgridd.core.plan import current_file, current_pin, obstacle, short_of
 from offgridd.core.updates import Look, current_look, why_not
 from offgridd.effects.updates import Now
 
@@ -60,6 +60,13 @@ class AutoUpdates:
         return {} if desired.server.offline else found
 
     async def _try(self, spec: ModelSpec, pin: Pin, look: Look) -> None:
+        try:
+            await self._judge(spec, pin, look)
+            await self._now.heard()  # what came of it: before that it is due still
+        finally:
+            self._trying.discard(spec.name)
+
+    async def _judge(self, spec: ModelSpec, pin: Pin, look: Look) -> None:
         assert look.newer is not None
         before, newer = self._now.observed().of(spec.name).file, look.newer
         try:
@@ -69,19 +76,19 @@ class AutoUpdates:
             self._now.emit(ev.Updated(spec.name, newer, file))
             log.info("model %s: trying what is newer, %s at %s", spec.name, newer.files[0].path, newer.commit[:12])
             why = await self._verdict(spec, newer, file)
-            if why is None:
+            if why == "superseded":
                 return
-            if why:
+            if isinstance(why, Failure):
+                text, short = f"{why.reason}: {why.message}", short_of(spec, self._now.observed())
                 self._now.emit(ev.Updated(spec.name, pin, before))
-                log.warning("model %s: what is newer is no good, the old one comes back: %s", spec.name, why)
-                await self._updates.reject(spec, look, why, passing=False)
+                log.warning("model %s: what is newer does not serve, the old one comes back: %s", spec.name, text)
+                passing = short is not None and short.failure == why  # the file is good, and others may leave
+                await self._updates.reject(spec, look, text, passing=passing)
             else:
                 await self._updates.settle(spec, newer)
         except ActionFailed as failed:
             bad = failed.failure.condition == "Verified"
             await self._updates.reject(spec, look, failed.failure.message, passing=not bad)
-        finally:
-            self._trying.discard(spec.name)
 
     def _is_same(self, spec: ModelSpec, pin: Pin) -> bool:
         """Whether the model still asks the same question, and has that answer."""
@@ -90,19 +97,21 @@ class AutoUpdates:
             return False
         return self._now.observed().of(spec.name).pin == pin
 
-    async def _verdict(self, spec: ModelSpec, newer: Pin, file: VerifiedFile) -> str | None:
-        """When it is Ready "", else why not; None where it is not wanted any more."""
+    async def _verdict(
+        self, spec: ModelSpec, newer: Pin, file: VerifiedFile
+    ) -> Literal["serves", "superseded"] | Failure:
+        """As soon as it is known; superseded: something else is wanted by now."""
+        await self._now.heard()  # that it was tried
         while True:
-            await self._now.changed()
             facts = self._now.observed().of(spec.name)
             if not self._is_same(spec, newer) or facts.file is None or facts.file.key != file.key:
-                return None
+                return "superseded"
             now = self._now.desired().models[spec.name]
             if _serves(now, facts, file, self._now.observed().engine):
-                return ""
-            failure = obstacle(now, self._now.observed())
-            if failure is not None:
-                return f"{failure.reason}: {failure.message}"
+                return "serves"
+            if (failure := obstacle(now, self._now.observed())) is not None:
+                return failure
+            await self._now.changed()
 
 
 def _serves(spec: ModelSpec, facts: ModelFacts, file: VerifiedFile, engine: str) -> bool:

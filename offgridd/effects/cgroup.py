@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+FRESH = 10.0  # seconds in which a kill that was counted must be seen to have ended a worker of ours
+_MOST = 64  # of them that are remembered
 
 
 class OomKills:
-    """`root`: where the hierarchies are mounted; `member`: what says which group of each is ours (cgroups(7))."""
+    """`root`: where the hierarchies are mounted; `member`: what says which group of each is ours (cgroups(7)).
 
-    def __init__(self, root: Path = ROOT, member: Path = Path("/proc/self/cgroup")) -> None:
-        self._events = _events(root, member)
+    A kill of something else in the group, as of a template's helper, must not be put down to a worker that somebody
+    ends much later: so `look` is to be called every few seconds.
+    """
+
+    def __init__(
+        self, root: Path = ROOT, member: Path = Path("/proc/self/cgroup"), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._events, self._clock = _events(root, member), clock
         self._seen = self.count()
+        self._fresh: deque[float] = deque(maxlen=_MOST)  # when each was counted whose victim is not known yet
+
+    def look(self) -> None:
+        now, before = self.count(), self._seen
+        self._seen = now
+        if now is not None and before is not None:
+            self._fresh.extend([self._clock()] * min(_MOST, max(0, now - before)))
+        while self._fresh and self._clock() - self._fresh[0] > FRESH:
+            self._fresh.popleft()
 
     def another(self) -> bool:
-        """Whether there was one since this was asked last: each kill has one victim."""
-        now, before = self.count(), self._seen
-        if now is None or before is None or now <= before:
-            self._seen = now
+        """Whether there was one just now: each kill has one victim."""
+        self.look()
+        if not self._fresh:
             return False
-        self._seen = before + 1
+        self._fresh.popleft()
         return True
 
     def count(self) -> int | None:

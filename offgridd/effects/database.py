@@ -39,6 +39,11 @@ STEPS: Final[tuple[str, ...]] = (
     """,
     """
     alter table history add column source text default '';
+    create table benchmarks (id integer primary key autoincrement, model text, load_key text, at real, record text);
+    create index benchmarks_by_model on benchmarks (model, id);
+    """,
+    """
+    create table peaks (model text primary key, peaks text);
     """,
 )
 VERSION: Final = len(STEPS)

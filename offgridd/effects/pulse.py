@@ -41,15 +41,17 @@ class _Seen:
 
 @dataclass
 class Pulse:
-    """`workers` gives those that serve now."""
+    """`workers` gives those that serve now; `beside` is called at each look."""
 
     workers: Callable[[], Iterable[Watched]]
+    beside: Callable[[], None] = lambda: None
     _seen: dict[int, _Seen] = field(default_factory=dict)
 
     async def run(self) -> None:
         """For ever."""
         while True:
             await anyio.sleep(LOOK)
+            self.beside()
             self.look()
 
     def look(self) -> None:

@@ -75,4 +75,5 @@ class Scrub:
         for one in found["files"]:
             if one["state"] != "ok":
                 log.warning("%s of %s is %s: %s; %s", one["file"], spec.name, one["state"], one["why"], one["then"])
-        await anyio.to_thread.run_sync(self._times.keep, spec.name, self._clock())
+        if not await anyio.to_thread.run_sync(self._times.keep, spec.name, self._clock()):
+            await anyio.sleep(PAUSE)  # it is due still, and would be read again and again

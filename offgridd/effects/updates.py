@@ -45,12 +45,13 @@ class HubPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The newest state of the loop, and how to wait for the next one."""
+    """The newest state of the loop, how to wait for the next one, and for the one that knows of what was emitted."""
 
     desired: Callable[[], Desired]
     observed: Callable[[], Observed]
     emit: Callable[[ev.Event], None]
     changed: Callable[[], Awaitable[None]]
+    heard: Callable[[], Awaitable[None]]
 
 
 class Updates:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import asdict, astuple
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -21,6 +21,7 @@ from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Effective
 from offgridd.core.sizes import show_size
 from offgridd.effects.channel import Channel, ChannelClosed, Mailbox
+from offgridd.effects.frames import load_of
 from offgridd.effects.printed import Printed, printable
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
@@ -28,7 +29,10 @@ from offgridd.engine import wire
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
 
+MEASURE = 3600.0  # seconds between two looks at a measurement
+
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
+Measure = wire.Measured | wire.Refused
 
 
 class WorkerProcess:
@@ -46,11 +50,12 @@ class WorkerProcess:
         self._report = report
         self.heard = 0  # frames
         self._hung = ""  # why it was given up
+        self._broken = ""  # how it did not keep to the format
         self._oom, self._peak = oom, 0
         self.idle = anyio.Event()  # set when it is stopping and its last request has ended
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
-        self._requests: dict[int, Mailbox[Answer]] = {}
+        self._requests: dict[int, Mailbox[Any]] = {}
         self._placed: set[int] = set()  # of them, those that do not wait any more
         self._first: asyncio.Future[wire.FromWorker | wire.WireError | None] = (
             asyncio.get_running_loop().create_future()
@@ -85,23 +90,8 @@ class WorkerProcess:
 
     async def load_model(self, action: StartWorker) -> Effective:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
-        spec = action.load
-        load = wire.Load(
-            files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
-            context=spec.context,
-            parallel=spec.parallel,
-            cells=spec.kv_cells,
-            threads=spec.threads,
-            chat_template=spec.chat_template,
-            file_template=action.file.header.has_chat_template,
-            deterministic=spec.deterministic,
-            cache=action.cache_ram,
-            placement=wire.Placement(**asdict(spec.placement)),
-            sandbox=spec.sandbox,
-            beside=action.beside,
-        )
         with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
-            self._send(load)
+            self._send(load_of(action))
         deadline = LOAD_DEADLINE + action.file.size / LEAST_SPEED
         try:
             with anyio.fail_after(deadline):
@@ -165,6 +155,27 @@ class WorkerProcess:
                 with contextlib.suppress(ChannelClosed):
                     self._channel.send(wire.Abort(request), always=True)
 
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+        """Until it is done, broken off or refused. Cancelled: it is broken off."""
+        mailbox, done = Mailbox[Measure](MEASURE), False
+        self._requests[asked.id] = mailbox
+        try:
+            self._send(asked)
+            while (found := await mailbox.take()) is None:
+                pass
+            done = True
+            return found
+        except ChannelClosed:
+            return self._ended(asked.id, "worker_crashed", "cannot measure: the model's worker process has ended")
+        finally:
+            mailbox.close()
+            self._requests.pop(asked.id, None)
+            if self.stopping and not self._requests:
+                self.idle.set()
+            if not done:
+                with contextlib.suppress(ChannelClosed):
+                    self._channel.send(wire.Abort(asked.id), always=True)
+
     def limit_cache(self, size: int) -> None:
         with contextlib.suppress(ChannelClosed):
             self._send(wire.CacheLimit(size))
@@ -198,17 +209,20 @@ class WorkerProcess:
 
     async def death(self) -> Failure:
         """Waits for its end, which must be near, and says how it came about."""
-        with anyio.move_on_after(LAST_WORDS) as waiting:
+        with anyio.move_on_after(0 if self._broken else LAST_WORDS) as waiting:
             await self._process.wait()
-        if waiting.cancelled_caught:
+        ours = waiting.cancelled_caught
+        if ours:
             self.kill()
-        code = await self._process.wait()
+        reason, text = "WorkerCrashed", f"the worker process {ending(await self._process.wait())}"
         if self._hung:
-            return Failure("Loaded", "WorkerHung", self._printed.behind(f"the worker process was killed: {self._hung}"))
-        if code == -signal.SIGKILL and self._oom():
-            text = f"the kernel killed the worker process for memory; it had taken {show_size(self._peak)}"
-            return Failure("Loaded", "OutOfMemory", self._printed.behind(text))
-        return Failure("Loaded", "WorkerCrashed", self._printed.behind(f"the worker process {ending(code)}"))
+            reason, text = "WorkerHung", f"the worker process was killed: {self._hung}"
+        elif ours:
+            text = f"the worker process was killed: {self._broken or 'it closed its socket and did not end'}"
+        elif self._process.returncode == -signal.SIGKILL and self._oom():
+            taken = f"; it had taken {show_size(self._peak)}" if self._peak else " while it loaded"
+            reason, text = "OutOfMemory", f"the kernel killed the worker process for memory{taken}"
+        return Failure("Loaded", reason, self._printed.behind(text))
 
     async def close(self) -> None:
         self.kill()
@@ -233,6 +247,7 @@ class WorkerProcess:
     def _lost(self, error: wire.WireError | None) -> None:
         """The connection has ended: so does each open request, with an error."""
         self.ready = False
+        self._broken = f"it does not keep to the format: {error}" if error else ""
         if not self._first.done():
             self._first.set_result(error)
         lost = "cannot finish the answer: the model's worker process ended; try again"
@@ -252,10 +267,10 @@ class WorkerProcess:
                 self._placed.update(request for request in requests if request in self._requests)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
-            case wire.Admitted(request) | wire.Finish(request):
+            case wire.Admitted(request) | wire.Finish(request) | wire.Measured(request):
                 self._give(request, frame)
 
-    def _give(self, request: int, frame: Answer) -> None:
+    def _give(self, request: int, frame: Answer | Measure) -> None:
         mailbox = self._requests.get(request)
         if mailbox is not None:  # else the client has gone; its Abort is on the way
             mailbox.put(frame)

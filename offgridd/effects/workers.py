@@ -74,7 +74,7 @@ class Workers:
             if not worker.ready:
                 with anyio.CancelScope(shield=True):
                     await self._remove(worker)
-                self._exited(worker, failure)
+                self._exited(worker, None if worker.stopping else failure)
 
     def stop(self, action: StopWorker) -> None:
         """Takes effect at once: new requests go elsewhere; the process ends within the drain time."""
@@ -133,11 +133,9 @@ class Workers:
 
     async def _supervise(self, worker: WorkerProcess) -> None:
         await worker.until_lost()
-        asked = worker.stopping
-        worker.kill()
-        failure = await worker.death()
+        failure = None if worker.stopping else await worker.death()
         await self._remove(worker)
-        self._exited(worker, None if asked else failure)
+        self._exited(worker, failure)
 
     def _exited(self, worker: WorkerProcess, failure: Failure | None) -> None:
         if failure is not None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from offgridd.engine.fair import FairQueue
 from offgridd.engine.link import Link
 from offgridd.engine.prepare import Prepared, Preparer
-from offgridd.engine.wire import Abort, CacheLimit, Chat, Refused, ToWorker, to_worker
+from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Refused, ToWorker, to_worker
 
 _EX_SOFTWARE = 70  # a peer that breaks the format, or a bug of ours
 UNPREPARED = 96  # requests that may wait to be prepared
@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
     prepared: Prepared | None
 
 
-Item = Arrival | Refused | Abort | CacheLimit
+Item = Arrival | Refused | Abort | CacheLimit | Bench
 
 
 def queue_full(request: int) -> Refused:
@@ -64,6 +64,7 @@ class Inbox:
         self._coming: set[int] = set()  # read, and not handed over yet
         self._gone: set[int] = set()  # of those, the aborted ones
         self._decoding: int | None = None
+        self._yields = False  # the present decode is of a measurement
         self._flag_lock = threading.Lock()
 
     def open(self, closed: Callable[[], None]) -> None:
@@ -96,16 +97,16 @@ class Inbox:
             self._gone.add(request)
 
     @contextmanager
-    def decoding(self, alone: int | None) -> Iterator[None]:
-        """Within the block an Abort of the request that is `alone` in the decode stops it."""
+    def decoding(self, alone: int | None, *, yields: bool = False) -> Iterator[None]:
+        """An Abort of the request that is `alone` in the decode stops it; where it `yields`, a Chat does."""
         with self._flag_lock:
             self._arm()
-            self._decoding = alone
+            self._decoding, self._yields = alone, yields
         try:
             yield
         finally:
             with self._flag_lock:
-                self._decoding = None
+                self._decoding, self._yields = None, False
 
     def _read(self, closed: Callable[[], None]) -> None:
         try:
@@ -126,7 +127,10 @@ class Inbox:
                 else:
                     self._coming.discard(frame.id)
                     self._items.put(queue_full(frame.id))
-        elif isinstance(frame, Abort | CacheLimit):
+            with self._flag_lock:
+                if self._yields:
+                    self._abort()
+        elif isinstance(frame, Abort | CacheLimit | Bench):
             self._items.put(frame)
             with self._flag_lock:
                 if isinstance(frame, Abort) and self._decoding == frame.id:

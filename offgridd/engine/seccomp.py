@@ -1,6 +1,7 @@
 """seccomp: a process gives up system calls, for good and for all of its threads. See seccomp(2).
 
-What is given up fails with EPERM. A call by another architecture's numbers ends the process.
+What is given up fails with EPERM. A call by another architecture's numbers ends the process. Of clone(2) its flags for
+new namespaces are given up; a filter can not see those of clone3(2), so that there is no such call: libc then clones.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import Final, NamedTuple
 
 _SET_FILTER, _TSYNC = 1, 1
 _KILL, _ERRNO, _ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
-_LOAD, _JEQ, _JGE, _RETURN = 0x20, 0x15, 0x35, 0x06  # of classic BPF: absolute word, jumps by constant, return constant
-_NR_AT, _ARCH_AT = 0, 4  # in struct seccomp_data
+# Of classic BPF: absolute word, jumps by constant, return constant.
+_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_NR_AT, _ARCH_AT, _FLAGS_AT = 0, 4, 16  # in struct seccomp_data; clone's flags are its first argument
+_NAMESPACES = 0x7E02_0000  # CLONE_NEW*
 _X32 = 0x4000_0000  # x86-64 has its calls a second time from there on
 EPERM: Final = 1
+_ENOSYS = 38
 
 # What a worker never needs: sockets of its own, other processes' memory, mounts, namespaces, keys, kernel interfaces
 # with a history of holes. (x86-64, arm64); None: there is no such call.
@@ -35,14 +39,16 @@ _CALLS: Final[dict[str, tuple[int | None, int]]] = {
 
 
 class _Machine(NamedTuple):
-    """`arch`: AUDIT_ARCH_*; `column`: in the table; `seccomp`: the number of seccomp itself."""
+    """`arch`: AUDIT_ARCH_*; `column`: in the table; `seccomp`, `clone`, `clone3`: the numbers of those."""
 
     arch: int
     column: int
     seccomp: int
+    clone: int
+    clone3: int = 435
 
 
-_MACHINES = {"x86_64": _Machine(0xC000_003E, 0, 317), "aarch64": _Machine(0xC000_00B7, 1, 277)}
+_MACHINES = {"x86_64": _Machine(0xC000_003E, 0, 317, 56), "aarch64": _Machine(0xC000_00B7, 1, 277, 220)}
 
 
 class _Line(ctypes.Structure):
@@ -71,8 +77,13 @@ def _filter(machine: _Machine) -> list[_Line]:
     numbers = sorted(
         number for calls in _CALLS.values() if (number := calls[machine.column]) is not None and number >= 0
     )
-    deny = len(numbers) + 1  # lines from the first comparison to the one that refuses
+    allow, head = len(numbers), 9  # lines from the first comparison to the one that allows; those before it
+    deny, unknown = allow + 1, allow + 2
     lines = [_Line(_LOAD, 0, 0, _ARCH_AT), _Line(_JEQ, 1, 0, machine.arch), _Line(_RETURN, 0, 0, _KILL)]
-    lines += [_Line(_LOAD, 0, 0, _NR_AT), _Line(_JGE, deny, 0, _X32)]
-    lines += [_Line(_JEQ, len(numbers) - at, 0, number) for at, number in enumerate(numbers)]
-    return [*lines, _Line(_RETURN, 0, 0, _ALLOW), _Line(_RETURN, 0, 0, _ERRNO | EPERM)]
+    # From line `n` a jump over `head - n - 1 + x` leads to the line `x`.
+    lines += [_Line(_LOAD, 0, 0, _NR_AT), _Line(_JGE, head - 5 + deny, 0, _X32)]
+    lines += [_Line(_JEQ, head - 6 + unknown, 0, machine.clone3), _Line(_JEQ, 0, head - 7, machine.clone)]
+    lines += [_Line(_LOAD, 0, 0, _FLAGS_AT), _Line(_JSET, head - 9 + deny, head - 9 + allow, _NAMESPACES)]
+    lines += [_Line(_JEQ, deny - at - 1, 0, number) for at, number in enumerate(numbers)]
+    ends = (_ALLOW, _ERRNO | EPERM, _ERRNO | _ENOSYS)
+    return [*lines, *(_Line(_RETURN, 0, 0, end) for end in ends)]

@@ -23,8 +23,9 @@ from offgridd.engine.sequence import Decode, Rows, Sequence
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
+from offgridd.engine.trial import Trial, refusal
 from offgridd.engine.usage import Usage
-from offgridd.engine.wire import Abort, Admitted, CacheLimit, Finish, Gauges, Placed, Refused, Tokens
+from offgridd.engine.wire import Abort, Admitted, Bench, CacheLimit, Finish, Gauges, Measured, Placed, Refused, Tokens
 
 REPORT = 1.0  # seconds between two reports while there is work
 
@@ -44,6 +45,7 @@ class Engine:
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
+        self._trial: Trial | None = None
 
     def run(self, closed: Callable[[], None]) -> None:
         """Serves until the daemon is gone; then `closed` ends the process."""
@@ -61,6 +63,7 @@ class Engine:
     def _handle(self, item: Item) -> None:
         match item:
             case Arrival(asked, Prepared() as prepared):
+                self._end_trial("yielded")
                 self._queue(asked, prepared)
             case Arrival(asked):
                 self._meter.ended("abort")
@@ -70,8 +73,12 @@ class Engine:
                 self._link.send(item)
             case CacheLimit(size):
                 self._states.prefixes.resize(size)
+            case Bench():
+                self._try(item)
             case Abort(request):
-                if request in self._answers:
+                if self._trial is not None and self._trial.asked.id == request:
+                    self._end_trial("aborted")
+                elif request in self._answers:
                     self._end(self._answers[request], "abort")
                 else:
                     self._inbox.forget(request)
@@ -91,7 +98,7 @@ class Engine:
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _fill(self) -> None:
-        began = self._states.fill()
+        began = [sequence for sequence in self._states.fill() if sequence.id in self._answers]
         for sequence in began:
             self._answers[sequence.id].watch.placed = time.monotonic()
         if began:
@@ -101,24 +108,64 @@ class Engine:
         """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""
         rows = decode.rows
         parts = [Part(r.sequence.slot, r.start, r.tokens, r.sample) for r in rows]
+        trial, alone = self._trial, rows[0].sequence.id if len(rows) == 1 else None
         began = time.monotonic()
         try:
-            with self._inbox.decoding(rows[0].sequence.id if len(rows) == 1 else None):
+            with self._inbox.decoding(trial.asked.id if trial else alone, yields=trial is not None):
                 self._model.decode(parts)
         except Aborted:
-            self._states.undo(rows[0])
+            self._end_trial("yielded")
+            if trial is None:
+                self._states.undo(rows[0])
             return False  # the Abort is in the inbox
         except OutOfCells:
-            self._make_room()
+            if trial is not None:
+                self._end_trial("out_of_cells")
+            else:
+                self._make_room()
             return False
         now = time.monotonic()
         self._batch.decoded(decode, now - began)
+        if trial is not None:
+            self._measure(trial, rows, began, now)
+            return True
         prompt = sum(r.count for r in rows if r.start < r.sequence.prompt)
         self._meter.stepped(prompt, len(decode) - prompt)
         self._sample(rows, now)
         if self._threads.adaptive and not decode.prompt:
             self._adapt(len(rows), now - began, now)
         return True
+
+    def _try(self, asked: Bench) -> None:
+        busy = len(self._batch) > 0
+        if (refused := refusal(asked, self._model, self._batch.cells, busy=busy)) is not None:
+            self._link.send(refused)
+            return
+        self._model.use_threads(self._threads.most)
+        self._trial = Trial(asked, self._model.vocab, time.monotonic())
+        for sequence in self._trial.sequences:
+            if not self._batch.waiting.put(sequence):
+                self._fill()  # so many wait for one client
+                self._batch.waiting.put(sequence)
+
+    def _measure(self, trial: Trial, rows: tuple[Rows, ...], began: float, now: float) -> None:
+        trial.decoded(rows, began, now)
+        for part, r in enumerate(rows):
+            if r.sample and trial.token(r.sequence, self._model.logits(part), now):
+                self._states.release(r.sequence)
+        if trial.done:
+            self._end_trial("")
+
+    def _end_trial(self, why: str) -> None:
+        trial, self._trial = self._trial, None
+        if trial is None:
+            return
+        for sequence in trial.sequences:
+            self._states.release(sequence)
+        self._model.use_threads(self._threads.now)
+        memory, lanes = self._usage.look(), () if why else trial.lanes()
+        peak, threads = self._usage.peak, self._threads.most
+        self._link.send(Measured(trial.asked.id, lanes, threads, peak, memory.mapped, why))
 
     def _adapt(self, rows: int, seconds: float, now: float) -> None:
         threads, before = self._threads, self._threads.now

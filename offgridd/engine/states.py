@@ -85,7 +85,8 @@ class States:
     def release(self, sequence: Sequence) -> None:
         """Takes it out wherever it is; its slot and cells are free, what was computed for it is kept."""
         if sequence in self._batch.running:
-            self._keep(sequence)
+            if sequence.kept:
+                self._keep(sequence)
             self._model.cut(sequence.slot, 0)
         self._batch.remove(sequence.id)
         self._parked.pop(sequence.id, None)

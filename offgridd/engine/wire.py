@@ -112,6 +112,21 @@ class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
 
 
+class Bench(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Daemon -> worker: compute this and say how long it took. Ends in one `Measured` or `Refused`.
+
+    `count` sequences at once, each of tokens that `seed` chooses: `depth` that are not timed, a prompt, and an answer
+    of exactly so many tokens. Nothing of it is kept. It gives way to a `Chat`.
+    """
+
+    id: int
+    prompt_tokens: int
+    output_tokens: int
+    depth: int = 0
+    count: int = 1
+    seed: int = 0
+
+
 class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     """What the worker really runs with."""
 
@@ -223,6 +238,24 @@ class Stats(Frame, frozen=True, tag=True, omit_defaults=True):
     spreads: dict[str, Spread]  # queue, prefill, first_token, inter_token; seconds
 
 
+class Lane(msgspec.Struct, frozen=True, array_like=True):
+    """One sequence of a `Bench`, in seconds since that began: when its prompt's turn came, and each token made."""
+
+    prompt: float
+    tokens: tuple[float, ...]
+
+
+class Measured(Frame, frozen=True, tag=True, omit_defaults=True):
+    """`why` it was broken off; then there are no lanes. Bytes are the worker's at the end."""
+
+    id: int
+    lanes: tuple[Lane, ...] = ()
+    threads: int = 0
+    own_peak_bytes: int = 0
+    mapped_bytes: int = 0
+    why: str = ""  # yielded | aborted | out_of_cells
+
+
 class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
     status: int
@@ -233,8 +266,8 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     waiting: bool = False  # it had not been placed when its worker ended: another one may answer it
 
 
-ToWorker = Load | Chat | Abort | CacheLimit
-FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats
+ToWorker = Load | Chat | Abort | CacheLimit | Bench
+FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats | Measured
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

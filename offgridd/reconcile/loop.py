@@ -68,23 +68,27 @@ class Reconciler:
         self._wake = anyio.Event()
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._look_at, self._looking = 0.0, False
+        self._looks = self._looked = 0  # looks at the files that began, and that are over
         self._planned = 0  # the generation that the newest plan was made for
         self._used = False  # the newest pass heard of requests
         self._waiters = anyio.Event()
+        self._said = self._taken = 0  # what was handed over so far, and what of it passes have taken in
         observed = replace(self.snapshot.observed, engine=self.engine, host=self.host())
         self.snapshot = replace(self.snapshot, observed=observed)
 
     def emit(self, event: ev.Event | Desired) -> None:
         """Hands over an event or a new desired state; of several desired states only the newest counts."""
         self._inbox.append(event)
+        self._said += 1
         self._wake.set()
 
-    def use(self, model: str, by: int) -> None:
+    def use(self, model: str, by: int, *, apart: bool = False) -> None:
         """Requests of a model began to wait or to be answered (1), or ended (-1).
 
         With many models a pass for each request would be dear: where nothing follows there is one a second for all.
         """
-        self._inbox.append(ev.Used(model, by))
+        self._inbox.append(ev.Used(model, by, apart))
+        self._said += 1
         spec = self.snapshot.observed.kept.get(model) or self.snapshot.desired.models.get(model)
         if not self._used or self.snapshot.observed.short or (spec is not None and spec.idle_unload is not None):
             self._wake.set()
@@ -94,9 +98,24 @@ class Reconciler:
         self._look_at = 0.0
         self._wake.set()
 
+    async def looked(self) -> None:
+        """Looks at the files now, and waits until what was seen is taken in; a file system that hangs, too."""
+        wanted = self._looks + 1  # one that is under way may have seen less
+        self.look_again()
+        while self._looked < wanted:
+            await self.next_change()
+        await self.heard()
+
     async def next_change(self) -> None:
-        """Until the end of the next pass."""
+        """Until the end of the next pass, or of one that is under way and does not know what was just emitted."""
         await self._waiters.wait()
+
+    async def heard(self) -> None:
+        """Until the end of a pass that has taken in all that was emitted so far."""
+        so_far = self._said
+        while self._taken < so_far:
+            self._wake.set()
+            await self.next_change()
 
     async def beat(self) -> None:
         """Asks for a pass and waits for its end: returns only as long as the loop is alive."""
@@ -123,6 +142,7 @@ class Reconciler:
         self._fold_inbox()
         if self.clock() >= self._look_at and not self._looking:
             self._looking, self._look_at = True, self.clock() + RESYNC
+            self._looks += 1
             self.group.start_soon(self._look)
         desired = self.snapshot.desired
         made = plan(desired, self.snapshot.observed, self.clock())
@@ -150,7 +170,7 @@ class Reconciler:
         return ev.ActionStarted(action.model, action.key, action.charge if isinstance(action, StartWorker) else None)
 
     def _fold_inbox(self) -> None:
-        items, self._inbox = self._inbox, []
+        items, self._inbox, self._taken = self._inbox, [], self._said
         self._used = any(isinstance(item, ev.Used) for item in items)
         newest = next((item for item in reversed(items) if isinstance(item, Desired)), None)
         if newest is not None:
@@ -184,6 +204,7 @@ class Reconciler:
                     self.emit(ev.FileSeen(name, identities))
         finally:
             self._looking = False
+            self._looked += 1
             self._wake.set()
 
     async def _act(self, action: Resolve | Verify | StartWorker, scope: anyio.CancelScope) -> None:

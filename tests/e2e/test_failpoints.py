@@ -23,7 +23,7 @@ SOURCES = Path(offgridd.__file__).parent
 NAMES = sorted({name for path in SOURCES.rglob("*.py") for name in CALL.findall(path.read_text())})
 AT_EDITS = {"service.before-reload"}  # those that a start does not come by
 AT_FETCHES = tuple(name for name in NAMES if name.startswith(("part.", "store.", "records.")))
-ELSEWHERE = ("gc.", "keeper.", "adopt.")  # in the tests of what comes by there
+ELSEWHERE = ("gc.", "keeper.", "adopt.", "benchmark.")  # in the tests of what comes by there
 HUB_DATA = model(spec=CONTROL) + bytes(9 << 20)  # two pieces
 
 

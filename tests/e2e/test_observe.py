@@ -295,3 +295,15 @@ def test_doctor_says_what_is_wrong_and_what_to_do(rig: Rig) -> None:
     )
     assert nobody.returncode == 1
     assert "bad   daemon    cannot reach a daemon" in nobody.stdout
+
+
+def test_reconcile_looks_before_it_lets_anybody_wait(rig: Rig) -> None:
+    here = rig.folder / "models" / "a.gguf"
+    away = here.with_suffix(".away")
+    declare(rig)
+    until(rig.is_ready)
+    here.rename(away)
+    done = offgrid(rig, "reconcile", "first", "--wait", "--timeout", "500ms")
+    away.rename(here)
+    assert done.returncode == 4, done.stdout
+    assert offgrid(rig, "reconcile", "first", "--wait", "--timeout", "30s").returncode == 0

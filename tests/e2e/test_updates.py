@@ -57,12 +57,12 @@ def offgrid(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def up_to_date(rig: Rig) -> tuple[str, str]:
-    (shown,) = rig.status()["models"]
+    shown, *_ = rig.status()["models"]
     return next((c["status"], c["reason"]) for c in shown["conditions"] if c["type"] == "UpToDate")
 
 
 def runs(rig: Rig) -> str:
-    (shown,) = rig.status()["models"]
+    shown, *_ = rig.status()["models"]
     found: str = shown["file"]["sha256"]
     return found
 
@@ -223,6 +223,27 @@ def test_what_is_newer_is_taken_by_itself_and_given_back_where_it_does_not_load(
     assert up_to_date(rig) == ("False", "UpdateRejected")
     hub.put(REPO, {FILE: OLD})
     until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(OLD))
+
+
+def test_what_is_newer_and_found_no_room_is_tried_again(rig: Rig, hub: Local) -> None:
+    firm = "pin: true, cache: {ram: 0}"
+    more = f", updates: auto, check_every: 1s, {firm}}}, z: {{source: {{hf: {REPO}}}, updates: manual, {firm}"
+    declare(rig, hub.base, more, ", memory: {ram: 350MB}")
+    rig.start()
+    until(rig.is_ready)
+    declare(rig, hub.base, more, ", memory: {ram: 150MB}")  # each would fit without the other
+    rig.admin.json("POST", "/v1/reload")
+    hub.put(REPO, {FILE: NEW})
+    until(lambda: "InsufficientMemory" in why_not_newer(rig))
+    until(lambda: rig.is_ready() and runs(rig) == sha(OLD))
+    declare(rig, hub.base, more, ", memory: {ram: 350MB}")
+    rig.admin.json("POST", "/v1/reload")
+    until(lambda: up_to_date(rig) == ("True", "Current") and runs(rig) == sha(NEW))
+
+
+def why_not_newer(rig: Rig) -> str:
+    shown, *_ = rig.status()["models"]
+    return next(str(c["message"]) for c in shown["conditions"] if c["type"] == "UpToDate")
 
 
 def test_nothing_is_taken_by_itself_beside_a_lock(rig: Rig, hub: Local) -> None:

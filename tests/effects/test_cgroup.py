@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offgridd.effects.cgroup import OomKills
+from offgridd.effects.cgroup import FRESH, OomKills
 
 
 @pytest.fixture
@@ -58,3 +58,15 @@ def test_each_kill_has_one_victim(tmp_path: Path, group: Path) -> None:
     assert not found.another(), "those were before us"
     (group / "memory.events").write_text("oom_kill 4\n")
     assert [found.another() for _ in range(3)] == [True, True, False]
+
+
+def test_a_kill_of_something_else_is_not_put_down_to_who_is_ended_later(tmp_path: Path, group: Path) -> None:
+    (group / "memory.events").write_text("oom_kill 2\n")
+    now = 100.0
+    found = OomKills(tmp_path / "cgroup", tmp_path / "member", lambda: now)
+    (group / "memory.events").write_text("oom_kill 3\n")
+    found.look()
+    now += FRESH + 1
+    assert not found.another()
+    (group / "memory.events").write_text("oom_kill 4\n")
+    assert [found.another() for _ in range(2)] == [True, False]

@@ -258,13 +258,13 @@ def test_the_database_of_a_newer_version_is_not_written_to(folder: Path) -> None
 def test_the_newest_events_and_generations_are_kept(folder: Path) -> None:
     def put(state: State) -> None:
         state.add_events([(number, f'{{"n": "{number}"}}') for number in range(5)])
-        state.add_events([(EVENTS + 2, "later")])
+        state.add_events([(EVENTS + 2, '"later"')])
         for digest in range(HISTORY + 2):
             accept(str(digest), state)
 
     reopened(folder, put)
     kept = reopened(folder, State.events)
-    assert kept == [(3, '{"n": "3"}'), (4, '{"n": "4"}'), (EVENTS + 2, "later")]
+    assert kept == [(3, '{"n": "3"}'), (4, '{"n": "4"}'), (EVENTS + 2, '"later"')]
     found = reopened(folder, State.history)
     assert isinstance(found, list)
     assert [number for number, *_ in found] == list(range(HISTORY + 2, 2, -1))

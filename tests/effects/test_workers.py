@@ -203,7 +203,7 @@ SERVES = f"sock.sendall({wire.encode(wire.Loaded(1024, 1, 1024, 1, None))!r})\ns
         ("os.kill(os.getpid(), 11)", "WorkerCrashed", "SIGSEGV"),
         ("os.kill(os.getpid(), 40)", "WorkerCrashed", "signal 40"),
         ("sys.exit(3)", "WorkerCrashed", "exit code 3"),
-        ("sock.close(); time.sleep(60)", "WorkerCrashed", "SIGKILL"),
+        ("sock.close(); time.sleep(60)", "WorkerCrashed", "was killed: it closed its socket and did not end"),
         (
             f"sock.sendall({wire.encode(wire.LoadFailed('LoadFailed', 'why' + chr(27)))!r}); time.sleep(9)",
             "LoadFailed",
@@ -239,24 +239,27 @@ async def test_no_program_is_a_failure_too(action: StartWorker) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "said"),
     [
-        SERVES + "sock.sendall(b'\\xff' * 64); time.sleep(60)",
-        SERVES + "sock.sendall(struct.pack('<I', 1) + b'\\xc1'); time.sleep(60)",
-        SERVES + "sock.close(); time.sleep(60)",
+        ("sock.sendall(b'\\xff' * 64); time.sleep(60)", "keep to the format: cannot read a frame of 4294967295"),
+        ("sock.sendall(struct.pack('<I', 1) + b'\\xc1'); time.sleep(60)", "was killed: it does not keep to the format"),
+        ("sock.close(); time.sleep(60)", "was killed: it closed its socket and did not end"),
+        ("sock.close(); time.sleep(0.2); sys.exit(7)", "ended with exit code 7"),
+        ("sock.close(); time.sleep(0.2); os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
     ],
-    ids=["a frame too long", "no msgpack", "a closed socket"],
+    ids=["a frame too long", "no msgpack", "a closed socket", "last words", "a crash on the way out"],
 )
 async def test_a_worker_that_goes_bad_is_replaced_and_its_request_ends(
-    body: str, action: StartWorker, bad: Callable[[str], tuple[str, ...]]
+    body: str, said: str, action: StartWorker, bad: Callable[[str], tuple[str, ...]]
 ) -> None:
-    async with workers(bad(body)) as (made, log):
+    async with workers(bad(SERVES + body)) as (made, log):
         await made.start(action)
         process = made.serving("m")
         assert process is not None
         (last,) = await answer(process, chat(made.next_request()))
         assert last.code == "worker_crashed"
-        assert (await log.first(ev.WorkerExited)).failure is not None
+        failure = (await log.first(ev.WorkerExited)).failure
+        assert (failure.reason, said in failure.message) == ("WorkerCrashed", True), failure.message
         assert made.serving("m") is None
 
 
@@ -268,6 +271,16 @@ async def test_a_cancelled_start_leaves_no_process(action: StartWorker, bad: Cal
             group.cancel_scope.cancel()
         assert (await log.first(ev.WorkerExited)).failure is None
         assert gone(pid)
+
+
+async def test_one_that_is_stopped_while_it_loads_has_not_failed(
+    action: StartWorker, bad: Callable[[str], tuple[str, ...]]
+) -> None:
+    async with workers(bad("time.sleep(60)")) as (made, log), anyio.create_task_group() as group:
+        group.start_soon(made.start, action)
+        await log.first(ev.WorkerStarted)
+        await made.drain(0)
+        assert (await log.first(ev.WorkerExited)).failure is None
 
 
 async def test_a_file_that_was_touched_is_verified_again_and_counts_as_no_failure(action: StartWorker) -> None:

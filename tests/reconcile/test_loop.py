@@ -12,6 +12,7 @@ import pytest
 from support.ports import BAD, Files, Workers, now
 
 from offgridd.core import events as ev
+from offgridd.core.actions import StartWorker
 from offgridd.core.conditions import all_ready
 from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec
 from offgridd.reconcile.loop import RESYNC, Reconciler
@@ -232,3 +233,21 @@ async def test_a_new_limit_of_the_cache_is_told_once_to_the_worker_that_serves()
         await anyio.sleep(1000)
         assert (desk.workers.limits, len(desk.workers.started), desk.workers.ended) == ([(1, 5)], 1, [])
         assert len(desk.files.verified) == 1
+
+
+async def test_who_has_said_something_hears_when_it_was_taken_in() -> None:
+    """Also where a pass is just under way, which does not know of it: what begins in a pass runs before its end."""
+    seen: list[bool] = []
+    async with running() as desk:
+        start = desk.workers.start
+
+        async def told(action: StartWorker) -> None:
+            desk.loop.emit(ev.Unloaded("a"))
+            await desk.loop.heard()
+            seen.append(desk.loop.snapshot.observed.of("a").leaving)
+            await start(action)
+
+        desk.workers.start = told  # type: ignore[method-assign]
+        desk.want(A)
+        await desk.until(desk.ready)
+    assert seen == [True]

@@ -1,0 +1,163 @@
+"""POST /v1/benchmark measures a model and answers at its end, or tells as it goes; GET /v1/benchmarks: what was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+from quart import Quart, Response, request
+
+from offgridd.api import body
+from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, sse
+from offgridd.api.context import Context
+from offgridd.api.waiting import find_model, worker_for
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
+from offgridd.core.desired import ModelSpec
+from offgridd.core.errors import RequestRefused
+from offgridd.core.keys import load_key
+from offgridd.core.naming import shown_name
+from offgridd.core.plan import current_file
+from offgridd.effects.benchmarks import Subject
+
+_DEFAULT = Workload()
+MOST_SHOWN = 1000
+
+
+def add_benchmark(app: Quart, ctx: Context) -> None:
+    @app.post("/v1/benchmark")
+    async def benchmark() -> Response:
+        given = await body.read_json()
+        if not isinstance(given.get("model"), str):
+            raise _bad("model", "it must be the name of a model")
+        spec, workload = find_model(ctx, given["model"]), parse_workload(given)
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            return sse(_progress(ctx, spec, workload))
+        return answer(shown(await _run(ctx, spec, workload, lambda _: None)))
+
+    @app.get("/v1/benchmarks")
+    async def benchmarks() -> Response:
+        name, limit = request.args.get("model"), _limit(request.args.get("limit"))
+        wanted, key = (None, "") if name is None else _known_as(ctx, name)
+        found = await anyio.to_thread.run_sync(ctx.measured, wanted, limit)
+        if request.args.get("current") == "1":
+            found = [one for one in found if one["load_key"] == key]
+        return answer({"benchmarks": [shown(one) for one in found]})
+
+
+def shown(record: dict[str, Any]) -> dict[str, Any]:
+    """A record, with the figures of its first kind under plain names."""
+    first = record["results"][0] if record["results"] else {}
+
+    def median(name: str) -> float | None:
+        found = first.get(name)
+        return found["median"] if found else None
+
+    return {
+        "prompt_tokens_per_second": median("prompt_tps"), "generation_tokens_per_second": median("generation_tps"),
+        "time_to_first_token_seconds": median("ttft"), "total_seconds": median("total"),
+        "memory_mb": round((record["memory"]["own_peak_bytes"] + record["memory"]["mapped_bytes"]) / 1e6, 1),
+        "iterations": record["workload"]["iterations"], **record,
+    }  # fmt: skip
+
+
+def parse_workload(given: dict[str, Any]) -> Workload:
+    """Raises RequestRefused naming the parameter."""
+    known = {"model", *asdict(_DEFAULT)}
+    for name in given:
+        if name not in known:
+            raise _bad(name[:64], "there is no such parameter", "unknown_parameter")
+    prompt = _integer(given, "prompt_tokens", 0, MOST_TOKENS)
+    output = _integer(given, "output_tokens", 0, MOST_TOKENS)
+    found = Workload(
+        prompt, output, _integer(given, "iterations", 1, MOST_ITERATIONS),
+        _integers(given, "concurrency", 1, 255), _integers(given, "depth", 0, MOST_TOKENS),
+    )  # fmt: skip
+    if not prompt and (output < 2 or 0 in found.depth):
+        raise _bad("prompt_tokens", "without a prompt there must be a depth, and two tokens of answer to time")
+    if len(found.kinds) > MOST_KINDS:
+        raise _bad("depth", f"with concurrency they make {len(found.kinds)} kinds of runs, the limit is {MOST_KINDS}")
+    return found
+
+
+async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> dict[str, Any]:
+    """Raises RequestRefused."""
+    await worker_for(ctx, spec)
+    observed = ctx.loop.snapshot.observed
+    facts = observed.of(spec.name)
+    file, serving = current_file(spec, facts), facts.serving()
+    if file is None or serving is None or serving.effective is None:
+        raise RequestRefused(
+            503, "model_not_ready", f"cannot measure {shown_name(spec)}: it has just gone", retry_after=5
+        )
+    subject = Subject(
+        shown_name(spec), load_key(spec, file.key, observed.engine), {"sha256": file.sha256, "size": file.size},
+        asdict(serving.effective), observed.engine, lambda: worker_for(ctx, spec),
+    )  # fmt: skip
+    return await ctx.benchmarks.run(subject, workload, tell)
+
+
+async def _progress(ctx: Context, spec: ModelSpec, workload: Workload) -> AsyncIterator[bytes]:
+    """What happens, then the result or an error. A client that leaves ends it."""
+    sent, received = anyio.create_memory_object_stream[dict[str, Any]](1024)
+
+    async def work() -> None:
+        async with sent:
+            try:
+                record = await _run(ctx, spec, workload, sent.send_nowait)
+                await sent.send({"result": shown(record)})
+            except RequestRefused as error:
+                await sent.send({"error": error_body(error)})
+
+    yield PING_EVENT
+    async with anyio.create_task_group() as group, received:
+        group.start_soon(work)
+        while True:
+            item: dict[str, Any] | None = None
+            with anyio.move_on_after(PING):
+                try:
+                    item = await received.receive()
+                except anyio.EndOfStream:
+                    return
+            yield PING_EVENT if item is None else event(item)
+
+
+def _known_as(ctx: Context, name: str) -> tuple[str, str]:
+    """What results of the model are kept under, also where it is not declared any more; and what it is loaded with."""
+    try:
+        spec = find_model(ctx, name)
+    except RequestRefused:
+        return name, ""
+    observed = ctx.loop.snapshot.observed
+    file = current_file(spec, observed.of(spec.name))
+    return shown_name(spec), load_key(spec, file.key, observed.engine) if file else ""
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return 100
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST_SHOWN):
+        raise _bad("limit", f"it must be a number from 1 to {MOST_SHOWN}")
+    return int(given)
+
+
+def _integer(given: dict[str, Any], name: str, low: int, high: int) -> int:
+    value = given.get(name, getattr(_DEFAULT, name))
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise _bad(name, f"it must be a whole number from {low} to {high}")
+    return value
+
+
+def _integers(given: dict[str, Any], name: str, low: int, high: int) -> tuple[int, ...]:
+    value = given.get(name, getattr(_DEFAULT, name))
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or len(set(map(str, values))) < len(values):
+        raise _bad(name, "it must be a number, or a list of different ones")
+    return tuple(_integer({name: one}, name, low, high) for one in values)
+
+
+def _bad(param: str, text: str, code: str = "invalid_value") -> RequestRefused:
+    return RequestRefused(400, code, f"cannot use {param}: {text}", param=param)

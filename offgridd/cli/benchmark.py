@@ -1,0 +1,232 @@
+"""benchmark and compare: how fast models are on this machine, and whether they differ by more than noise."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+from offgridd.cli.client import REFUSED, Client, CliError
+from offgridd.cli.terminal import complain, say
+
+Record = dict[str, Any]
+COMPARED = 5  # iterations of compare: under four no difference can be told from noise
+# figure -> what it is called, how it is shown
+_ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "prompt_tps": ("prompt, tokens/s", "{:.1f}".format),
+    "generation_tps": ("generation, tokens/s", "{:.1f}".format),
+    "ttft": ("first token, ms", lambda seconds: f"{seconds * 1e3:.1f}"),
+    "itl_p50": ("between tokens, ms", lambda seconds: f"{seconds * 1e3:.2f}"),
+    "itl_p95": ("the same, p95, ms", lambda seconds: f"{seconds * 1e3:.2f}"),
+    "total": ("in all, s", "{:.2f}".format),
+}
+
+
+def add_to(commands: Any) -> None:
+    one = commands.add_parser("benchmark", help="measure how fast a model is here")
+    one.add_argument("model")
+    one.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    _workload(one, iterations=3)
+    _output(one)
+    one.set_defaults(run=benchmark)
+    one = commands.add_parser("compare", help="models side by side; measures what was not measured yet")
+    one.add_argument("models", nargs="+", metavar="MODEL")
+    one.add_argument("--again", action="store_true", help="measure all of them anew")
+    _workload(one, iterations=COMPARED)
+    _output(one)
+    one.set_defaults(run=compare)
+
+
+def _workload(parser: argparse.ArgumentParser, iterations: int) -> None:
+    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="default: 512")
+    parser.add_argument("--output-tokens", type=int, default=128, metavar="N", help="default: 128")
+    parser.add_argument("--iterations", type=int, default=iterations, metavar="N", help=f"default: {iterations}")
+    parser.add_argument("--concurrency", type=_numbers, default=[1], metavar="N[,N...]", help="sequences at once")
+    parser.add_argument("--depth", type=_numbers, default=[0], metavar="N[,N...]", help="tokens that stand before")
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", choices=("text", "json", "csv", "markdown"), default="text")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def benchmark(client: Client, args: argparse.Namespace) -> int:
+    if args.history:
+        found = client.json("GET", f"/v1/benchmarks?model={quote(args.model, safe='')}")["benchmarks"]
+        if not found and args.output == "text":
+            complain(f"cannot show any: {args.model} was not measured yet; offgrid benchmark {args.model} does")
+            return REFUSED
+        _show(found, args.output, _as_history)
+        return 0
+    _show([_measure(client, args.model, args)], args.output, _as_text)
+    return 0
+
+
+def compare(client: Client, args: argparse.Namespace) -> int:
+    if len(set(args.models)) < 2 or len(set(args.models)) < len(args.models):
+        raise CliError(REFUSED, "cannot compare: name two models or more, each once")
+    known = [None if args.again else _newest(client, model, args) for model in args.models]
+    records = [one or _measure(client, model, args) for one, model in zip(known, args.models, strict=True)]
+    _show(records, args.output, _side_by_side)
+    return 0
+
+
+def _newest(client: Client, model: str, args: argparse.Namespace) -> Record | None:
+    """What was measured last of the model as it is loaded now, with this workload."""
+    found = client.json("GET", f"/v1/benchmarks?current=1&model={quote(model, safe='')}")["benchmarks"]
+    asked = _asked(args)
+    return next((one for one in found if all(one["workload"][name] == value for name, value in asked.items())), None)
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("prompt_tokens", "output_tokens", "iterations", "concurrency", "depth")
+    return {name: getattr(args, name) for name in names}
+
+
+def _measure(client: Client, model: str, args: argparse.Namespace) -> Record:
+    """Raises CliError."""
+    body = json.dumps({"model": model, **_asked(args)}).encode()
+    alive = sys.stderr.isatty()
+    with closing(client.events("POST", "/v1/benchmark", body)) as events:
+        for item in events:
+            if "result" in item:
+                found: Record = item["result"]
+                break
+            if "error" in item:
+                raise CliError(REFUSED, str(item["error"]["message"]))
+            if alive:
+                say(f"\r\x1b[K{model}: {_stage(item)}", end="", file=sys.stderr)
+        else:
+            raise CliError(REFUSED, "cannot measure: the daemon said no more")
+    if alive:
+        say("\r\x1b[K", end="", file=sys.stderr)
+    return found
+
+
+def _stage(item: dict[str, Any]) -> str:
+    if "done" in item:
+        return f"{item['done']} of {item['of']} runs"
+    return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"
+
+
+def _show(records: Sequence[Record], output: str, as_text: Callable[[Sequence[Record]], list[str]]) -> None:
+    if output == "json":
+        say(json.dumps(records if len(records) != 1 else records[0], indent=2))
+    elif output == "csv":
+        say(_as_csv(records), end="")
+    elif output == "markdown":
+        say(*_as_markdown(records))
+    else:
+        say(*as_text(records))
+
+
+def _as_text(records: Sequence[Record]) -> list[str]:
+    lines: list[str] = []
+    for one in records:
+        lines += [
+            f"{one['model']}: {one['workload']['iterations']} runs, {one['threads']} threads, {one['memory_mb']} MB"
+        ]
+        for result in one["results"]:
+            lines += ["", f"{result['label']}{_note(result)}", f"{'':<22} {'median':>10} {'low':>10} {'high':>10}"]
+            lines += [
+                f"{title:<22} " + " ".join(f"{show(result[name][which]):>10}" for which in ("median", "low", "high"))
+                for name, (title, show) in _ROWS.items()
+                if name in result
+            ]
+    return lines
+
+
+def _note(result: dict[str, Any]) -> str:
+    return "  (each run was disturbed by others: not to be relied on)" if result["disturbed"] else ""
+
+
+def _as_history(records: Sequence[Record]) -> list[str]:
+    lines = [f"{'WHEN':<20}  {'WHAT':<24}  {'PROMPT/S':>9}  {'TOKENS/S':>9}  {'TTFT MS':>9}"]
+    for one in records:
+        for result in one["results"]:
+            cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
+            lines.append(f"{_stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells))
+    return lines
+
+
+def _cell(result: dict[str, Any], name: str) -> str:
+    return _ROWS[name][1](result[name]["median"]) if name in result else "-"
+
+
+def _stamp(seconds: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _side_by_side(records: Sequence[Record]) -> list[str]:
+    names = [one["model"] for one in records]
+    width = max(12, *map(len, names))
+    lines: list[str] = []
+    for at, result in enumerate(records[0]["results"]):
+        columns = [one["results"][at] for one in records]
+        lines += [*([""] if lines else []), f"{result['label']:<22} " + " ".join(f"{name:>{width}}" for name in names)]
+        for name, (title, _) in _ROWS.items():
+            if any(name in column for column in columns):
+                cells = " ".join(f"{_cell(column, name):>{width}}" for column in columns)
+                lines.append(f"{title:<22} {cells}  {_verdict(records, at, name)}".rstrip())
+        lines += [
+            f"{one['model']}{_note(column)}" for one, column in zip(records, columns, strict=True) if _note(column)
+        ]
+    return lines
+
+
+def _verdict(records: Sequence[Record], at: int, figure: str) -> str:
+    """Of the first beside each other one."""
+    from offgridd.core.benchmark import is_clear
+
+    values = [_values(one, at, figure) for one in records]
+    if not all(values):
+        return ""
+    clear = [is_clear(values[0], other) for other in values[1:]]
+    words = {True: "differ", False: "within noise"}
+    return words[clear[0]] if len(clear) == 1 else ", ".join(words[one] for one in clear)
+
+
+def _values(record: Record, at: int, figure: str) -> list[float]:
+    """Of the runs that the result was made of."""
+    result = record["results"][at]
+    kind = result["concurrency"], result["depth"]
+    return [
+        run["figures"][figure]
+        for run in record["runs"]
+        if (run["concurrency"], run["depth"]) == kind
+        and run["figures"][figure] is not None
+        and (result["disturbed"] or not run["disturbed"])
+    ]
+
+
+def _as_csv(records: Sequence[Record]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb"])
+    for one in records:
+        for result in one["results"]:
+            medians = [result[name]["median"] if name in result else "" for name in _ROWS]
+            head = [one["model"], _stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
+            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"]])
+    return out.getvalue()
+
+
+def _as_markdown(records: Sequence[Record]) -> list[str]:
+    lines = ["| model | what | " + " | ".join(title for title, _ in _ROWS.values()) + " | memory, MB |"]
+    lines.append("| --- | --- |" + " ---: |" * (len(_ROWS) + 1))
+    for one in records:
+        for result in one["results"]:
+            cells = " | ".join(_cell(result, name) for name in _ROWS)
+            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {cells} | {one['memory_mb']} |")
+    return lines

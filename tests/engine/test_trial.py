@@ -1,0 +1,144 @@
+"""Measurements in a worker: exact lengths, times in order, nothing kept, and requests go first."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from engine.test_serve import Worker, alone, worker
+
+from offgridd.engine import wire
+from offgridd.engine.fake import END, FakeVocab
+from offgridd.engine.sequence import Rows
+from offgridd.engine.trial import Trial
+
+
+def measured(w: Worker, asked: wire.Bench) -> wire.Measured | wire.Refused:
+    w.send(asked)
+    while True:
+        frame = w.receive()
+        if isinstance(frame, wire.Measured | wire.Refused):
+            assert frame.id == asked.id
+            return frame
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("depth", "count"), [(0, 1), (300, 1), (0, 4), (200, 3)])
+def test_each_sequence_has_its_tokens_in_order(depth: int, count: int, apart: bool) -> None:
+    with worker(apart=apart) as w:
+        found = measured(w, wire.Bench(1, 100, 20, depth, count))
+        assert isinstance(found, wire.Measured)
+        assert (found.why, len(found.lanes), found.threads) == ("", count, 1)
+        for lane in found.lanes:
+            times = [lane.prompt, *lane.tokens]
+            assert (len(lane.tokens), times, times[0] >= 0) == (20, sorted(times), True)
+
+
+def test_a_depth_alone_times_the_answer() -> None:
+    with worker() as w:
+        found = measured(w, wire.Bench(1, 0, 20, 300))
+        assert isinstance(found, wire.Measured)
+        assert len(found.lanes[0].tokens) == 20
+        assert found.lanes[0].prompt == found.lanes[0].tokens[0]
+
+
+def test_nothing_of_it_is_kept_or_counted() -> None:
+    with worker() as w:
+        measured(w, wire.Bench(1, 400, 50))
+        w.ask(2, "hello", 10)
+        stats: list[wire.Stats] = []
+        while 2 not in w.ends:
+            frame = w.receive()
+            if isinstance(frame, wire.Finish):
+                w.ends[frame.id] = frame
+            stats += [frame] if isinstance(frame, wire.Stats) else []
+        stats += [frame for frame in [w.receive()] if isinstance(frame, wire.Stats)]
+        assert stats[0].now.cache_tokens == 0
+        assert sum(one.spreads["first_token"].counts != (0,) * 14 for one in stats) == 1
+        assert sum(one.prompt_tokens for one in stats) < 100
+
+
+def test_a_request_goes_first_and_gets_its_own_answer() -> None:
+    with worker(context=8192) as w:
+        w.send(wire.Bench(1, 4000, 4000, 0, 4))
+        w.ask(2, "hello", 30)
+        broken = None
+        while 2 not in w.ends:
+            frame = w.receive()
+            if isinstance(frame, wire.Measured):
+                broken = frame
+            elif isinstance(frame, wire.Tokens):
+                w.text[2] = w.text.get(2, "") + "".join(item.text for item in frame.items)
+            elif isinstance(frame, wire.Finish):
+                w.ends[2] = frame
+        assert broken == wire.Measured(1, (), 1, broken.own_peak_bytes, broken.mapped_bytes, "yielded")  # type: ignore[union-attr]
+        assert w.text[2] == alone("hello", 30)
+        assert isinstance(measured(w, wire.Bench(3, 10, 10)), wire.Measured)
+
+
+def test_while_requests_run_it_is_refused() -> None:
+    with worker(context=8192) as w:
+        w.ask(1, "long", 7000)
+        while not isinstance(w.receive(), wire.Admitted):
+            pass
+        found = measured(w, wire.Bench(2, 10, 10))
+        assert isinstance(found, wire.Refused)
+        assert (found.status, found.code) == (409, "busy")
+
+
+def test_it_can_be_called_off() -> None:
+    with worker(context=8192) as w:
+        w.send(wire.Bench(1, 4000, 4000, 0, 4))
+        w.send(wire.Abort(1))
+        while not isinstance(frame := w.receive(), wire.Measured):
+            pass
+        assert (frame.why, frame.lanes) == ("aborted", ())
+        assert isinstance(measured(w, wire.Bench(2, 10, 10)), wire.Measured)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (wire.Bench(1, 1000, 100), "context_length_exceeded"),
+        (wire.Bench(1, 500, 100, 500), "context_length_exceeded"),
+        (wire.Bench(1, 10, 10, 0, 5), "concurrency_exceeded"),
+        (wire.Bench(1, 800, 100, 0, 2), "concurrency_exceeded"),
+    ],
+)
+def test_what_does_not_fit_is_refused(asked: wire.Bench, code: str) -> None:
+    with worker(context=1024, parallel=4, cells=1024) as w:
+        found = measured(w, asked)
+        assert isinstance(found, wire.Refused)
+        assert (found.status, found.code) == (400, code)
+
+
+@pytest.mark.parametrize("slots", [100])
+def test_more_sequences_than_one_client_may_queue(slots: int) -> None:
+    with worker(context=256, parallel=slots) as w:
+        found = measured(w, wire.Bench(1, 10, 10, 0, slots))
+        assert isinstance(found, wire.Measured)
+        assert len(found.lanes) == slots
+
+
+def test_the_time_of_a_decode_that_crosses_the_depth_is_shared_out() -> None:
+    trial = Trial(wire.Bench(1, 100, 2, 50), FakeVocab(), 10.0)
+    (sequence,) = trial.sequences
+    assert len(sequence.tokens) == 150
+    assert END not in sequence.tokens
+    trial.decoded([Rows(sequence, 0, 100, sample=False)], 20.0, 30.0)
+    trial.decoded([Rows(sequence, 100, 50, sample=True)], 30.0, 34.0)
+    row = np.zeros(FakeVocab.size, np.float32)
+    row[END] = 1
+    assert not trial.token(sequence, row, 34.0)
+    assert trial.token(sequence, row, 35.0)
+    assert END not in sequence.tokens
+    assert trial.done
+    assert trial.lanes() == (wire.Lane(15.0, (24.0, 25.0)),)
+
+
+def test_another_seed_is_another_prompt() -> None:
+    prompts = [
+        tuple(s.tokens) for seed in (1, 2) for s in Trial(wire.Bench(1, 50, 1, 0, 2, seed), FakeVocab(), 0).sequences
+    ]
+    assert all(a != b for a, b in itertools.combinations(prompts, 2))
