@@ -93,9 +93,13 @@ def _units(args: argparse.Namespace) -> int:
 
 def offgrid(argv: list[str] | None = None) -> None:
     """Everything else."""
-    from offgridd.cli import main
+    try:
+        from offgridd.cli import main
 
-    sys.exit(main(argv))
+        code = main(argv)
+    except KeyboardInterrupt:  # also while it is still loading
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -131,13 +131,10 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         total = total_memory()
         return Machine(total, limits(now.desired().server.memory, total), features())
 
-    async def texts() -> Sequence[tuple[str, bytes]]:
-        return await anyio.to_thread.run_sync(state.last_good) or ()
-
     context = Context(
         loop=loop, workers=workers, status=status, metrics=metrics, reload=partial(service.reload, fetch=True),
         closing=host.closing, draining=host.draining,
-        jobs=Jobs(group), machine=machine, texts=texts, once=host.once, private=settings.private,
+        jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
         benchmarks=Benchmarks(state, workers.next_request), measured=state.benchmarks,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,

@@ -14,10 +14,12 @@ import anyio
 import anyio.abc
 
 from offgridd.api import inherited
+from offgridd.api.admin import Admin
 from offgridd.api.app import create_app
 from offgridd.api.clients import until_unused
+from offgridd.api.context import Context
 from offgridd.api.jobs import Jobs
-from offgridd.api.listen import LAST_BYTES, Listeners, start
+from offgridd.api.listen import LAST_BYTES, Listeners
 from offgridd.api.sockets import AdminSocket, BindError, bind_admin, bind_once, clear_once
 from offgridd.assembly import Host, assemble
 from offgridd.core import events as ev
@@ -85,18 +87,17 @@ class Daemon:
             listeners = Listeners(servers, lambda: create_app(made.context), self._inherited)
             made.intake.prepare = lambda desired: self._listen(listeners, desired)
             await self._first_reading(made.intake, listeners)
-            admin_app = create_app(replace(made.context, admin=True))
-            admin_socket = self._bind_admin()
-            admin = start(servers, admin_app, admin_socket)
+            admin = self._admin(servers, made.context)
             for run in made.background:
                 group.start_soon(run)
             group.start_soon(made.intake.follow.run, service.reload)
             group.start_soon(self._signals, group, service)
             group.start_soon(self._tell, loop, service)
             if settings.private:
-                group.start_soon(self._end_when_unused, until_unused(admin_app, settings.linger), made.context.jobs)
+                group.start_soon(self._end_when_unused, until_unused(admin.app, settings.linger), made.context.jobs)
             else:
                 group.start_soon(self._watch, made.intake, service)
+                group.start_soon(admin.keep)
             loop.emit(ev.Listening(True))
             await self.stopping.wait()
             if self._inherited:
@@ -111,7 +112,7 @@ class Daemon:
             listeners.close()
             admin.close(LAST_BYTES)
             servers.cancel_scope.deadline = anyio.current_time() + LAST_BYTES + 1
-        admin_socket.remove()
+        admin.remove()
         group.cancel_scope.cancel()
 
     def _host(self) -> Host:
@@ -141,14 +142,18 @@ class Daemon:
         except BindError as error:
             raise ManifestError((Problem("BindFailed", str(error), str(self.settings.manifest)),)) from error
 
-    def _bind_admin(self) -> AdminSocket:
-        settings = self.settings
+    def _admin(self, group: anyio.abc.TaskGroup, context: Context) -> Admin:
         try:
-            made = bind_admin(settings.admin_socket, settings.admin_group, settings.socket_mode)
+            made = Admin(group, lambda: create_app(replace(context, admin=True)), self._bind_admin)
         except BindError as error:
             raise StartError(str(error)) from error
-        clear_once(settings.admin_socket)
+        clear_once(self.settings.admin_socket)
         return made
+
+    def _bind_admin(self) -> AdminSocket:
+        """Raises BindError."""
+        settings = self.settings
+        return bind_admin(settings.admin_socket, settings.admin_group, settings.socket_mode)
 
     def _once(self) -> AdminSocket:
         """Raises BindError."""
@@ -160,6 +165,8 @@ class Daemon:
             if await intake.differs():
                 await settler.settle(moved=moved)
                 await service.reload()
+            else:
+                await intake.keep_again()
 
     async def _signals(self, group: anyio.abc.TaskGroup, service: Service) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -100,7 +100,8 @@ class Service:
                 failpoint("service.before-reload")
                 seen = await self._intake.take()
                 refused = f"refused: {seen.problems[0]}; " if seen.problems else ""
-                log.info("manifest: %sgeneration %d", refused, seen.generation)
+                level = logging.WARNING if refused else logging.INFO
+                log.log(level, "manifest: %sgeneration %d", refused, seen.generation)
             finally:
                 if telling:
                     self._send("READY=1", f"STATUS={refused}{self._state()}")

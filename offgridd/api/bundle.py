@@ -37,7 +37,7 @@ def add_bundle(app: Quart, ctx: Context) -> None:
             raise RequestRefused(409, "nothing_to_bundle", text)
 
         async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
-            await ctx.bundling.export(Run(sock, report), await ctx.texts(), chosen)
+            await ctx.bundling.export(Run(sock, report), ctx.texts(), chosen)
             return {"models": sorted(chosen), "left_out": left_out}
 
         return handover.begin(ctx, "export a bundle", work)

@@ -135,7 +135,7 @@ class Context:
     locker: LockerPort
     updates: UpdatesPort
     bundling: BundlingPort
-    texts: Callable[[], Awaitable[Sequence[tuple[str, bytes]]]]  # of the manifest that was accepted last
+    texts: Callable[[], Sequence[tuple[str, bytes]]]  # of the manifest that was accepted last
     garbage: GarbagePort
     checker: CheckerPort
     adopter: AdopterPort

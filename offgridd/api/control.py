@@ -51,7 +51,7 @@ def add_control(app: Quart, ctx: Context) -> None:
     @app.post("/v1/plan")
     async def plan_text() -> Response:
         files = await _plan_files()
-        kept = of_repository(await ctx.texts())
+        kept = of_repository(ctx.texts())
         return answer(await anyio.to_thread.run_sync(describe_plan, ctx, files, kept))
 
     @app.post("/v1/reload")

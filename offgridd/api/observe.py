@@ -52,7 +52,7 @@ def add_observe(app: Quart, ctx: Context) -> None:
 
     @app.get("/v1/config")
     async def config() -> Response:
-        files = await ctx.texts()
+        files = ctx.texts()
         try:
             values = await anyio.to_thread.run_sync(effective, files) if files else []
         except ManifestError as error:
@@ -86,7 +86,9 @@ def _number(name: str) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    return [str(one) for one in value] if isinstance(value, tuple) else value if isinstance(value, bool) else str(value)
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return value if value is None or isinstance(value, bool) else str(value)
 
 
 def _stamp(seconds: float) -> str:

@@ -46,6 +46,14 @@ class AdminSocket(socket.socket):
             os.umask(before)
         self._file = _identity(self._path)
 
+    @property
+    def lost(self) -> bool:
+        """Whether its file is not there any more, or is another one."""
+        try:
+            return _identity(self._path) != self._file
+        except OSError:
+            return True
+
     def remove(self) -> None:
         """Removes the file, unless it is another daemon's by now. Call it when the socket is closed."""
         with contextlib.suppress(FileNotFoundError):

@@ -19,6 +19,7 @@ from offgridd.core.conditions import Condition, model_conditions, whole_conditio
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
 from offgridd.core.gitsource import GitFacts
+from offgridd.core.naming import file_name, repository_names
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
 from offgridd.engine import wire
@@ -52,7 +53,7 @@ class StatusView:
         self._features = features  # of the processor
         self._inherited = list(inherited)  # addresses; those of the manifest mean nothing then
         self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
-        self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str]]()
+        self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str, str]]()
         self._models: dict[str, _Card] = {}
         self._whole: Json = {}
         self._encoded: bytes | None = None
@@ -169,10 +170,11 @@ class StatusView:
         dressed = []
         for condition in conditions:
             c = replace(condition, message=_printable(condition.message))
-            status, since = self._since.get((model, c.type), ("", ""))
+            status, reason, since = self._since.get((model, c.type), ("", "", ""))
             if status != c.status:
                 since = self._now
-                self._since[model, c.type] = (c.status, since)
+            if (status, reason) != (c.status, c.reason):
+                self._since[model, c.type] = (c.status, c.reason, since)
                 self.transitions.add(since, model or None, c)
             dressed.append(
                 {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message,
@@ -219,6 +221,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
     return {
         "name": spec.name,
         "aliases": list(spec.aliases),
+        "names": [name for name in (file_name(spec.source), *repository_names(spec.source)) if name],
         "description": spec.description,
         "declared": {
             "context": spec.load.context,

@@ -18,7 +18,7 @@ from typing import Any
 from offgridd import places
 from offgridd.cli.client import NO_DAEMON, REFUSED, TIMEOUT, Client, CliError
 from offgridd.cli.files import CANCELLED
-from offgridd.cli.terminal import complain, say
+from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.adopting import FILES, TOOLS, Candidate, Found, harmless, own_repo, whole_models, without_twins
 from offgridd.core.sizes import show_size
 from offgridd.core.variants import all_shards
@@ -132,7 +132,7 @@ def _adopted(client: Client, found: Sequence[Candidate], *, copy: bool, quiet: b
             sock.connect(job["socket"])
             with sock.makefile("rb") as answers:
                 for one in found:
-                    if sys.stderr.isatty():
+                    if is_terminal(sys.stderr):
                         say(f"reading {one.files[0].path}, {show_size(one.size)}", file=sys.stderr)
                     result = {"tool": one.tool} | _handed_over(sock, answers, one)
                     yield result

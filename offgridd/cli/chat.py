@@ -9,11 +9,11 @@ import sys
 from contextlib import closing
 
 from offgridd.cli.client import REFUSED, Client, CliError
-from offgridd.cli.terminal import complain, say
+from offgridd.cli.terminal import complain, is_terminal, say
 
 
 def run(client: Client, args: argparse.Namespace) -> int:
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         return _answer_piped(client, args.model)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - gives input() its line editing and history
@@ -47,7 +47,10 @@ def _converse(client: Client, model: str) -> int:
 
 
 def _answer_piped(client: Client, model: str) -> int:
-    question = sys.stdin.read()
+    try:
+        question = sys.stdin.buffer.read().decode() if sys.stdin else ""  # closed: nothing
+    except UnicodeDecodeError:
+        raise CliError(REFUSED, "cannot ask that: the input is not UTF-8") from None
     if not question.strip():
         raise CliError(REFUSED, "cannot ask nothing: the input is empty")
     _answer(client, model, [{"role": "user", "content": question}])
@@ -75,7 +78,7 @@ def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str:
                 parts.append(text)
                 say(text, end="")
     except KeyboardInterrupt:
-        if not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             raise  # a script must not take half an answer for a whole one
     finally:
         if parts:

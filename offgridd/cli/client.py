@@ -6,10 +6,11 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
@@ -36,6 +37,16 @@ ACTING = (
 )  # for the admin socket alone
 TELLING = ("/v1/plan", "/v1/reload")  # their 422 says in the answer what is wrong with the manifest
 NO_OFFGRIDD = "cannot use the answer: what listens there is no offgridd"
+
+
+def in_address(text: str) -> str:
+    """`text` as a part of an address, also where what was typed is no UTF-8: the daemon says what it makes of it."""
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def query_of(asked: Mapping[str, object]) -> str:
+    """What is not None of it, as the query of an address."""
+    return "&".join(f"{name}={in_address(str(value))}" for name, value in asked.items() if value is not None)
 
 
 class CliError(Exception):
@@ -108,7 +119,7 @@ class Client:
         if self._private and not self._hint:
             return self._begin()
         code = REFUSED if self._hint and path.startswith(ACTING) else NO_DAEMON
-        where = self._host or DEFAULT_LISTEN
+        where = self._host or os.environ.get("OFFGRIDD_ADMIN_SOCKET") or DEFAULT_LISTEN
         raise CliError(code, f"cannot reach a daemon at {where}{self._hint or '; start one with offgridd serve'}")
 
     def _begin(self) -> http.client.HTTPConnection:

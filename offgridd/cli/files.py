@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from offgridd.cli import declare
-from offgridd.cli.client import HUB, REFUSED, Client, CliError
-from offgridd.cli.terminal import complain, say
+from offgridd.cli.client import HUB, REFUSED, Client, CliError, in_address
+from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.hub import HUB_TROUBLE
 from offgridd.core.sizes import show_size
 
@@ -118,7 +117,7 @@ def follow(client: Client, job: dict[str, Any], *, leave: bool = True) -> Any:
 
 def _followed(client: Client, job: str) -> Any:
     began, shown, first, last = time.monotonic(), "", -1, None
-    bar, waits = sys.stderr.isatty(), ""
+    bar, waits = is_terminal(sys.stderr), ""
     for last in client.events("GET", f"/v1/jobs/{job}"):
         if last["state"] == "running" and last["error"] and last["error"]["message"] != waits:
             waits = last["error"]["message"]
@@ -178,7 +177,7 @@ def remove(client: Client, args: argparse.Namespace) -> int:
 
 def jobs(client: Client, args: argparse.Namespace) -> int:
     if args.cancel:
-        job = client.json("DELETE", f"/v1/jobs/{quote(args.cancel, safe='')}")
+        job = client.json("DELETE", f"/v1/jobs/{in_address(args.cancel)}")
         say(f"{job['id']} is {job['state']}")
         return 0
     for job in client.json("GET", "/v1/jobs")["jobs"]:

@@ -6,9 +6,8 @@ import argparse
 import json
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode
 
-from offgridd.cli.client import Client
+from offgridd.cli.client import Client, query_of
 from offgridd.cli.terminal import say
 from offgridd.core.sizes import show_size
 
@@ -33,8 +32,7 @@ def add_to(commands: Any) -> None:
 
 def inspect(client: Client, args: argparse.Namespace) -> int:
     asked = {"model": args.model, "context": args.context, "parallel": args.parallel}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    found = client.json("GET", f"/v1/inspect?{query}")
+    found = client.json("GET", f"/v1/inspect?{query_of(asked)}")
     say(*([json.dumps(found, indent=2)] if args.json else _lines(found)))
     return 0
 

@@ -24,7 +24,7 @@ from offgridd.cli import (
     variants,
     verify,
 )  # fmt: skip
-from offgridd.cli.client import Client, CliError
+from offgridd.cli.client import NO_DAEMON, REFUSED, Client, CliError
 from offgridd.cli.terminal import complain
 
 # What needs a daemon and no manifest: where none runs, one is started for this user.
@@ -111,6 +111,12 @@ def main(argv: list[str] | None = None) -> int:
         return error.code
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a full disk behind stdout
+        complain(f"cannot go on: {error.strerror or error}")
+        return REFUSED
+    except (KeyError, TypeError) as error:  # of another version, or no offgridd at all
+        complain(f"cannot use the answer: it is not as expected ({error}); is the daemon of the same version?")
+        return NO_DAEMON
     except KeyboardInterrupt:
         return 130
     return code

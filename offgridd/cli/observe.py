@@ -6,8 +6,9 @@ import argparse
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 def add_to(commands: Any) -> None:
     one = commands.add_parser("wait", help="until a condition is as wanted; 4 where it does not come about in time")
     one.add_argument("what", nargs="?", default="server", metavar="TARGET", help="model/NAME, or server (default)")
-    one.add_argument("--for", dest="wanted", default="Ready", metavar="TYPE[=STATUS]", help="default Ready=True")
+    one.add_argument(
+        "--for", dest="wanted", type=_wanted, default=("Ready", "True"), metavar="TYPE[=STATUS]",
+        help="STATUS is true, false or unknown; default Ready=true",
+    )  # fmt: skip
     one.add_argument("--timeout", type=seconds, default=300.0, help="such as 90s or 10m; default 5m")
     one.set_defaults(run=wait)
     one = commands.add_parser("events", help="conditions that changed, the newest last")
@@ -48,28 +52,35 @@ def add_to(commands: Any) -> None:
 
 
 def wait(client: Client, args: argparse.Namespace) -> int:
-    kind, _, status = args.wanted.partition("=")
-    status = (status or "true").capitalize()
     model = args.what.removeprefix("model/") if args.what != "server" else None
-    return until(client, model, (kind, status), args.timeout)
+    return until(client, model, args.wanted, args.timeout)
+
+
+def _wanted(text: str) -> tuple[str, str]:
+    """A condition and its status."""
+    kind, _, status = text.partition("=")
+    if not kind or (status or "true").lower() not in ("true", "false", "unknown"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no condition: write Ready, or Ready=false")
+    return kind, (status or "true").capitalize()
 
 
 def until(client: Client, model: str | None, wanted: tuple[str, str], timeout: float) -> int:
     """Until a condition of a model, or of the whole, has a status, for at most so many seconds. Raises CliError."""
     (kind, status), what = wanted, f"model/{model}" if model is not None else "server"
-    least, last = client.json("GET", "/v1/status")["generation"], ""
-    with _deadline(timeout):
+    end, found = time.monotonic() + timeout, client.json("GET", "/v1/status")  # looked at once, whatever the time is
+    least, statuses = found["generation"], client.events("GET", "/v1/status?watch")
+    while True:
+        condition = _condition(found, model, kind)
+        last = f"{kind} is {condition['status']} ({condition['reason']})"
+        if condition["status"] == status and found["observedGeneration"] >= least:
+            say(f"{what}: {last}")
+            return 0
         try:
-            for found in client.events("GET", "/v1/status?watch"):
-                condition = _condition(found, model, kind)
-                last = f"{kind} is {condition['status']} ({condition['reason']})"
-                if condition["status"] == status and found["observedGeneration"] >= least:
-                    say(f"{what}: {last}")
-                    return 0
+            with _deadline(end - time.monotonic()):
+                found = next(statuses)
         except _Over:
-            text = f"cannot wait longer for {what}: {last or 'nothing is known of it'} after {timeout:g} s"
+            text = f"cannot wait longer for {what}: {last} after {timeout:g} s"
             raise CliError(TIMEOUT, text) from None
-    raise CliError(REFUSED, "cannot wait longer: the daemon has ended")
 
 
 def _condition(found: Json, model: str | None, kind: str) -> Json:
@@ -84,12 +95,16 @@ def _condition(found: Json, model: str | None, kind: str) -> Json:
 
 
 def _model(found: Json, name: str) -> Json:
-    """By its name or an alias. Raises CliError."""
-    for model in found["models"]:
-        if name == model["name"] or name in model["aliases"]:
-            made: Json = model
-            return made
-    raise CliError(REFUSED, f"cannot find the model {name!r}: the manifest declares none of that name")
+    """By its name, an alias, its file's name or its repository. Raises CliError."""
+    models: list[Json] = found["models"]
+    ways = ([m for m in models if name == m["name"]], [m for m in models if name in m["aliases"]],
+            [m for m in models if name in m["names"]])  # fmt: skip
+    meant = next((way for way in ways if way), [])
+    if len(meant) > 1:
+        raise CliError(REFUSED, f"cannot tell which model is meant: {', '.join(m['name'] for m in meant)}")
+    if not meant:
+        raise CliError(REFUSED, f"cannot find the model {name!r}: the manifest declares none of that name")
+    return meant[0]
 
 
 class _Over(Exception):
@@ -114,20 +129,23 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def events(client: Client, args: argparse.Namespace) -> int:
     known = client.json("GET", "/v1/events?follow=0")
-    _show_events(known["events"], args)
+    model = args.model
+    with suppress(CliError):  # else it is one that was removed, and the name that it had
+        model = model and _model(client.json("GET", "/v1/status"), model)["name"]
+    _show_events(known["events"], model, as_json=args.json)
     if args.follow:
         try:
             for one in client.events("GET", f"/v1/events?since={known['next']}"):
-                _show_events([one], args)
+                _show_events([one], model, as_json=args.json)
         except KeyboardInterrupt:
             pass
     return 0
 
 
-def _show_events(found: list[Json], args: argparse.Namespace) -> None:
+def _show_events(found: list[Json], model: str | None, *, as_json: bool) -> None:
     for one in found:
-        if args.model in (None, one["model"]):
-            say(json.dumps(one) if args.json else _event(one))
+        if model in (None, one["model"]):
+            say(json.dumps(one) if as_json else _event(one))
 
 
 def _event(one: Json) -> str:
@@ -151,7 +169,7 @@ def describe(client: Client, args: argparse.Namespace) -> int:
         say(f"  {condition['type']} is {condition['status']}, {condition['reason']}, "
             f"since {condition['lastTransitionTime']}{why}")  # fmt: skip
         known = BY_WORD.get(condition["reason"])
-        if known and known.do:
+        if known and known.do and condition["type"] != "Benchmarked":  # there are none yet
             say(f"    what to do: {known.do}")
     happened = [e for e in client.json("GET", "/v1/events?follow=0")["events"] if e["model"] == model["name"]]
     if happened:
@@ -202,7 +220,8 @@ def config(client: Client, args: argparse.Namespace) -> int:
 
 
 def _host(value: object) -> str:
-    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return " ".join(map(str, values)) or "none"
 
 
 def _config_of(path: Path, *, as_json: bool) -> int:

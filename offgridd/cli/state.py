@@ -6,12 +6,11 @@ import argparse
 import json
 import sys
 from typing import Any
-from urllib.parse import quote
 
 from offgridd.cli import compared, observe
-from offgridd.cli.client import REFUSED, Client
+from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.reading import read_files
-from offgridd.cli.terminal import say
+from offgridd.cli.terminal import is_terminal, say
 from offgridd.core.sizes import show_size
 
 CHANGES = 6
@@ -27,7 +26,7 @@ def status(client: Client, args: argparse.Namespace) -> int:
 
 def _watch(client: Client) -> int:
     """Prints the table at once and after each change of a condition, until Ctrl-C or the daemon's end."""
-    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    clear = "\x1b[H\x1b[2J" if is_terminal(sys.stdout) else ""
     shown: list[str] = []
     try:
         for _ in client.changes():
@@ -90,17 +89,24 @@ def _requests(serving: dict[str, Any]) -> int:
 def plan(client: Client, args: argparse.Namespace) -> int:
     if args.against is not None:
         return compared.plan_against(args.file, args.against, args.output)
-    files = [{"name": name, "text": text.decode("utf-8", "replace")} for name, text in read_files(args.file)]
+    files = [{"name": name, "text": _text(name, text)} for name, text in read_files(args.file)]
     made = client.json("POST", "/v1/plan", json.dumps({"files": files}).encode())
     if not made["valid"]:
         say(*made["errors"], file=sys.stderr)
         return REFUSED
     for action in made["actions"]:
         say(f"{action['action']:<8} {action['model'] or ''}".rstrip())
-    if not made["changes"] and not made["actions"]:
-        print("no changes")
-        return 0
-    return CHANGES
+    if not made["changes"]:  # what is held back already is none
+        say("no changes")
+    return CHANGES if made["changes"] else 0
+
+
+def _text(name: str, data: bytes) -> str:
+    """Raises CliError."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise CliError(REFUSED, f"cannot plan {name}: it is not UTF-8; offgrid check says where") from None
 
 
 def check(_: Client, args: argparse.Namespace) -> int:
@@ -135,14 +141,14 @@ def reload(client: Client, args: argparse.Namespace) -> int:
 
 
 def reconcile(client: Client, args: argparse.Namespace) -> int:
-    client.json("POST", "/v1/reconcile" + (f"?model={quote(args.model)}" if args.model else ""))
+    client.json("POST", "/v1/reconcile" + (f"?model={in_address(args.model)}" if args.model else ""))
     if args.wait:
         return observe.until(client, args.model, ("Ready", "True"), args.timeout)
     return 0
 
 
 def logs(client: Client, args: argparse.Namespace) -> int:
-    text = client.json("GET", f"/v1/logs?model={quote(args.model)}")["text"]
+    text = client.json("GET", f"/v1/logs?model={in_address(args.model)}")["text"]
     if text:
         say(text)
     return 0

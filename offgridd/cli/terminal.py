@@ -7,6 +7,11 @@ import unicodedata
 from typing import TextIO
 
 
+def is_terminal(end: TextIO | None) -> bool:
+    """Whether one of the three streams is one; None is what the caller has closed."""
+    return end is not None and end.isatty()
+
+
 def clean(text: str) -> str:
     """`text` with a ? for each character that is neither shown nor a space of some kind."""
     return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "?" for c in text)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from typing import Any
-from urllib.parse import urlencode
 
-from offgridd.cli.client import HUB, REFUSED, Client
+from offgridd.cli.client import HUB, REFUSED, Client, query_of
 from offgridd.cli.files import follow, shown_error
 from offgridd.cli.terminal import complain, say
 from offgridd.core.hub import HUB_TROUBLE
@@ -30,8 +29,7 @@ def add_to(commands: Any) -> None:
 
 def outdated(client: Client, args: argparse.Namespace) -> int:
     asked = {"model": args.model, "known": "true" if args.known else None}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    models = client.json("GET", f"/v1/outdated?{query}")["models"]
+    models = client.json("GET", f"/v1/outdated?{query_of(asked)}")["models"]
     say(*([json.dumps(models, indent=2)] if args.json else _table(models)))
     if any(m["outdated"] for m in models):
         return NEWER

@@ -14,7 +14,6 @@ from offgridd.core.choice import AUTO, Choice, Wanted, choose
 from offgridd.core.errors import Failure
 from offgridd.core.sizes import show_size
 from offgridd.core.variants import RepoFile, Variant, sort_files
-from offgridd.manifest import values
 
 MOST = 16 << 20  # bytes of a listing
 
@@ -25,7 +24,7 @@ def add_to(commands: Any) -> None:
         "listing", metavar="LISTING.json", help='{"files": [{"path": ..., "size": BYTES|null}]}, - = stdin'
     )
     one.add_argument("--quant", action="append", help=f"a quant or {AUTO}; several in order of preference")
-    one.add_argument("--max-size", type=_size, help=f"of all files of the variant: {values.WANTED_SIZE}")
+    one.add_argument("--max-size", type=_size, help="of all files of the variant: 4GB, 512MiB or bytes")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=variants)
 
@@ -55,6 +54,8 @@ def variants(_client: Client, args: argparse.Namespace) -> int:
 
 
 def _size(text: str) -> int:
+    from offgridd.manifest import values  # it takes half of the time in which any command starts
+
     try:
         return int(text) if text.isdecimal() else values.size(text)
     except ValueError as error:

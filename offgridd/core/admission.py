@@ -48,10 +48,11 @@ class Admission:
 class _Judge:
     """`now` counts every process there is; `soon` those that stay, and what has been promised."""
 
-    def __init__(self, limits: Limits, now: Ledger, soon: Ledger, residents: Sequence[Resident]) -> None:
-        self.limits, self.now, self.soon = limits, now, soon
-        self.busy = any(one.facts.uses for one in residents)
-        self.residents = sorted(residents, key=lambda one: one.rank)
+    def __init__(self, there: Residents) -> None:
+        self.limits, self.now, self.soon, self.frozen = there.limits, there.all, there.staying, there.frozen
+        self.busy = any(one.facts.uses for one in there.owned)
+        self.residents = sorted(there.owned, key=lambda one: one.rank)
+        self.coming = list(there.coming)  # who has been given room and has no process yet
         self.made = Admission()
         self.promised = 0  # workers that start, or will when others have ended
         self._holders: dict[int, str] = {}  # by priority, who makes no room for it
@@ -68,7 +69,7 @@ class _Judge:
         if self.now.fits(need):
             self._start(candidate)
         elif self.soon.fits(need):
-            self._promise(need)  # others are on their way out
+            self._promise(candidate)  # others are on their way out
         elif old := [r for r in self.residents if r.spec.name == spec.name and r.worker.ready]:
             self._replace(candidate, old)
         elif (victims := self._victims(spec, need)) is not None:
@@ -78,9 +79,11 @@ class _Judge:
 
     def _start(self, candidate: Candidate) -> None:
         self.made.start.append(replace(candidate.action, beside=self.busy))
-        self._promise(candidate.action.charge)
+        self._promise(candidate)
 
-    def _promise(self, need: Charge) -> None:
+    def _promise(self, candidate: Candidate) -> None:
+        spec, need = candidate.spec, candidate.action.charge
+        self.coming.append(Resident.to_be(spec, candidate.facts, need, self.frozen or spec.suspend))
         self.promised += 1
         self.now.add(need)
         self.soon.add(need)
@@ -104,7 +107,7 @@ class _Judge:
     def _make_room(self, candidate: Candidate, victims: Iterable[Resident]) -> None:
         for one in victims:
             self._evict(one, f"{shown_name(candidate.spec)} (priority {candidate.spec.priority})")
-        self._promise(candidate.action.charge)
+        self._promise(candidate)
 
     def _evict(self, one: Resident, by: str) -> None:
         self._stop(one, StopWorker(one.spec.name, one.worker.id, one.spec.drain, "evicted", by))
@@ -118,12 +121,16 @@ class _Judge:
         self.residents.remove(one)
 
     def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[Resident] | None:
-        """The least that has to go for it; None where even all that may go is not enough."""
+        """The least that has to go for it; None where even all that may go is not enough.
+
+        `busy`: those count, too, that may go once they are idle.
+        """
         chosen: list[Resident] = []
-        for one in self.residents:  # those of a higher priority come last
+        there = sorted([*self.residents, *self.coming], key=lambda one: one.rank) if busy else self.residents
+        for one in there:  # those of a higher priority come last
             if one.spec.priority > spec.priority or self.soon.fits(need):
                 break
-            if one.yields_to(spec) and (busy or not one.facts.uses):
+            if one.yields_to(spec) and (busy or one.may_go):
                 self.soon.remove(one.worker.charge)
                 chosen.append(one)
         enough = self.soon.fits(need)
@@ -159,26 +166,26 @@ class _Judge:
     def _held_by(self, spec: ModelSpec) -> str:
         """Those that make no room for it, and why."""
         kinds: dict[str, list[str]] = {}
-        for one in self.residents:
+        for one in [*self.residents, *self.coming]:
             if one.spec.name == spec.name:
                 continue
-            free = one.yields_to(spec)
             why = "pinned" if one.spec.pin else "suspended" if one.frozen else "of its priority or above"
-            if not free or one.facts.uses:
-                kinds.setdefault("busy" if free else why, []).append(shown_name(one.spec))
+            if one.yields_to(spec):
+                why = "" if one.may_go else "busy" if one.worker.ready else "loading"
+            if why:
+                kinds.setdefault(why, []).append(shown_name(one.spec))
         return "".join(f"; {why}: {', '.join(names[:5])}" for why, names in kinds.items())
 
 
 def admit(candidates: Iterable[Candidate], observed: Observed, residents: Residents, now: float) -> Admission:
     """What may start, and what ends for it, at `now` (monotonic seconds)."""
-    judged = _Judge(residents.limits, residents.all, residents.staying, residents.owned)
+    judged = _Judge(residents)
     if residents.bound:
         judged.shrink()
     loading = sum(1 for f in observed.models.values() for w in f.workers if not w.ready) + len(observed.starting)
     overlap = any(f.serving() and any(not w.ready for w in f.workers) for f in observed.models.values())
     overlap = overlap or any(observed.of(name).serving() for name in observed.starting)
-    ordered = sorted(candidates, key=lambda c: (-c.spec.priority, not c.spec.preload, not c.facts.uses, c.spec.name))
-    for candidate in ordered:
+    for candidate in sorted(candidates, key=_turn):
         evicted = candidate.facts.evicted if candidate.spec.preload else None
         if evicted is not None and now < evicted.at + COMES_BACK and not candidate.facts.serving():
             judged.made.wakes.append(evicted.at + COMES_BACK)
@@ -192,6 +199,12 @@ def admit(candidates: Iterable[Candidate], observed: Observed, residents: Reside
             overlap = True
         judged.admit(replace(candidate, action=replace(candidate.action, charge=candidate.cost())))
     return judged.made
+
+
+def _turn(one: Candidate) -> tuple[int, bool, bool, float, str]:
+    """Of one rank who has waited longest comes first: else one that just made room could take its place again."""
+    since = 0.0 if one.spec.preload else one.facts.asked_at
+    return -one.spec.priority, not one.spec.preload, not one.facts.uses, since, one.spec.name
 
 
 def _of(lacking: str, need: Charge, limits: Limits) -> tuple[int, int]:

@@ -86,7 +86,7 @@ def backoff(count: int) -> float:
 
 
 def _reconsidered(facts: ModelFacts) -> ModelFacts:
-    return replace(facts, verify_retry=None, start_retry=None, crashes=())
+    return replace(facts, verify_retry=None, start_retry=None, crashes=(), evicted=None)
 
 
 def _next_retry(before: Retry | None, key: str, failure: Failure, now: float) -> Retry:
@@ -137,8 +137,9 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Removed(_, drain):
             return replace(facts, drain=drain)
         case ev.Demanded() | ev.KeptDemanded():
+            asked_at = facts.asked_at if facts.demanded else now
             known = facts.demanded and not facts.leaving
-            return facts if known else replace(facts, demanded=True, leaving=False)
+            return facts if known else replace(facts, demanded=True, leaving=False, asked_at=asked_at)
         case ev.Unloaded():
             return replace(facts, demanded=False, leaving=True)
         case _:
@@ -212,7 +213,5 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
 
 
 def _crash_loop(last: Failure, count: int) -> Failure:
-    text = (
-        f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid reconcile"
-    )
+    text = f"{last.message}; gave up after {count} times in {CRASH_WINDOW:.0f} s: edit the model or run offgrid retry"
     return Failure(last.condition, "CrashLoop", text, terminal=True)

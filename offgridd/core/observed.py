@@ -147,6 +147,7 @@ class ModelFacts:
     crash_key: str = ""  # the load key that they belong to
     drain: float = 30.0  # seconds for the workers of a model that was removed
     demanded: bool = False  # somebody asked for it (a model without preload starts then)
+    asked_at: float = 0.0  # since when that is so, monotonic
     leaving: bool = False  # somebody asked for its end (a model without preload stops then)
     uses: int = 0  # requests that it answers, and that wait for it
     used_at: float = 0.0  # when the last of them ended, monotonic

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from offgridd.core.desired import ModelSpec
 from offgridd.core.fit import Limits
 from offgridd.core.memory import Ledger
-from offgridd.core.observed import ModelFacts, Observed, Worker
+from offgridd.core.observed import Charge, ModelFacts, Observed, Worker
+
+NO_PROCESS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,16 @@ class Resident:
     facts: ModelFacts
     worker: Worker
     frozen: bool  # suspended
+
+    @classmethod
+    def to_be(cls, spec: ModelSpec, facts: ModelFacts, charge: Charge, frozen: bool) -> Resident:
+        """One that has been given room and has no process yet."""
+        return cls(spec, facts, Worker(NO_PROCESS, "", 0, charge=charge), frozen)
+
+    @property
+    def may_go(self) -> bool:
+        """Now, and not only when it has ended what it does."""
+        return not self.facts.uses and self.worker.id != NO_PROCESS
 
     @property
     def rank(self) -> tuple[int, bool, float]:
@@ -39,24 +51,32 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Residents:
-    """What is in memory: every process, those that stay, and whose they are. `bound`: the manifest sets a limit."""
+    """What is in memory: every process, those that stay, and whose they are; `coming` have no process yet.
+
+    `bound`: the manifest sets a limit; `frozen`: the whole is suspended.
+    """
 
     limits: Limits
     all: Ledger
     staying: Ledger
     owned: Sequence[Resident]
+    coming: Sequence[Resident]
     bound: bool
+    frozen: bool
 
     @classmethod
     def of(
         cls, models: Mapping[str, ModelSpec], observed: Observed, going: Set[int], limits: Limits, *, frozen: bool,
         bound: bool,
     ) -> Residents:  # fmt: skip
-        """`going`: workers that are told to end in this pass; `frozen`: the whole is suspended."""
-        every, staying, owned = Ledger(limits), Ledger(limits), list[Resident]()
-        for charge in observed.starting.values():
+        """`going`: workers that are told to end in this pass."""
+        every, staying, owned, coming = Ledger(limits), Ledger(limits), list[Resident](), list[Resident]()
+        for name, charge in observed.starting.items():
             every.add(charge)
             staying.add(charge)
+            if name in models:
+                spec = models[name]
+                coming.append(Resident.to_be(spec, observed.of(name), charge, frozen or spec.suspend))
         for name, facts in observed.models.items():
             for worker in facts.workers:
                 every.add(worker.charge)
@@ -66,4 +86,4 @@ class Residents:
                 if name in models:
                     spec = models[name]
                     owned.append(Resident(spec, facts, worker, frozen or spec.suspend))
-        return cls(limits, every, staying, owned, bound)
+        return cls(limits, every, staying, owned, coming, bound, frozen)

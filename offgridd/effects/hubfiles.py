@@ -125,7 +125,7 @@ class HubFiles:
         if self._mismatches[sha256] < MISMATCHES:
             return failed
         del self._mismatches[sha256]
-        text = f"{failed.failure.message}; fetched {MISMATCHES} times: edit the model or run offgrid reconcile"
+        text = f"{failed.failure.message}; fetched {MISMATCHES} times: edit the model or run offgrid retry"
         return ActionFailed(replace(failed.failure, message=text, terminal=True))
 
     def _verify(self, action: Verify) -> VerifiedFile:

@@ -16,11 +16,11 @@ LOCK_LIMIT = (16 << 20) + 1
 def read(path: Path) -> tuple[tuple[str, bytes], ...]:
     """The files' names and contents: the manifest, fragments in byte order, and the lock, if any. Raises OSError."""
     folder = path.parent / "conf.d"
-    listed = os.listdir(folder) if folder.is_dir() else []
+    listed = os.listdir(folder) if os.path.lexists(folder) else []  # a link that leads nowhere is not the same as none
     names = sorted((n for n in listed if n.endswith(".yaml") and n[0] != "."), key=os.fsencode)
     found = [(_shown(one), _bytes(one, LIMIT)) for one in (path, *(folder / n for n in names))]
     lock = lock_of(path)
-    if os.path.lexists(lock):  # a link that leads nowhere is not the same as none
+    if os.path.lexists(lock):
         found.append((_shown(lock), _bytes(lock, LOCK_LIMIT)))
     return tuple(found)
 

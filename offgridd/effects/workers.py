@@ -139,7 +139,8 @@ class Workers:
 
     def _exited(self, worker: WorkerProcess, failure: Failure | None) -> None:
         if failure is not None:
-            log.warning("model %s: %s: %s", worker.model, failure.reason, failure.message)
+            kept = "/" in worker.model  # what is declared has a condition, which is logged
+            log.log(logging.WARNING if kept else logging.DEBUG, "model %s: %s", worker.model, failure.message)
         self._emit(ev.WorkerExited(worker.model, worker.id, failure))
 
     async def _remove(self, worker: WorkerProcess) -> None:

@@ -70,6 +70,7 @@ class Intake:
         self._own: _Reading | None = None  # the host's own files as they were read last
         self._last: Files | None = None  # those, with what was fetched
         self._pending: Desired | None = None  # what they say as long as nothing is fetched
+        self.accepted: Files = ()  # the newest that were
         self._unkept: Files | None = None  # accepted, but the state directory did not take it
         self._lock = anyio.Lock()
         self.follow.tell = self._report_git
@@ -101,8 +102,15 @@ class Intake:
             await self._accept(desired)
         except ManifestError as error:
             return seen if seen.problems else replace(seen, problems=error.problems)
+        self.accepted = texts if good is not None or self._own is None else self._own.files or ()
         self._tell(from_last_good=good is not None)
         return replace(seen, generation=self._generation())
+
+    async def keep_again(self) -> None:
+        """Tries again to keep what the state directory did not take."""
+        async with self._lock:
+            if self._unkept is not None:
+                await self._keep(self._unkept)
 
     async def differs(self) -> bool:
         """Whether the host's own text is not the one that was read last."""
@@ -160,7 +168,8 @@ class Intake:
         except ManifestError as error:
             self._last = self._own = None  # the same text may be accepted at the next look
             return self._refuse(error.problems)
-        self._last, commit = reading.files, commit_of(reading.files)
+        self._last = self.accepted = reading.files
+        commit = commit_of(reading.files)
         moved = commit != self.follow.commit
         self.follow.took(commit)
         self._tell(problems=(), reason="", from_last_good=False, pending=False)
@@ -187,7 +196,7 @@ class Intake:
             await anyio.to_thread.run_sync(self.state.keep_last_good, list(files))
         except OSError as error:
             self._unkept = files
-            self._tell(state_error=f"cannot keep the manifest: {error.strerror}; make room, then offgrid reload")
+            self._tell(state_error=f"cannot keep the manifest: {error.strerror}; make room: it is tried again")
         else:
             self._unkept = None
             self._tell(state_error="")

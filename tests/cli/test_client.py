@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from offgridd.cli.doctor import _asked
 from offgridd.cli.terminal import clean
 
 OFFGRID = str(Path(sys.executable).with_name("offgrid"))
@@ -60,6 +61,10 @@ def answer(server: socket.socket, said: bytes, reset: bool) -> threading.Thread:
         (["run", "smol"], b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n{"),
         (["status"], OK + b'Content-Length: 100\r\n\r\n{"generation":'),
         (["status"], OK + b"Content-Length: 2\r\n\r\n{]"),
+        (["status"], OK + b'Content-Length: 7\r\n\r\n{"a":1}'),
+        (["describe", "smol"], OK + b"Content-Length: 2\r\n\r\n[]"),
+        (["ps"], OK + b'Content-Length: 13\r\n\r\n{"memory":[]}'),
+        (["wait"], OK + b"Content-Length: 1\r\n\r\n1"),
         (["status", "--watch"], OK + EVENTS),
         (["logs", "smol"], OK),
         (["status"], b""),
@@ -71,6 +76,14 @@ def test_a_daemon_that_dies_is_one_line_and_3(server: socket.socket, args: list[
     thread.join()
     assert (code, len(err.splitlines())) == (3, 1), err
     assert err.startswith("offgrid: cannot ")
+
+
+@pytest.mark.parametrize("said", [b"no HTTP at all\r\n\r\n", OK + b"Date: soon\r\nContent-Length: 0\r\n\r\n", b""])
+def test_doctor_of_a_hub_that_is_none(server: socket.socket, said: bytes) -> None:
+    thread = answer(server, said, reset=False)
+    found = _asked(f"http://127.0.0.1:{server.getsockname()[1]}")
+    thread.join()
+    assert (found.what, found.state) == ("hub", "ok" if said.startswith(OK) else "warn")
 
 
 def test_a_host_that_is_none_is_one_line_and_3() -> None:

@@ -84,6 +84,9 @@ def test_plan_says_what_an_edit_would_do_and_does_nothing(rig: Rig, tmp_path: Pa
     assert done.returncode == 1
     assert "10.yaml:1" in done.stderr
     assert "models" in done.stderr, "the nearest name"
+    (tmp_path / "conf.d" / "10.yaml").write_bytes(b"# caf\xe9\n{}\n")
+    done = offgrid(rig, "plan", str(edited))
+    assert (done.returncode, "10.yaml: it is not UTF-8" in done.stderr) == (1, True)
     assert rig.status()["generation"] == 1
 
 
@@ -107,6 +110,10 @@ def test_check_needs_no_daemon(tmp_path: Path) -> None:
         (["logs", "nothing"], 1, "cannot find the model"),
         (["reconcile", "nothing"], 1, "cannot find the model"),
         (["plan", "/nowhere"], 1, "cannot read /nowhere"),
+        (["logs", "\udcff"], 1, "cannot find the model"),
+        (["inspect", "\udcff"], 1, "cannot find the model"),
+        (["reconcile", "\udcff"], 1, "cannot find the model"),
+        (["jobs", "--cancel", "\udcff"], 1, "cannot "),
         (["frobnicate"], 2, "invalid choice"),
     ],
 )
@@ -115,6 +122,44 @@ def test_each_failure_is_one_line_and_its_code(rig: Rig, args: list[str], code: 
     assert done.returncode == code
     assert said in done.stderr
     assert code == 2 or len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_piped_in_has_to_be_text(rig: Rig) -> None:
+    argv = [OFFGRID, "--host", str(rig.socket), "run", "smol"]
+    done = subprocess.run(argv, input=b"\xff", capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (1, b"offgrid: cannot ask that: the input is not UTF-8\n")
+
+
+@pytest.mark.parametrize("args", [["status"], ["schema"], ["plan", "MANIFEST"], ["events"]])
+def test_an_output_that_takes_nothing_is_one_line(rig: Rig, args: list[str]) -> None:
+    argv = [OFFGRID, "--host", str(rig.socket), *(str(rig.manifest) if one == "MANIFEST" else one for one in args)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (1, "offgrid: cannot go on: No space left on device\n")
+
+
+def test_ends_that_were_closed_lead_nowhere(rig: Rig) -> None:
+    shell = ["sh", "-c", 'exec "$@" <&- >&-', "sh", OFFGRID, "--host", str(rig.socket)]
+    for args in (["status"], ["run", "smol"], ["load", "smol"]):
+        done = subprocess.run([*shell, *args], stderr=subprocess.PIPE, text=True, timeout=30)
+        assert "Traceback" not in done.stderr
+    watch = subprocess.Popen([*shell, "status", "--watch"], stderr=subprocess.PIPE, text=True)
+    with watch:
+        until(lambda: watch.poll() is not None or any(one.startswith("socket:") for one in descriptors(watch.pid)))
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) in (0, 130)
+        assert watch.stderr is not None
+        assert "Traceback" not in watch.stderr.read()
+
+
+def test_ctrl_c_while_it_is_still_loading_is_130(rig: Rig) -> None:
+    argv = [sys.executable, "-X", "importtime", OFFGRID, "--host", str(rig.socket), "wait", "--for=Ready=false"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.endswith(" offgridd.places\n"))
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(10) == 130
 
 
 def test_no_daemon_is_3_and_what_is_no_daemon_too(tmp_path: Path) -> None:

@@ -197,3 +197,34 @@ def test_one_is_replaced_beside_the_old_one_at_a_time_and_without_room_the_old_o
     assert (made.start, [(s.worker, s.why) for s in made.stop]) == ([], [(0, "replaced")])
     made = tight.admit(tight.candidate("r0", tight.observed.of("r0"), Charge(7)))
     assert (made.stop, list(made.short)) == ([], ["r0"]), "where it would not fit either the old one serves on"
+
+
+@given(WANTED, WANTED, st.booleans())
+def test_whom_one_that_only_comes_is_in_the_way_of_waits_where_that_one_will_make_room(
+    first: tuple, second: tuple, starting: bool  # type: ignore[type-arg]
+) -> None:  # fmt: skip
+    world = World([], [first, second], Limits(None, ()))
+    ahead, behind = world.candidates
+    most = max(ahead.cost().own + ahead.cost().shared, behind.cost().own + behind.cost().shared)
+    world.limits = Limits(most, ())
+    assume(not Ledger.of(world.limits, [ahead.cost()]).fits(behind.cost()))
+    if starting:
+        world.observed = replace(world.observed, starting={"c0": ahead.cost()})
+        made = world.admit(behind)
+    else:
+        made = world.admit()
+        assume(made.start and made.start[0].model == "c0")
+    yields = not ahead.spec.pin and (
+        ahead.spec.priority < behind.spec.priority
+        or (ahead.spec.priority == behind.spec.priority and not ahead.spec.preload)
+    )
+    assert made.short["c1"].passes == yields
+    assert not world.told(made), "who has no process yet is not sent away"
+
+
+@given(st.permutations([1.0, 2.0, 3.0]))
+def test_of_one_rank_who_waits_longest_is_given_the_room(asked: list[float]) -> None:
+    world = World([], [((0, False, False), Charge(3), 1)] * 3, Limits(3))
+    waiting = [replace(c, facts=replace(c.facts, asked_at=at)) for c, at in zip(world.candidates, asked, strict=True)]
+    (started,) = world.admit(*waiting).start
+    assert started.model == f"c{asked.index(1.0)}"

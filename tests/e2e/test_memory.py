@@ -230,6 +230,13 @@ def test_a_client_that_leaves_does_not_cancel_the_load(rig: Rig) -> None:
     until(lambda: loaded(rig, "a")["reason"] == "Serving")
 
 
+def test_three_that_want_the_one_place_at_once_are_all_answered(rig: Rig) -> None:
+    fresh(rig, ONE, a=COLD, b=COLD, c=COLD)
+    with ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(ask, rig, name) for name in "abcabcabc"]
+        assert [one.result(60) for one in asked] == ["4"] * 9, "who holds the place is only loading, or answering"
+
+
 def test_what_failed_and_was_unloaded_then_is_loaded_again_for_who_asks(rig: Rig) -> None:
     fresh(rig, TWO, a=COLD)
     assert ask(rig, "a") == "4"

@@ -117,7 +117,10 @@ def test_wait_returns_when_it_is_so_and_4_when_it_does_not_come(rig: Rig) -> Non
         done = offgrid(rig, "wait", what, "--for", "Redy" if not why else "Ready")
         assert done.returncode == 1
         assert (why or "there are Resolved, Downloaded") in done.stderr
-    assert offgrid(rig, "wait", "--timeout", "soon").returncode == 2
+    for wrong in ("--timeout=soon", "--for=", "--for=Ready=maybe"):
+        assert offgrid(rig, "wait", wrong).returncode == 2
+    done = offgrid(rig, "wait", "model/a.gguf", "--timeout", "0")
+    assert (done.returncode, done.stderr) == (0, ""), "what is so is seen whatever the time is"
 
 
 def test_describe_says_what_to_do(rig: Rig) -> None:
@@ -130,12 +133,61 @@ def test_describe_says_what_to_do(rig: Rig) -> None:
     text = offgrid(rig, "describe", "first").stdout
     assert "memory: charged with at most " in text
     assert ": ready, charged with " in text
+    assert "NotSupportedYet" in text
+    assert "what to do: remove it" not in text
+    assert offgrid(rig, "describe", "a.gguf").stdout.startswith("a\n")
     assert offgrid(rig, "describe", "nobody").returncode == 1
+    declare(rig, f"  b: {{source: {{file: {rig.folder}/models/a.gguf}}, threads: 1, preload: false}}\n")
+    assert "cannot tell which model is meant: a, b" in offgrid(rig, "describe", "a.gguf").stderr
+
+
+def test_an_admin_socket_that_is_taken_away_is_made_anew(rig: Rig) -> None:
+    watch = rig.admin.events("GET", "/v1/status?watch")
+    next(watch)
+    rig.socket.unlink()
+    until(rig.answers)
+    assert rig.socket.stat().st_mode & 0o777 == 0o660
+    declare(rig, context=224)
+    next(watch)
+    watch.close()
+    assert "was taken away; it is made anew" in logged(rig)
+
+
+def test_what_matters_is_logged(rig: Rig) -> None:
+    declare(rig)
+    until(rig.is_ready)
+    declare(rig, missing(rig))
+    until(lambda: "WARNING model gone: Resolved is False, FileNotFound: cannot " in logged(rig))
+    os.kill(rig.pids()[0], signal.SIGKILL)
+    until(lambda: "WARNING model a: Loaded is False, WorkerCrashed: the worker process was ended by SIG" in logged(rig))
+    assert "INFO    model a: it serves\n" in logged(rig)
+    rig.manifest.write_text("models: [")
+    assert offgrid(rig, "reload").returncode == 1
+    assert "WARNING manifest: refused: " in logged(rig)
+
+
+def logged(rig: Rig) -> str:
+    return (rig.folder / "log").read_text()
+
+
+def test_an_event_is_also_another_reason(rig: Rig) -> None:
+    declare(rig, f"  late: {{source: {{file: {rig.folder}/models/a.gguf}}, threads: 1, preload: false}}\n")
+    until(lambda: ("Loaded", "OnDemand") in seen_of(rig, "late"))
+    assert offgrid(rig, "load", "late").returncode == 0
+    until(lambda: seen_of(rig, "late")[-1] == ("Ready", "Ready"))
+    reasons = [reason for kind, reason in seen_of(rig, "late") if kind == "Loaded"]
+    assert reasons[-3:] == ["OnDemand", "Loading", "Serving"], "from False to False, and then True"
+
+
+def seen_of(rig: Rig, name: str) -> list[tuple[str, str]]:
+    found = rig.admin.json("GET", "/v1/events?follow=0")["events"]
+    return [(one["type"], one["reason"]) for one in found if one["model"] == name]
 
 
 def test_events_go_on_over_a_restart(rig: Rig) -> None:
     declare(rig, missing(rig))
     offgrid(rig, "wait", "--for=Resolved=false", "model/gone")
+    assert "  a  " in offgrid(rig, "events", "--model", "first").stdout, "an alias"
     shown = offgrid(rig, "events", "--model", "gone", "--json").stdout.splitlines()
     seen = [json.loads(line) for line in shown]
     assert any(one["type"] == "Resolved" and one["reason"] == "FileNotFound" for one in seen)
@@ -208,10 +260,16 @@ def test_history_and_config_show_what_was_accepted(rig: Rig) -> None:
     assert f"# manifest: {rig.manifest} (--manifest)" in text
     assert "# engine: fake (OFFGRIDD_ENGINE)" in text
     assert "# linger: 10.0 (default)" in text
+    assert "# admin_group: none (default)" in text
     assert f"context: 200  # {rig.manifest}:4" in text
     assert offgrid(rig, "config", str(rig.manifest)).stdout in text
     values = json.loads(offgrid(rig, "config", "--json").stdout)["values"]
     assert {"path": ["models", "a", "parallel"], "value": 4, "origin": "default"} in values
+    new = rig.manifest.with_suffix(".new")
+    new.write_text("# a comment\n" + rig.manifest.read_text())
+    new.rename(rig.manifest)
+    assert not rig.admin.json("POST", "/v1/reload")["changed"]
+    assert f"context: 200  # {rig.manifest}:5" in offgrid(rig, "config").stdout, "where it stands now"
     rig.manifest.with_suffix(".bad").write_text("models: [")
     done = offgrid(rig, "config", str(rig.manifest.with_suffix(".bad")))
     assert done.returncode == 1

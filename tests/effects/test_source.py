@@ -71,6 +71,13 @@ async def test_what_is_no_file_is_an_error_and_not_a_wait(name: str, make: Calla
         await anyio.to_thread.run_sync(read, path, abandon_on_cancel=True)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, nowhere], ids=["FIFO", "file", "dangling"])
+def test_fragments_that_can_not_be_listed_are_an_error_and_not_none(make: Callable[[Path], None], path: Path) -> None:
+    make(path.parent / "conf.d")
+    with pytest.raises(OSError, match=r"conf\.d"):
+        read(path)
+
+
 def test_a_missing_manifest_is_an_error_that_names_it(path: Path) -> None:
     fragment(path, b"a.yaml")
     path.unlink()

@@ -156,10 +156,13 @@ async def test_a_full_disk_is_reported_and_stops_nothing(desk: Desk) -> None:
     with no_space():
         assert (await desk.intake.take()).generation == 2
     assert desk.models() == ["a", "b"]
-    assert desk.facts.state_error == "cannot keep the manifest: File too large; make room, then offgrid reload"
+    assert desk.facts.state_error == "cannot keep the manifest: File too large; make room: it is tried again"
     assert not desk.facts.problems
-    await desk.intake.take()
+    assert [text.decode() for _, text in desk.intake.accepted] == [TWO], "what is in effect is shown, kept or not"
+    await desk.intake.keep_again()
     assert desk.facts.state_error == ""
+    await desk.put(BAD)
+    assert [text.decode() for _, text in desk.intake.accepted] == [TWO]
     desk.restart()
     await anyio.Path(desk.path).unlink()
     assert (await desk.intake.start()).generation == 2
