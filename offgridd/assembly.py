@@ -119,6 +119,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     intake = Intake(_manifest(settings), state, loop.emit, Follow(Repository(settings.state_dir / "git")))
     service = Service(loop, intake, group, host.notifier, settings.admin_socket)
     keeper = Keeper(hub, holds, store, state.pins)
+    status.kept = lambda: keeper.kept
     catalog = Catalog(settings.state_dir / "cache" / "catalog.db")
     updates = Updates(now, origins, hub, state.looks, state.pins)
     garbage = Garbage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from offgridd.core.conditions import Condition, model_conditions, whole_conditio
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
 from offgridd.core.gitsource import GitFacts
-from offgridd.core.naming import file_name, repository_names
+from offgridd.core.naming import file_name, repository_names, shown_name
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
 from offgridd.engine import wire
@@ -55,6 +55,9 @@ class StatusView:
         self._metrics, self._snapshot, self._progress = metrics, Snapshot(), Progress()
         self._clock, self._since = clock, dict[tuple[str, str], tuple[str, str, str]]()
         self._models: dict[str, _Card] = {}
+        self._undeclared: dict[str, _Card] = {}
+        self._kept: dict[str, ModelSpec] = {}
+        self.kept: Callable[[], Mapping[str, ModelSpec]] = dict  # files that are served and not declared
         self._whole: Json = {}
         self._encoded: bytes | None = None
         self._tag: str | None = None
@@ -67,7 +70,7 @@ class StatusView:
     @property
     def encoded(self) -> bytes:
         """The body of /v1/status."""
-        if self._stale:
+        if self._stale or dict(self.kept()) != self._kept:
             self.update(self._snapshot)
         if self._encoded is None:
             generation = self._whole["observedGeneration"]
@@ -119,11 +122,14 @@ class StatusView:
         if snapshot.desired.generation != self._snapshot.desired.generation:
             self._accepted = self._clock()
         self._encoded, self._snapshot, self._stale = None, snapshot, False
-        self._metrics.forget(snapshot.desired.models)
         self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
+        self._kept = dict(self.kept())
+        kept = {name: spec for name, spec in self._kept.items() if name not in desired.models}
+        self._metrics.forget({*desired.models, *kept})
         gone = self._models.keys() - desired.models.keys()
         self._models = {name: self._card(spec, observed) for name, spec in desired.models.items()}
+        self._undeclared = {name: self._card(spec, observed, declared=False) for name, spec in kept.items()}
         if gone:
             self._since = {key: value for key, value in self._since.items() if key[0] not in gone}
         waiting = [name for name, card in self._models.items() if not card.ready and desired.models[name].preload]
@@ -141,18 +147,21 @@ class StatusView:
                 "unneeded": dict(zip(("count", "bytes"), self._garbage, strict=True)),
             },
             "models": [card.json for card in self._models.values()],
+            "kept": [card.json for card in self._undeclared.values()],
         }
 
-    def _card(self, spec: ModelSpec, observed: Observed) -> _Card:
+    def _card(self, spec: ModelSpec, observed: Observed, *, declared: bool = True) -> _Card:
         facts = observed.of(spec.name)
         serving = self._metrics.models.get(spec.name)
         short = observed.short.get(spec.name)
         parts = (spec, facts, observed.engine, serving and serving.now, short)
-        before, fetching = self._models.get(spec.name), self._progress.shown(spec.name)
+        before = (self._models if declared else self._undeclared).get(spec.name)
+        fetching = self._progress.shown(spec.name)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         conditions = model_conditions(spec, facts, observed)
-        shown = _model(spec, facts, self._dress(spec.name, conditions, _LATER))
+        shown = _model(spec, facts, self._dress(spec.name, conditions, _LATER, told=declared))
+        shown["managed"] = declared
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
         shown["memory"] = {"estimate": self._estimate(spec, facts), "measured": self._metrics.measured(spec.name)}
@@ -166,7 +175,10 @@ class StatusView:
         file = current_file(spec, facts)
         return memory.shown(estimate(file.header, spec.load, self._features, spec.cache_ram)) if file else None
 
-    def _dress(self, model: str, conditions: tuple[Condition, ...], generation: int) -> list[Json]:
+    def _dress(
+        self, model: str, conditions: tuple[Condition, ...], generation: int, *, told: bool = True
+    ) -> list[Json]:
+        """`told`: what changed is an event."""
         dressed = []
         for condition in conditions:
             c = replace(condition, message=_printable(condition.message))
@@ -175,7 +187,8 @@ class StatusView:
                 since = self._now
             if (status, reason) != (c.status, c.reason):
                 self._since[model, c.type] = (c.status, c.reason, since)
-                self.transitions.add(since, model or None, c)
+                if told:
+                    self.transitions.add(since, model or None, c)
             dressed.append(
                 {"type": c.type, "status": c.status, "reason": c.reason, "message": c.message,
                  "lastTransitionTime": since, "observedGeneration": generation}
@@ -219,7 +232,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
     serving = facts.serving()
     effective = serving.effective if serving else None
     return {
-        "name": spec.name,
+        "name": shown_name(spec),
         "aliases": list(spec.aliases),
         "names": [name for name in (file_name(spec.source), *repository_names(spec.source)) if name],
         "description": spec.description,

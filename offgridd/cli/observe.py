@@ -96,14 +96,14 @@ def _condition(found: Json, model: str | None, kind: str) -> Json:
 
 def _model(found: Json, name: str) -> Json:
     """By its name, an alias, its file's name or its repository. Raises CliError."""
-    models: list[Json] = found["models"]
+    models: list[Json] = [*found["models"], *found["kept"]]
     ways = ([m for m in models if name == m["name"]], [m for m in models if name in m["aliases"]],
             [m for m in models if name in m["names"]])  # fmt: skip
     meant = next((way for way in ways if way), [])
     if len(meant) > 1:
         raise CliError(REFUSED, f"cannot tell which model is meant: {', '.join(m['name'] for m in meant)}")
     if not meant:
-        raise CliError(REFUSED, f"cannot find the model {name!r}: the manifest declares none of that name")
+        raise CliError(REFUSED, f"cannot find the model {name!r}: none of that name is declared or kept")
     return meant[0]
 
 

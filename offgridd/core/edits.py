@@ -75,6 +75,16 @@ def changes(before: Desired, after: Desired) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def ranked_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
+    """The models that get or give room by other rules now."""
+    whole = before.server.memory != after.server.memory
+
+    def rank(spec: ModelSpec | None) -> object:
+        return (spec.priority, spec.preload, spec.pin) if spec else None
+
+    return tuple(n for n, spec in after.models.items() if whole or rank(before.models.get(n)) != rank(spec))
+
+
 def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
     """The models whose files are asked for in another way now, so that what failed before is worth another try."""
     whole = (before.server.offline, before.store) != (after.server.offline, after.store)

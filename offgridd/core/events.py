@@ -211,6 +211,13 @@ class Reconsidered:
 
 
 @dataclass(frozen=True, slots=True)
+class Reranked:
+    """Its rank or the budget is another one: that it made room once says nothing now."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestSeen:
     """The manifest was read (or could not be); the desired state itself travels apart."""
 
@@ -253,6 +260,7 @@ Event = (
     | Measured
     | KeptRemoved
     | Reconsidered
+    | Reranked
     | ManifestSeen
     | Listening
     | Stopping

@@ -127,6 +127,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return _cache_limited(facts, worker, size)
         case ev.Measured():
             return _measured(facts, event)
+        case ev.Reranked():
+            return replace(facts, evicted=None) if facts.evicted else facts
         case ev.Used(_, by, apart):
             ended = facts.uses + by <= 0 and not apart
             return replace(facts, uses=max(0, facts.uses + by), used_at=now if ended else facts.used_at)

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired
-from offgridd.core.edits import hold_back, reached_otherwise
+from offgridd.core.edits import hold_back, ranked_otherwise, reached_otherwise
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.hub import Pin
@@ -177,6 +177,7 @@ class Reconciler:
             before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
             self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
             self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
+            self._apply(*[ev.Reranked(name) for name in ranked_otherwise(self.snapshot.desired, after)])
             self.snapshot = replace(self.snapshot, desired=after)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))

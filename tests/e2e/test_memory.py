@@ -100,6 +100,8 @@ def test_a_higher_priority_is_given_the_place_of_an_idle_one(rig: Rig) -> None:
     assert (gone["status"], gone["reason"]) == ("False", "Evicted")
     assert "it made room for b (priority 5)" in gone["message"]
     assert list(pids(rig)) == ["b"]
+    declare(rig, TWO, a="", b="priority: 5")  # an edit of the budget is no reason to wait any longer
+    until(lambda: loaded(rig, "a")["reason"] == "Serving", 20)
 
 
 def test_whom_there_is_no_room_for_says_why_not(rig: Rig) -> None:

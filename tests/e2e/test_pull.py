@@ -94,6 +94,17 @@ def test_download_run_list_and_remove(rig: Rig) -> None:
     assert offgrid(rig, "rm", "tiny-Q8_0.gguf").returncode == 1
 
 
+def test_what_is_kept_is_described_and_waited_for_by_its_name(rig: Rig) -> None:
+    assert offgrid(rig, "pull", REPO, "--quant", "Q8_0").returncode == 0
+    shown = offgrid(rig, "describe", "tiny-Q8_0.gguf")
+    assert (shown.returncode, "tiny-Q8_0.gguf" in shown.stdout) == (0, True), shown.stderr
+    assert chat(rig, "tiny-Q8_0.gguf").choices[0].message.content
+    assert offgrid(rig, "wait", "model/tiny-Q8_0.gguf", "--for=Ready", "--timeout", "20s").returncode == 0
+    (found,) = (one for one in rig.status()["kept"] if one["name"] == "tiny-Q8_0.gguf")
+    assert found["managed"] is False
+    assert all(one["managed"] for one in rig.status()["models"])
+
+
 def test_it_is_kept_over_a_restart_and_served_without_the_hub(rig: Rig) -> None:
     assert offgrid(rig, "pull", REPO).returncode == 0
     assert rig.stop() == 0
