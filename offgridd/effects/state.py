@@ -80,6 +80,19 @@ class State:
             raise os_error(error) from error
         failpoint("generation.after-write")
 
+    def keep_held(self, held: Sequence[tuple[Sequence[str], Sequence[tuple[str, bytes]]]]) -> None:
+        """Models that a suspension holds, and the texts of the manifest that they come from. Raises OSError."""
+        found = [[[*names], [[name, text.decode("utf-8")] for name, text in files]] for names, files in held]
+        replace_file(self._folder / "held.json", json.dumps(found).encode())
+
+    def held(self) -> list[tuple[list[str], list[tuple[str, bytes]]]]:
+        """As they were kept; none where that can not be read."""
+        try:
+            found = json.loads((self._folder / "held.json").read_bytes())
+            return [([str(n) for n in names], [(str(n), text.encode()) for n, text in files]) for names, files in found]
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return []
+
     def history(self) -> list[tuple[int, str, float, str]]:
         """The newest generations that were accepted, the newest first.
 

@@ -52,6 +52,13 @@ def _read_long_duration(value: object) -> float:
     return _read_duration(value, MAX_HOURS)
 
 
+def _read_pause(value: object) -> float:
+    seconds = _read_long_duration(value)
+    if 0 < seconds < 1:
+        raise PydanticCustomError("InvalidValue", "a duration of at least 1s, or 0s for never")
+    return seconds
+
+
 def _read_interval(value: object) -> float:
     seconds = _read_duration(value)
     if seconds < 1:
@@ -83,6 +90,11 @@ Duration = Annotated[
 LongDuration = Annotated[
     float,
     BeforeValidator(_read_long_duration),
+    WithJsonSchema({"type": "string", "pattern": values.DURATION}),
+]
+Pause = Annotated[
+    float,
+    BeforeValidator(_read_pause),
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
 Interval = Annotated[

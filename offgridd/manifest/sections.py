@@ -35,6 +35,7 @@ from offgridd.manifest.fields import (
     LeastRate,
     LongDuration,
     Name,
+    Pause,
     Quants,
     Section,
     Share,
@@ -114,9 +115,10 @@ class Store(Section):
         "What is done by itself about what `offgrid gc` would remove: nothing, saying in status how much it is, or "
         "removing it. What was pulled or adopted only `offgrid rm` removes.",
     )
-    verify_every: LongDuration = live(
+    verify_every: Pause = live(
         "720h",
-        "How long after its last reading a model is read again, slowly, and held against its sha256; 0s: never.",
+        "How long after its last reading a model is read again, slowly, and held against its sha256, at least 1s; 0s: "
+        "never.",
     )
     allow_empty: bool = live(False, "Let such files be removed also where no model is declared.")
 
@@ -192,7 +194,7 @@ class Loading(Section):
         "`hf` only: whether the hub is asked from time to time for something newer; with auto that is also fetched, "
         "verified and loaded, and where it does not become Ready the old one comes back.",
     )
-    check_every: Interval = live("24h", "`hf` only: how often, at least 1s.")
+    check_every: Interval = live("24h", "`hf` only: how often, 1s to 168h.")
     preload: bool = live(True, "Load at once, not at the first request.")
     context: int | None = reload(
         None,
@@ -243,13 +245,14 @@ class Loading(Section):
     pin: bool = live(False, "Once loaded it never makes room for another model.")
     idle_unload: Interval | None = live(
         None,
-        "How long after its last request a model without `preload` and `pin` is unloaded. Default: only to make room.",
+        "How long after its last request a model without `preload` and `pin` is unloaded, 1s to 168h. Default: only to "
+        "make room.",
     )
     sandbox: Literal["preferred", "required"] = reload(
         "preferred",
         "Whether the model is served also where this kernel can not confine its worker wholly; docs/sandbox.md.",
     )
-    drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests.")
+    drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests, up to 168h.")
     suspend: bool = live(False, "Freeze changes of the model and go on serving it; a crash is still repaired.")
 
 

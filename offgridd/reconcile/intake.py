@@ -22,9 +22,10 @@ from offgridd.core.observed import ManifestFacts
 from offgridd.failpoints import failpoint
 from offgridd.manifest import accept_files
 from offgridd.reconcile.follow import Follow
+from offgridd.reconcile.holding import HeldPort, Holding
 
 
-class StatePort(Protocol):
+class StatePort(HeldPort, Protocol):
     """`generation_of` never fails; `keep_last_good` keeps the texts and the newest generation, or raises OSError."""
 
     def generation_of(self, digest: str) -> int: ...
@@ -73,6 +74,7 @@ class Intake:
         self.accepted: Files = ()  # the newest that were
         self._unkept: Files | None = None  # accepted, but the state directory did not take it
         self._lock = anyio.Lock()
+        self._holding = Holding(self.state)
         self.follow.tell = self._report_git
 
     async def take(self) -> Seen:
@@ -99,7 +101,7 @@ class Intake:
         if desired is None:
             return seen
         try:
-            await self._accept(desired)
+            await self._accept(desired, texts)
         except ManifestError as error:
             return seen if seen.problems else replace(seen, problems=error.problems)
         self.accepted = texts if good is not None or self._own is None else self._own.files or ()
@@ -164,7 +166,7 @@ class Intake:
                 self._generation(), (), changed=False, notes=(f"it waits until {reading.desired.git.url} is fetched",)
             )
         try:
-            changed = await self._accept(reading.desired)
+            changed = await self._accept(reading.desired, reading.files)
         except ManifestError as error:
             self._last = self._own = None  # the same text may be accepted at the next look
             return self._refuse(error.problems)
@@ -181,25 +183,33 @@ class Intake:
         self._tell(problems=problems, reason=problems[0].reason, pending=False)
         return Seen(self._generation(), problems, changed=False)
 
-    async def _accept(self, desired: Desired) -> bool:
+    async def _accept(self, desired: Desired, files: Files) -> bool:
         if self.desired is not None and self.desired.digest == desired.digest:
             return False
         if self.prepare is not None:
             await self.prepare(desired)
         failpoint("intake.before-accept")
-        self.desired = replace(desired, generation=self.state.generation_of(desired.digest))
-        self.emit(self.desired)
+        first, desired = self.desired is None, replace(desired, generation=self.state.generation_of(desired.digest))
+        if first:
+            await anyio.to_thread.run_sync(self._holding.restore, desired)
+        held = self._holding.accepted(desired, files)
+        self.desired = desired
+        self.emit(held if first else desired)  # from then on the loop knows by itself what it has to hold on to
         return True
 
     async def _keep(self, files: Files) -> None:
         try:
-            await anyio.to_thread.run_sync(self.state.keep_last_good, list(files))
+            await anyio.to_thread.run_sync(self._keep_now, list(files))
         except OSError as error:
             self._unkept = files
             self._tell(state_error=f"cannot keep the manifest: {error.strerror}; make room: it is tried again")
         else:
             self._unkept = None
             self._tell(state_error="")
+
+    def _keep_now(self, files: list[tuple[str, bytes]]) -> None:
+        self._holding.keep()
+        self.state.keep_last_good(files)
 
     async def _good(self, texts: Files) -> Desired | None:
         """None where there are none, or another version wrote them."""

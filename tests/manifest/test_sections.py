@@ -542,6 +542,7 @@ def test_loopback_needs_no_leave() -> None:
         ("modles: {}\nmodels: {}", "UnknownField", 2, "unknown key 'modles'; did you mean 'models'?"),
         ("git: {}\nmodels: {}", "ConflictingFields", 3, "remove one of both"),
         ("server: {memory: 1}\nmodels: {}", "WrongType", 2, "write a map"),
+        ("store: {verify_every: 1ms}\nmodels: {}", "InvalidValue", 2, "at least 1s, or 0s for never"),
         ("server: {memory: {ram: 101%}}\nmodels: {}", "WrongType", 2, "a share such as 80%"),
         ("server: {memory: {ram: 0}}\nmodels: {}", "InvalidValue", 2, "a share such as 80%"),
         ("server: {memory: {ram: 1.5}}\nmodels: {}", "WrongType", 2, "a share such as 80%"),
