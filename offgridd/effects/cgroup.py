@@ -15,14 +15,17 @@ _MOST = 64  # of them that are remembered
 class OomKills:
     """`root`: where the hierarchies are mounted; `member`: what says which group of each is ours (cgroups(7)).
 
+    Where no group counts, as at the root of the second version, `whole` does: all kills of this machine.
+
     A kill of something else in the group, as of a template's helper, must not be put down to a worker that somebody
     ends much later: so `look` is to be called every few seconds.
     """
 
     def __init__(
-        self, root: Path = ROOT, member: Path = Path("/proc/self/cgroup"), clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._events, self._clock = _events(root, member), clock
+        self, root: Path = ROOT, member: Path = Path("/proc/self/cgroup"), whole: Path = Path("/proc/vmstat"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._events, self._clock = _events(root, member) or whole, clock
         self._seen = self.count()
         self._fresh: deque[float] = deque(maxlen=_MOST)  # when each was counted whose victim is not known yet
 
@@ -44,8 +47,6 @@ class OomKills:
 
     def count(self) -> int | None:
         """So far, below our group too; None where nothing counts them."""
-        if self._events is None:
-            return None
         try:
             lines = self._events.read_text().splitlines()
         except OSError:

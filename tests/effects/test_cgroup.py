@@ -18,7 +18,7 @@ def group(tmp_path: Path) -> Path:
 
 
 def kills(tmp_path: Path) -> OomKills:
-    return OomKills(tmp_path / "cgroup", tmp_path / "member")
+    return OomKills(tmp_path / "cgroup", tmp_path / "member", tmp_path / "vmstat")
 
 
 def test_they_are_counted(tmp_path: Path, group: Path) -> None:
@@ -35,6 +35,15 @@ def test_they_are_counted_where_memory_is_in_the_first_version(tmp_path: Path) -
     found = kills(tmp_path)
     assert found.count() == 3
     (old / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
+    assert [found.another() for _ in range(2)] == [True, False]
+
+
+def test_at_the_root_the_machine_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").mkdir()
+    (tmp_path / "member").write_text("0::/\n")
+    (tmp_path / "vmstat").write_text("pgfault 17\noom_kill 5\nnuma_hit 3\n")
+    found = kills(tmp_path)
+    (tmp_path / "vmstat").write_text("pgfault 18\noom_kill 6\nnuma_hit 3\n")
     assert [found.another() for _ in range(2)] == [True, False]
 
 
@@ -63,7 +72,7 @@ def test_each_kill_has_one_victim(tmp_path: Path, group: Path) -> None:
 def test_a_kill_of_something_else_is_not_put_down_to_who_is_ended_later(tmp_path: Path, group: Path) -> None:
     (group / "memory.events").write_text("oom_kill 2\n")
     now = 100.0
-    found = OomKills(tmp_path / "cgroup", tmp_path / "member", lambda: now)
+    found = OomKills(tmp_path / "cgroup", tmp_path / "member", clock=lambda: now)
     (group / "memory.events").write_text("oom_kill 3\n")
     found.look()
     now += FRESH + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.gitrepo import GitRepo, keypair
 
 from offgridd.core.desired import GitSpec, Secret
 from offgridd.core.gitsource import Fetched
+from offgridd.effects import repository
 from offgridd.effects.repository import Repository
 
 TEXT = "apiVersion: offgridd/v1\nmodels: {}\n"
@@ -345,6 +347,13 @@ async def test_what_does_not_open_it(path: str, token: Secret | None, says: str,
     assert (found.reason, found.files) == ("RemoteUnavailable", ())
     assert says in found.message
     assert "sesame" not in found.message
+
+
+async def test_a_host_that_says_nothing_is_given_up(ours: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "FETCH", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes the connection, and that is all
+        found = await ours.fetch(GitSpec(f"http://127.0.0.1:{server.getsockname()[1]}/r"), "")
+    assert (found.reason, "not done in 2 s" in found.message) == ("RemoteUnavailable", True)
 
 
 async def test_a_host_that_is_not_there(ours: Repository) -> None:
