@@ -105,6 +105,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return replace(facts, file=file, verify_retry=None, network=False)
         case ev.Updated(_, pin, file):
             return replace(facts, pin=pin, file=file, verify_retry=None)
+        case ev.Benchmarked(_, result):
+            return replace(facts, result=result)
         case ev.UpdateSeen(_, look):
             return replace(facts, look=look)
         case ev.NetworkAwaited():
