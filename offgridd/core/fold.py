@@ -132,7 +132,7 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Reranked():
             return replace(facts, evicted=None) if facts.evicted else facts
         case ev.Used(_, by, apart):
-            ended = facts.uses + by <= 0 and not apart
+            ended = by < 0 and not apart  # also while something apart goes on, whose end says nothing
             return replace(facts, uses=max(0, facts.uses + by), used_at=now if ended else facts.used_at)
         case ev.WorkerExited(_, worker, failure):
             return _exited(facts, worker, failure, now)

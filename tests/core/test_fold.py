@@ -35,3 +35,12 @@ def test_a_request_that_waited_does_not_count_against_a_model_that_is_added_agai
     assert seen.of("a").uses == 1
     seen = after(seen, ev.Used("a", -1), 4.0)
     assert not forget(seen, Desired()).models
+
+
+def test_the_idle_time_begins_with_the_end_of_a_request_also_beside_a_benchmark() -> None:
+    seen = after(Observed(), ev.Used("a", 1, apart=True), 1.0)
+    seen = after(seen, ev.Used("a", 1), 2.0)
+    assert seen.of("a").used_at == 0.0
+    seen = after(seen, ev.Used("a", -1), 3.0)
+    seen = after(seen, ev.Used("a", -1, apart=True), 9.0)
+    assert (seen.of("a").uses, seen.of("a").used_at) == (0, 3.0)
