@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from offgridd.api.answers import PING
 from offgridd.api.context import Context, WorkerPort
@@ -42,6 +43,7 @@ async def frames_of(
             yield lost
             return
         again = True
+        await anyio.lowlevel.checkpoint()  # that it has ended may still be to be heard: not to try it for ever
         try:
             async with aclosing(on_its_way(ctx, spec, until - anyio.current_time(), patient=True)) as coming:
                 async for found in coming:
