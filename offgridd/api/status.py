@@ -127,7 +127,7 @@ class StatusView:
         self._kept = dict(self.kept())
         kept = {name: spec for name, spec in self._kept.items() if name not in desired.models}
         self._metrics.forget({*desired.models, *kept})
-        gone = self._models.keys() - desired.models.keys()
+        gone = (self._models.keys() | self._undeclared.keys()) - desired.models.keys() - kept.keys()
         self._models = {name: self._card(spec, observed) for name, spec in desired.models.items()}
         self._undeclared = {name: self._card(spec, observed, declared=False) for name, spec in kept.items()}
         if gone:
