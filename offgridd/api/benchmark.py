@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import anyio
 import anyio.abc
 import anyio.to_thread
+import msgspec
 from quart import Quart, Response, request
 
 from offgridd.api import body
-from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, sse
-from offgridd.api.context import Context
+from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, raw, sse
+from offgridd.api.context import Context, WorkerPort
 from offgridd.api.waiting import find_model, worker_for
 from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.keys import load_key
 from offgridd.core.naming import shown_name
+from offgridd.core.observed import VerifiedFile, Worker
 from offgridd.core.plan import current_file
 from offgridd.effects.benchmarks import Subject
 
@@ -42,10 +45,13 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
     async def benchmarks() -> Response:
         name, limit = request.args.get("model"), _limit(request.args.get("limit"))
         wanted, key = (None, "") if name is None else _known_as(ctx, name)
-        found = await anyio.to_thread.run_sync(ctx.measured, wanted, limit)
-        if request.args.get("current") == "1":
-            found = [one for one in found if one["load_key"] == key]
-        return answer({"benchmarks": [shown(one) for one in found]})
+        current = request.args.get("current") == "1"
+
+        def listed() -> bytes:
+            found = [one for one in ctx.measured(wanted, limit) if not current or one["load_key"] == key]
+            return msgspec.json.encode({"model": wanted, "benchmarks": [shown(one) for one in found]})
+
+        return raw(await anyio.to_thread.run_sync(listed))  # records may be many and large
 
 
 def shown(record: dict[str, Any]) -> dict[str, Any]:
@@ -85,29 +91,59 @@ def parse_workload(given: dict[str, Any]) -> Workload:
 
 async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> dict[str, Any]:
     """Raises RequestRefused."""
-    await worker_for(ctx, spec)
-    observed = ctx.loop.snapshot.observed
-    facts = observed.of(spec.name)
-    file, serving = current_file(spec, facts), facts.serving()
-    if file is None or serving is None or serving.effective is None:
-        raise RequestRefused(
-            503, "model_not_ready", f"cannot measure {shown_name(spec)}: it has just gone", retry_after=5
-        )
-    subject = Subject(
-        shown_name(spec), load_key(spec, file.key, observed.engine), {"sha256": file.sha256, "size": file.size},
-        asdict(serving.effective), observed.engine, lambda: worker_for(ctx, spec),
-    )  # fmt: skip
+    await worker_for(ctx, spec, apart=True)
+    await ctx.loop.heard()  # what it has made of the file, where it has just become ready
+    _, first, file, engine = await _serving(ctx, spec)
+    if first.effective is None:
+        raise _gone(spec)
+
+    async def same() -> WorkerPort:
+        port, now, *_ = await _serving(ctx, spec)
+        if now.load_key != first.load_key:  # one record is of one way to load it
+            raise _changed(spec)
+        return port
+
+    described = {"sha256": file.sha256, "size": file.size}
+    subject = Subject(shown_name(spec), first.load_key, described, asdict(first.effective), engine, same)
     return await ctx.benchmarks.run(subject, workload, tell)
+
+
+async def _serving(ctx: Context, spec: ModelSpec) -> tuple[WorkerPort, Worker, VerifiedFile, str]:
+    """Who serves, what of, and in which engine: as it is declared now. Raises RequestRefused."""
+    port = await worker_for(ctx, spec, apart=True)  # in use again before the loop could think that it is idle
+    snapshot = ctx.loop.snapshot
+    observed, now = snapshot.observed, snapshot.desired.models.get(spec.name, spec)
+    facts = observed.of(spec.name)
+    file, worker = current_file(now, facts), next((w for w in facts.workers if w.pid == port.pid), None)
+    if file is None or worker is None:
+        raise _gone(spec)
+    if worker.load_key != load_key(now, file.key, observed.engine):
+        raise _changed(spec)
+    return port, worker, file, observed.engine
+
+
+def _gone(spec: ModelSpec) -> RequestRefused:
+    text = f"cannot measure {shown_name(spec)}: it has just gone"
+    return RequestRefused(503, "model_not_ready", text, retry_after=5)
+
+
+def _changed(spec: ModelSpec) -> RequestRefused:
+    text = f"cannot measure {shown_name(spec)}: what it is loaded with changes; try again when it is Ready"
+    return RequestRefused(409, "model_changed", text, retry_after=5)
 
 
 async def _progress(ctx: Context, spec: ModelSpec, workload: Workload) -> AsyncIterator[bytes]:
     """What happens, then the result or an error. A client that leaves ends it."""
     sent, received = anyio.create_memory_object_stream[dict[str, Any]](1024)
 
+    def tell(item: dict[str, Any]) -> None:
+        with suppress(anyio.WouldBlock):  # a client that does not read misses how far it is, and not the result
+            sent.send_nowait(item)
+
     async def work() -> None:
         async with sent:
             try:
-                record = await _run(ctx, spec, workload, sent.send_nowait)
+                record = await _run(ctx, spec, workload, tell)
                 await sent.send({"result": shown(record)})
             except RequestRefused as error:
                 await sent.send({"error": error_body(error)})
@@ -139,7 +175,7 @@ def _known_as(ctx: Context, name: str) -> tuple[str, str]:
 def _limit(given: str | None) -> int:
     if given is None:
         return 100
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= MOST_SHOWN):
+    if not (given.isascii() and given.isdecimal() and len(given) < 9 and 1 <= int(given) <= MOST_SHOWN):
         raise _bad("limit", f"it must be a number from 1 to {MOST_SHOWN}")
     return int(given)
 
@@ -154,8 +190,8 @@ def _integer(given: dict[str, Any], name: str, low: int, high: int) -> int:
 def _integers(given: dict[str, Any], name: str, low: int, high: int) -> tuple[int, ...]:
     value = given.get(name, getattr(_DEFAULT, name))
     values = value if isinstance(value, list | tuple) else [value]
-    if not values or len(set(map(str, values))) < len(values):
-        raise _bad(name, "it must be a number, or a list of different ones")
+    if not 1 <= len(values) <= MOST_KINDS or len(set(map(str, values))) < len(values):
+        raise _bad(name, f"it must be a number, or a list of up to {MOST_KINDS} different ones")
     return tuple(_integer({name: one}, name, low, high) for one in values)
 
 

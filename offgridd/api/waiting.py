@@ -34,9 +34,12 @@ def find_model(ctx: Context, name: str) -> ModelSpec:
     raise RequestRefused(404, "model_not_found", text, param="model")
 
 
-async def worker_for(ctx: Context, spec: ModelSpec) -> WorkerPort:
-    """The worker that serves `spec`; waits, within bounds, for one that is on its way. Raises RequestRefused."""
-    async with aclosing(on_its_way(ctx, spec, LOADING_WAIT)) as coming:
+async def worker_for(ctx: Context, spec: ModelSpec, *, apart: bool = False) -> WorkerPort:
+    """The worker that serves `spec`; waits, within bounds, for one that is on its way. Raises RequestRefused.
+
+    `apart`: that does not begin its idle time anew.
+    """
+    async with aclosing(on_its_way(ctx, spec, LOADING_WAIT, apart=apart)) as coming:
         return await anext(worker async for worker in coming if worker is not None)
 
 
@@ -72,13 +75,13 @@ def used(ctx: Context, model: str, *, apart: bool = False) -> Iterator[None]:
 
 
 async def on_its_way(
-    ctx: Context, spec: ModelSpec, most: float, *, patient: bool = False
+    ctx: Context, spec: ModelSpec, most: float, *, patient: bool = False, apart: bool = False
 ) -> AsyncGenerator[WorkerPort | None, None]:
-    """None every PING seconds, then the worker. Raises RequestRefused.
+    """None every PING seconds, then the worker. Raises RequestRefused. `apart`: as `used` has it.
 
     `patient`: also where the next attempt to start one has to wait.
     """
-    with used(ctx, spec.name):  # whoever waits for it uses it: it must not be unloaded meanwhile
+    with used(ctx, spec.name, apart=apart):  # whoever waits for it uses it: it must not be unloaded meanwhile
         found = asked_for(ctx, spec, patient=patient)
         if found is None:
             async with aclosing(_until_loaded(ctx, spec, most, patient=patient)) as coming:

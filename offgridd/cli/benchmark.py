@@ -10,10 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
-from urllib.parse import quote
 
-from offgridd.cli.client import REFUSED, Client, CliError
-from offgridd.cli.terminal import complain, say
+from offgridd.cli.client import REFUSED, Client, CliError, in_address
+from offgridd.cli.terminal import complain, is_terminal, say
 
 Record = dict[str, Any]
 COMPARED = 5  # iterations of compare: under four no difference can be told from noise
@@ -56,35 +55,45 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, or numbers with commas between") from None
 
 
 def benchmark(client: Client, args: argparse.Namespace) -> int:
     if args.history:
-        found = client.json("GET", f"/v1/benchmarks?model={quote(args.model, safe='')}")["benchmarks"]
+        found = client.json("GET", f"/v1/benchmarks?model={in_address(args.model)}")["benchmarks"]
         if not found and args.output == "text":
             complain(f"cannot show any: {args.model} was not measured yet; offgrid benchmark {args.model} does")
             return REFUSED
-        _show(found, args.output, _as_history)
+        _show(found, args.output, _as_history, several=True)
         return 0
     _show([_measure(client, args.model, args)], args.output, _as_text)
     return 0
 
 
 def compare(client: Client, args: argparse.Namespace) -> int:
-    if len(set(args.models)) < 2 or len(set(args.models)) < len(args.models):
+    if len(args.models) < 2:
         raise CliError(REFUSED, "cannot compare: name two models or more, each once")
-    known = [None if args.again else _newest(client, model, args) for model in args.models]
-    records = [one or _measure(client, model, args) for one, model in zip(known, args.models, strict=True)]
-    _show(records, args.output, _side_by_side)
+    known = [_newest(client, model, args) for model in args.models]
+    names = [name for name, _ in known]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CliError(REFUSED, f"cannot compare: {twice} is named twice; name two models or more, each once")
+    records = [_measure(client, name, args) if one is None or args.again else one for name, one in known]
+    _show(records, args.output, _side_by_side, several=True)
     return 0
 
 
-def _newest(client: Client, model: str, args: argparse.Namespace) -> Record | None:
-    """What was measured last of the model as it is loaded now, with this workload."""
-    found = client.json("GET", f"/v1/benchmarks?current=1&model={quote(model, safe='')}")["benchmarks"]
+def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, Record | None]:
+    """What the model is called, and what was measured last of it as it is loaded now, with this workload."""
+    found = client.json("GET", f"/v1/benchmarks?current=1&model={in_address(model)}")
     asked = _asked(args)
-    return next((one for one in found if all(one["workload"][name] == value for name, value in asked.items())), None)
+    fits = (
+        one for one in found["benchmarks"] if all(one["workload"].get(name) == value for name, value in asked.items())
+    )
+    return found["model"], next(fits, None)
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
@@ -95,21 +104,27 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(client: Client, model: str, args: argparse.Namespace) -> Record:
     """Raises CliError."""
     body = json.dumps({"model": model, **_asked(args)}).encode()
-    alive = sys.stderr.isatty()
+    alive = is_terminal(sys.stderr)
     with closing(client.events("POST", "/v1/benchmark", body)) as events:
-        for item in events:
-            if "result" in item:
-                found: Record = item["result"]
-                break
-            if "error" in item:
-                raise CliError(REFUSED, str(item["error"]["message"]))
+        try:
+            for item in events:
+                if "result" in item:
+                    found: Record = item["result"]
+                    return found
+                if "error" in item:
+                    raise CliError(REFUSED, str(item["error"]["message"]))
+                if alive:
+                    _clear()
+                    say(f"{model}: {_stage(item)}", end="", file=sys.stderr)
+        finally:
             if alive:
-                say(f"\r\x1b[K{model}: {_stage(item)}", end="", file=sys.stderr)
-        else:
-            raise CliError(REFUSED, "cannot measure: the daemon said no more")
-    if alive:
-        say("\r\x1b[K", end="", file=sys.stderr)
-    return found
+                _clear()
+    raise CliError(REFUSED, "cannot measure: the daemon said no more")
+
+
+def _clear() -> None:
+    """The line, which then begins anew."""
+    print(end="\r\x1b[K", file=sys.stderr, flush=True)
 
 
 def _stage(item: dict[str, Any]) -> str:
@@ -118,9 +133,12 @@ def _stage(item: dict[str, Any]) -> str:
     return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"
 
 
-def _show(records: Sequence[Record], output: str, as_text: Callable[[Sequence[Record]], list[str]]) -> None:
+def _show(
+    records: Sequence[Record], output: str, as_text: Callable[[Sequence[Record]], list[str]], *, several: bool = False
+) -> None:
+    """`several`: a list in JSON, however many there are."""
     if output == "json":
-        say(json.dumps(records if len(records) != 1 else records[0], indent=2))
+        say(json.dumps(records if several else records[0], indent=2))
     elif output == "csv":
         say(_as_csv(records), end="")
     elif output == "markdown":

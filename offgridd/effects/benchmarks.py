@@ -85,7 +85,8 @@ class Benchmarks:
 
     async def _run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
         began, before, made = time.time(), load(), _Measuring(workload)
-        warm = wire.Bench(0, min(WARM[0], workload.prompt_tokens), min(WARM[1], workload.output_tokens))
+        least = workload.prompt_tokens + min(workload.depth)  # what fits fits the smallest kind
+        warm = wire.Bench(0, min(WARM[0], least), min(WARM[1], workload.output_tokens))
         await self._once(subject, made, warm, tell)
         made.peak = made.mapped = 0
         total = len(workload.kinds) * workload.iterations

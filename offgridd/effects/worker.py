@@ -30,6 +30,7 @@ LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from whi
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
 
 MEASURE = 3600.0  # seconds between two looks at a measurement
+_STOPPED = "cannot go on measuring: the model's worker is being replaced or stopped; try again"
 
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
 Measure = wire.Measured | wire.Refused
@@ -56,6 +57,7 @@ class WorkerProcess:
         self.ended = anyio.Event()  # set when its process is gone and nothing of it is left
         self._process = process
         self._requests: dict[int, Mailbox[Any]] = {}
+        self._measuring: set[int] = set()  # of them, those that are measurements
         self._placed: set[int] = set()  # of them, those that do not wait any more
         self._first: asyncio.Future[wire.FromWorker | wire.WireError | None] = (
             asyncio.get_running_loop().create_future()
@@ -157,8 +159,11 @@ class WorkerProcess:
 
     async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
         """Until it is done, broken off or refused. Cancelled: it is broken off."""
+        if self.stopping:
+            return self._ended(asked.id, "worker_stopped", _STOPPED)
         mailbox, done = Mailbox[Measure](MEASURE), False
         self._requests[asked.id] = mailbox
+        self._measuring.add(asked.id)
         try:
             self._send(asked)
             while (found := await mailbox.take()) is None:
@@ -170,6 +175,7 @@ class WorkerProcess:
         finally:
             mailbox.close()
             self._requests.pop(asked.id, None)
+            self._measuring.discard(asked.id)
             if self.stopping and not self._requests:
                 self.idle.set()
             if not done:
@@ -181,8 +187,13 @@ class WorkerProcess:
             self._send(wire.CacheLimit(size))
 
     async def stop(self, drain: float) -> None:
-        """Lets the open requests end within `drain` seconds, refuses what is left, ends the process."""
+        """Lets the open requests end within `drain` seconds, refuses what is left, ends the process.
+
+        A measurement holds nothing up: the rest of it would be of another process.
+        """
         self.stopping = True
+        for request in self._measuring:
+            self._dispatch(self._ended(request, "worker_stopped", _STOPPED))
         if not self._requests:
             self.idle.set()
         with anyio.move_on_after(drain):

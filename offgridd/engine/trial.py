@@ -56,7 +56,12 @@ class Trial:
 
 def refusal(asked: Bench, model: Model, cells: int, *, busy: bool) -> Refused | None:
     """Why it can not be measured here and now."""
-    length = asked.depth + asked.prompt_tokens + asked.output_tokens
+    prompt = asked.depth + asked.prompt_tokens
+    length = prompt + max(1, asked.output_tokens)  # the first token is always computed, and needs its cell
+    if prompt < 1:
+        return Refused(
+            asked.id, 400, "invalid_value", "cannot measure an answer to nothing: ask for a prompt or a depth"
+        )
     if busy:
         return Refused(asked.id, 409, "busy", "cannot measure: the model answers requests; try again", retry_after=30)
     if length > model.context:

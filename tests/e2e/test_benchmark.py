@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 from support.rig import FILE, Rig, until
+
+from offgridd.cli.client import CliError
 
 OFFGRID = str(Path(sys.executable).with_name("offgrid"))
 SMALL = {"prompt_tokens": 64, "output_tokens": 16, "iterations": 2}
@@ -64,6 +67,17 @@ def busy(rig: Rig) -> bool:
     return any(worker["requests"] for worker in rig.status()["memory"]["workers"])
 
 
+def described(rig: Rig, model: str) -> str:
+    return next(str(one["description"]) for one in rig.status()["models"] if one["name"] == model)
+
+
+def replace(rig: Rig, text: str) -> None:
+    """The manifest, renamed into place."""
+    new = rig.manifest.with_suffix(".new")
+    new.write_text(text)
+    new.rename(rig.manifest)
+
+
 def offgrid(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
     argv = [OFFGRID, "--host", str(rig.socket), *args]
     return subprocess.run(argv, capture_output=True, text=True, timeout=100)
@@ -105,6 +119,38 @@ def test_the_condition_says_what_was_measured_and_whether_it_still_holds(rig: Ri
     until(lambda: condition(rig)[:2] == ("True", "Measured") and rig.is_ready())
 
 
+def test_an_answer_behind_a_depth_is_measured_without_a_prompt(rig: Rig) -> None:
+    asked = {"model": "smol", "prompt_tokens": 0, "output_tokens": 16, "depth": 100, "iterations": 1}
+    status, made = post(rig, asked)
+    assert (status, made["prompt_tokens_per_second"]) == (200, None)
+    assert made["generation_tokens_per_second"] > 0
+    assert made["results"][0]["label"] == "tg16 @ d100"
+
+
+def test_a_client_that_does_not_read_has_the_result_all_the_same(rig: Rig) -> None:
+    """It is told of 1,600 runs, which is more than waits for it."""
+    before = len(kept(rig, "?limit=1000"))
+    asked = {"model": "smol", "prompt_tokens": 1, "output_tokens": 1, "iterations": 100, "depth": list(range(16))}
+    body = json.dumps(asked).encode()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.settimeout(60)
+        sock.connect(("127.0.0.1", rig.port))
+        head = f"POST /v1/benchmark HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        sock.sendall(head.encode() + b"Accept: text/event-stream\r\nContent-Type: application/json\r\n\r\n" + body)
+        until(lambda: len(kept(rig, "?limit=1000")) == before + 1, 60)
+        data = b""
+        while not data.endswith(b"\r\n0\r\n\r\n"):
+            data += sock.recv(1 << 16)
+    assert (data.count(b'data: {"result"'), data.count(b'data: {"error"')) == (1, 0)
+
+
+def test_numbers_of_the_list(rig: Rig) -> None:
+    for wrong in ("0", "1001", "x", "00000000199999999999999999999"):
+        with pytest.raises(CliError, match="cannot use limit"):
+            kept(rig, f"?limit={wrong}")
+
+
 def test_it_tells_how_far_it_is(rig: Rig) -> None:
     status, events = post(rig, {"model": "smol", **SMALL}, "text/event-stream")
     assert status == 200
@@ -122,12 +168,14 @@ def test_it_tells_how_far_it_is(rig: Rig) -> None:
         ({"model": "smol", "concurrency": []}, "invalid_value", "concurrency"),
         ({"model": "smol", "concurrency": [1, 1]}, "invalid_value", "concurrency"),
         ({"model": "smol", "depth": "deep"}, "invalid_value", "depth"),
+        ({"model": "smol", "depth": list(range(17))}, "invalid_value", "depth"),
         ({"model": "smol", "concurrency": [1, 2, 3, 4, 5], "depth": [0, 1, 2, 3]}, "invalid_value", "depth"),
         ({"model": "smol", "prompt_tokens": 0}, "invalid_value", "prompt_tokens"),
         ({"model": "smol", "prompt": 1}, "unknown_parameter", "prompt"),
         ({"model": 1}, "invalid_value", "model"),
         ({}, "invalid_value", "model"),
         ({"model": "smol", "prompt_tokens": 9000}, "context_length_exceeded", None),
+        ({"model": "smol", "prompt_tokens": 8192, "output_tokens": 0}, "context_length_exceeded", None),
         ({"model": "smol", "concurrency": 5}, "concurrency_exceeded", None),
     ],
 )
@@ -215,6 +263,34 @@ def test_killed_before_it_is_written_it_is_not_there(rig: Rig) -> None:
     assert kept(rig) == before
 
 
+@pytest.mark.parametrize("what", ["context: 8192", "smol:"])
+def test_an_edit_of_what_is_measured_ends_it_at_once(what: str, rig: Rig) -> None:
+    """One record is of one way to load a model; and no drain time is waited out for it."""
+    before, text = len(kept(rig)), rig.manifest.read_text()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, rig, {"model": "smol", **LONG})
+        until(lambda: busy(rig))
+        replace(rig, text.replace(what, "context: 8190" if "context" in what else "other:", 1))
+        status, answer = running.result(20)  # of 30 that a drain may take
+    assert (status, answer["error"]["code"]) in ((409, "model_changed"), (503, "worker_stopped"))
+    assert len(kept(rig)) == before
+    replace(rig, text)
+    until(lambda: rig.is_ready() and post(rig, {"model": "smol", **SMALL})[0] == 200)
+
+
+def test_an_edit_of_anything_else_does_not(rig: Rig) -> None:
+    text = rig.manifest.read_text()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, rig, {"model": "smol", **LONG})
+        until(lambda: busy(rig))
+        replace(rig, text.replace("  smol: {", "  smol: {description: other, ", 1))
+        until(lambda: described(rig, "smol") == "other")
+        assert not running.done()
+        assert running.result(60)[0] == 200
+    replace(rig, text)
+    until(lambda: described(rig, "smol") != "other")
+
+
 def test_it_loads_a_model_and_does_not_keep_it_longer(rig: Rig) -> None:
     assert post(rig, {"model": "lazy", **SMALL})[0] == 200
     until(lambda: len(rig.pids()) == 1, 20)
@@ -243,8 +319,12 @@ def test_the_command_shows_and_compares(rig: Rig) -> None:
     for wrong in (
         ["compare", "smol"],
         ["compare", "smol", "smol"],
+        ["compare", "smol", "one"],
         ["benchmark", "gone"],
         ["benchmark", "smol", "--depth", "x"],
     ):
         done = offgrid(rig, *wrong)
         assert (done.returncode != 0, "Traceback" in done.stderr) == (True, False), wrong
+    closed = f"exec {OFFGRID} --host {rig.socket} benchmark smol {' '.join(small)} --iterations 1 2>&-"
+    done = subprocess.run(["sh", "-c", closed], capture_output=True, text=True, timeout=100)
+    assert "generation, tokens/s" in done.stdout, "also without a place to say how far it is"

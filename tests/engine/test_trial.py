@@ -102,6 +102,9 @@ def test_it_can_be_called_off() -> None:
     [
         (wire.Bench(1, 1000, 100), "context_length_exceeded"),
         (wire.Bench(1, 500, 100, 500), "context_length_exceeded"),
+        (wire.Bench(1, 1024, 0), "context_length_exceeded"),
+        (wire.Bench(1, 0, 10), "invalid_value"),
+        (wire.Bench(1, 256, 0, 0, 4), "concurrency_exceeded"),
         (wire.Bench(1, 10, 10, 0, 5), "concurrency_exceeded"),
         (wire.Bench(1, 800, 100, 0, 2), "concurrency_exceeded"),
     ],
@@ -111,6 +114,15 @@ def test_what_does_not_fit_is_refused(asked: wire.Bench, code: str) -> None:
         found = measured(w, asked)
         assert isinstance(found, wire.Refused)
         assert (found.status, found.code) == (400, code)
+
+
+@pytest.mark.parametrize("asked", [wire.Bench(1, 1023, 0), wire.Bench(1, 255, 0, 0, 4), wire.Bench(1, 0, 2, 1)])
+def test_what_just_fits_is_measured(asked: wire.Bench) -> None:
+    """The first token is computed also where none is asked for."""
+    with worker(context=1024, parallel=4, cells=1024) as w:
+        found = measured(w, asked)
+        assert isinstance(found, wire.Measured)
+        assert [len(lane.tokens) for lane in found.lanes] == [max(1, asked.output_tokens)] * asked.count
 
 
 @pytest.mark.parametrize("slots", [100])
