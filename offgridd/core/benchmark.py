@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, pairwise, product
@@ -113,15 +112,14 @@ def label(workload: Workload, concurrency: int, depth: int) -> str:
     return " + ".join(parts) + (f" @ d{depth}" if depth else "") + (f" x {concurrency}" if concurrency > 1 else "")
 
 
-def headline(record: Mapping[str, Any]) -> str:
-    """The first kind of a kept record in a few words."""
+def headline(record: Mapping[str, Any], at: str) -> str:
+    """The first kind of a kept record in a few words; `at`: when it was made."""
     first = record["results"][0]
     parts = [
         f"{first[name]['median']:.1f} {what}"
         for name, what in (("prompt_tps", "prompt tokens/s"), ("generation_tps", "tokens/s"))
         if name in first
     ]
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["started"]))
     return f"{first['label']} at {at}: {', '.join(parts)}" + (", disturbed" if first["disturbed"] else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ class Results:
             await self._now.changed()
 
     def tell(self, record: dict[str, Any]) -> None:
-        result = Result(record["load_key"], headline(record))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["started"]))
+        result = Result(record["load_key"], headline(record, at))
         if record["model"] in self._now.desired().models:
             self._now.emit(ev.Benchmarked(record["model"], result))
