@@ -67,13 +67,15 @@ class Spread:
 
 
 def figures(workload: Workload, lanes: Sequence[Lane]) -> dict[str, float | None]:
-    """Of all sequences together: rates add up, a time is the median of the sequences' own."""
-    begun, first = min(lane.prompt for lane in lanes), max(lane.tokens[0] for lane in lanes)
-    gaps = sorted(b - a for lane in lanes for a, b in pairwise(lane.tokens))
+    """Of all sequences together: rates add up, a time is the median of the sequences' own.
+
+    They wait for each other between prompt and answer, so that the answers begin with the last one's first token.
+    """
+    prompts, first = workload.prompt_tokens * len(lanes), max(lane.tokens[0] for lane in lanes)
+    begun = min(lane.prompt for lane in lanes) if prompts else first
+    gaps = sorted(b - a for lane in lanes for a, b in pairwise((first, *lane.tokens[1:])))
     last = max(lane.tokens[-1] for lane in lanes)
-    made = sum(len(lane.tokens) - 1 for lane in lanes)
-    generating = last - min(lane.tokens[0] for lane in lanes)
-    prompts = workload.prompt_tokens * len(lanes)
+    made, generating = len(gaps), last - first
     return {
         "prompt_tps": prompts / (first - begun) if prompts and first > begun else None,
         "generation_tps": made / generating if made and generating > 0 else None,

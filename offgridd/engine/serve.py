@@ -149,7 +149,7 @@ class Engine:
                 self._batch.waiting.put(sequence)
 
     def _measure(self, trial: Trial, rows: tuple[Rows, ...], began: float, now: float) -> None:
-        trial.decoded(rows, began, now)
+        trial.decoded(rows, began)
         for part, r in enumerate(rows):
             if r.sample and trial.token(r.sequence, self._model.logits(part), now):
                 self._states.release(r.sequence)

@@ -12,44 +12,65 @@ from offgridd.engine.wire import Bench, Lane, Refused
 
 
 class Trial:
-    """`began`: monotonic seconds. Its sequences have the numbers -1, -2 ...: those of requests are positive."""
+    """`began`: monotonic seconds. Its sequences have the numbers -1, -2 ...: those of requests are positive.
+
+    They go from depth to prompt to answer together: a phase is measured while nobody is in another one.
+    """
 
     def __init__(self, asked: Bench, vocab: Vocabulary, began: float) -> None:
         self.asked, self._began, self._vocab = asked, began, vocab
         self._plain = _plain(vocab)
         self._dice = random.Random(asked.seed)
-        length = asked.depth + asked.prompt_tokens
-        self.sequences = [
-            Sequence(
-                -1 - i, "", self._dice.choices(self._plain, k=length), length, max(1, asked.output_tokens), kept=False
-            )
-            for i in range(asked.count)
-        ]
+        self.sequences = [self._sequence(-1 - i) for i in range(asked.count)]
         self._prompts: dict[int, float] = {}
         self._tokens: dict[int, list[float]] = {s.id: [] for s in self.sequences}
+        self._held: list[tuple[Sequence, list[int]]] = []  # what comes next of those that wait for the others
 
-    def decoded(self, rows: Items[Rows], began: float, now: float) -> None:
-        """A decode was done. Where it goes past the depth its time is shared out by rows."""
-        depth = self.asked.depth
+    def _sequence(self, number: int) -> Sequence:
+        """As far as its first phase goes."""
+        length = self.asked.depth or self.asked.prompt_tokens
+        return Sequence(number, "", self._some(length), length, max(1, self.asked.output_tokens), kept=False)
+
+    def _some(self, count: int) -> list[int]:
+        return self._dice.choices(self._plain, k=count)
+
+    def decoded(self, rows: Items[Rows], began: float) -> None:
+        """A decode was done, which began then."""
         for r in rows:
-            if r.sequence.id not in self._prompts and r.start + r.count > depth:
-                part = max(0, depth - r.start) / r.count
-                self._prompts[r.sequence.id] = began + (now - began) * part - self._began
+            if r.start + r.count > self.asked.depth:
+                self._prompts.setdefault(r.sequence.id, began - self._began)
 
     def token(self, sequence: Sequence, row: Row, now: float) -> bool:
         """The likeliest token is chosen, or any where that would end the answer. True: it is whole."""
+        prompt = self.asked.prompt_tokens
+        if prompt and len(sequence.tokens) == self.asked.depth:
+            sequence.prompt += prompt
+            self._hold(sequence, self._some(prompt))
+            return False
         token = int(row.argmax())
-        sequence.tokens.append(self._dice.choice(self._plain) if self._vocab.is_end(token) else token)
+        chosen = [self._dice.choice(self._plain) if self._vocab.is_end(token) else token]
         times = self._tokens[sequence.id]
         times.append(now - self._began)
+        if len(times) == 1:
+            self._hold(sequence, chosen)
+        else:
+            sequence.tokens += chosen
         return len(times) >= sequence.limit
+
+    def _hold(self, sequence: Sequence, tokens: list[int]) -> None:
+        """It goes on with them once all are as far."""
+        self._held.append((sequence, tokens))
+        if len(self._held) == len(self.sequences):
+            for one, its in self._held:
+                one.tokens += its
+            self._held = []
 
     @property
     def done(self) -> bool:
         return all(len(self._tokens[s.id]) >= s.limit for s in self.sequences)
 
     def lanes(self) -> tuple[Lane, ...]:
-        """Without a prompt behind the depth its turn is that of the first token."""
+        """Without a prompt its turn is that of the first token."""
         found = [(self._prompts.get(s.id), tuple(self._tokens[s.id])) for s in self.sequences]
         return tuple(Lane(times[0] if prompt is None else min(prompt, times[0]), times) for prompt, times in found)
 

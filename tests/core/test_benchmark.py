@@ -24,9 +24,12 @@ def test_one_sequence() -> None:
 
 
 def test_rates_of_several_add_up() -> None:
-    one = Lane(0.0, (2.0, 3.0, 4.0))
-    found = figures(Workload(100, 3), [one, Lane(0.0, (4.0, 5.0, 6.0))])
-    assert (found["prompt_tps"], found["generation_tps"], found["ttft"]) == (50.0, 1.0, 3.0)
+    """The first to have its prompt computed waits for the other: the answers begin at 4."""
+    found = figures(Workload(100, 3), [Lane(0.0, (2.0, 5.0, 6.0)), Lane(2.0, (4.0, 5.0, 6.0))])
+    assert (found["prompt_tps"], found["generation_tps"], found["ttft"]) == (50.0, 2.0, 2.0)
+    assert (found["itl_p50"], found["itl_p95"], found["total"]) == (1.0, 1.0, 6.0)
+    found = figures(Workload(0, 3, depth=(10,)), [Lane(2.0, (2.0, 5.0, 6.0)), Lane(4.0, (4.0, 5.0, 6.0))])
+    assert (found["generation_tps"], found["total"]) == (2.0, 2.0)
 
 
 def test_what_is_not_there_has_no_figure() -> None:

@@ -33,6 +33,7 @@ def test_each_sequence_has_its_tokens_in_order(depth: int, count: int, apart: bo
         for lane in found.lanes:
             times = [lane.prompt, *lane.tokens]
             assert (len(lane.tokens), times, times[0] >= 0) == (20, sorted(times), True)
+        assert max(lane.tokens[0] for lane in found.lanes) <= min(lane.tokens[1] for lane in found.lanes)
 
 
 def test_a_depth_alone_times_the_answer() -> None:
@@ -133,20 +134,29 @@ def test_more_sequences_than_one_client_may_queue(slots: int) -> None:
         assert len(found.lanes) == slots
 
 
-def test_the_time_of_a_decode_that_crosses_the_depth_is_shared_out() -> None:
-    trial = Trial(wire.Bench(1, 100, 2, 50), FakeVocab(), 10.0)
-    (sequence,) = trial.sequences
-    assert len(sequence.tokens) == 150
-    assert END not in sequence.tokens
-    trial.decoded([Rows(sequence, 0, 100, sample=False)], 20.0, 30.0)
-    trial.decoded([Rows(sequence, 100, 50, sample=True)], 30.0, 34.0)
+def test_sequences_go_from_depth_to_prompt_to_answer_together() -> None:
+    trial = Trial(wire.Bench(1, 100, 2, 50, 2), FakeVocab(), 10.0)
+    one, two = trial.sequences
     row = np.zeros(FakeVocab.size, np.float32)
     row[END] = 1
-    assert not trial.token(sequence, row, 34.0)
-    assert trial.token(sequence, row, 35.0)
-    assert END not in sequence.tokens
+    assert (len(one.tokens), len(two.tokens)) == (50, 50)
+    trial.decoded([Rows(one, 0, 50, sample=True)], 10.0)
+    assert not trial.token(one, row, 20.0)
+    assert (one.left, len(one.tokens)) == (50, 50), "it waits; nobody has told it that its rows are done"
+    trial.decoded([Rows(two, 0, 50, sample=True)], 20.0)
+    assert not trial.token(two, row, 30.0)
+    assert (len(one.tokens), len(two.tokens), one.prompt, two.prompt) == (150, 150, 150, 150)
+    trial.decoded([Rows(one, 50, 100, sample=True)], 30.0)
+    assert not trial.token(one, row, 35.0)
+    assert len(one.tokens) == 150
+    trial.decoded([Rows(two, 50, 100, sample=True)], 35.0)
+    assert not trial.token(two, row, 40.0)
+    assert (len(one.tokens), len(two.tokens)) == (151, 151)
+    trial.decoded([Rows(one, 150, 1, sample=True), Rows(two, 150, 1, sample=True)], 40.0)
+    assert (trial.token(one, row, 41.0), trial.token(two, row, 41.0)) == (True, True)
+    assert END not in one.tokens + two.tokens
     assert trial.done
-    assert trial.lanes() == (wire.Lane(15.0, (24.0, 25.0)),)
+    assert trial.lanes() == (wire.Lane(20.0, (25.0, 31.0)), wire.Lane(25.0, (30.0, 31.0)))
 
 
 def test_another_seed_is_another_prompt() -> None:
