@@ -114,6 +114,28 @@ async def test_it_loads_answers_and_stops(action: StartWorker) -> None:
         assert (await log.first(ev.WorkerExited)).failure is None
 
 
+async def test_a_measurement_holds_no_stop_up(action: StartWorker) -> None:
+    """Its answer would take long, and nobody could do anything with it."""
+    async with workers() as (made, log):
+        await made.start(replace(action, load=LoadSpec(context=65536, threads=1)))
+        process, worker = made.serving("m"), (await log.first(ev.WorkerReady)).worker
+        assert process is not None
+        found: list[Any] = []
+
+        async def measure() -> None:
+            found.append(await process.measure(wire.Bench(made.next_request(), 32000, 32000, 0, 4)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(measure)
+            while not process.open:
+                await anyio.lowlevel.checkpoint()
+            made.stop(StopWorker("m", worker, drain=60))
+        assert (found[0].status, found[0].code) == (503, "worker_stopped")
+        again = await process.measure(wire.Bench(made.next_request(), 10, 10))
+        assert isinstance(again, wire.Refused)
+        assert process.open == 0
+
+
 async def test_its_environment_holds_nothing_it_does_not_need(
     action: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

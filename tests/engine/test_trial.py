@@ -117,7 +117,10 @@ def test_what_does_not_fit_is_refused(asked: wire.Bench, code: str) -> None:
         assert (found.status, found.code) == (400, code)
 
 
-@pytest.mark.parametrize("asked", [wire.Bench(1, 1023, 0), wire.Bench(1, 255, 0, 0, 4), wire.Bench(1, 0, 2, 1)])
+@pytest.mark.parametrize(
+    "asked",
+    [wire.Bench(1, 1023, 0), wire.Bench(1, 255, 0, 0, 4), wire.Bench(1, 0, 2, 1), wire.Bench(1, 100, 56, 100, 4)],
+)
 def test_what_just_fits_is_measured(asked: wire.Bench) -> None:
     """The first token is computed also where none is asked for."""
     with worker(context=1024, parallel=4, cells=1024) as w:
