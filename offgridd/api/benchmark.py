@@ -48,7 +48,9 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
         current = request.args.get("current") == "1"
 
         def listed() -> bytes:
-            found = [one for one in ctx.measured(wanted, limit) if not current or one["load_key"] == key]
+            found = ctx.measured(wanted, MOST_SHOWN if current else limit)
+            if current:  # however many of other ways to load it are newer
+                found = [one for one in found if one["load_key"] == key][:limit]
             return msgspec.json.encode({"model": wanted, "benchmarks": [shown(one) for one in found]})
 
         return raw(await anyio.to_thread.run_sync(listed))  # records may be many and large

@@ -291,6 +291,17 @@ def test_an_edit_of_anything_else_does_not(rig: Rig) -> None:
     until(lambda: described(rig, "smol") != "other")
 
 
+def test_what_is_current_is_found_behind_newer_ones(rig: Rig) -> None:
+    text = rig.manifest.read_text()
+    post(rig, {"model": "smol", **SMALL})
+    replace(rig, text.replace("context: 8192", "context: 8190"))
+    until(lambda: post(rig, {"model": "smol", **SMALL})[1].get("load", {}).get("context") == 8190)
+    assert kept(rig, "?model=smol&current=1&limit=1")[0]["load"]["context"] == 8190
+    replace(rig, text)
+    until(lambda: [one["load"]["context"] for one in kept(rig, "?model=smol&current=1&limit=1")] == [8192])
+    until(rig.is_ready)
+
+
 def test_it_loads_a_model_and_does_not_keep_it_longer(rig: Rig) -> None:
     assert post(rig, {"model": "lazy", **SMALL})[0] == 200
     until(lambda: len(rig.pids()) == 1, 20)
