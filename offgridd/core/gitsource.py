@@ -10,6 +10,7 @@ PREFIX: Final = "git:"  # begins the name of a file that was fetched: git:COMMIT
 
 REMOTE: Final = "RemoteUnavailable"
 UNKNOWN: Final = frozenset(("Fetching", "Offline", REMOTE))  # reasons with which nothing was refused
+UNTRUSTED: Final = frozenset(("BadSignature", "SignersUnreadable", "UnknownSigner", "UnsignedCommit"))
 
 Files = Sequence[tuple[str, bytes]]
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import base64
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import anyio
+import anyio.to_thread
 import pytest
+from dulwich.objects import Commit, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 from support.gitrepo import GitRepo, keypair
+from support.lyinggit import lying_git
 
 from offgridd.core.desired import GitSpec, Secret
 from offgridd.core.gitsource import Fetched
@@ -169,13 +175,124 @@ async def test_what_a_kill_left_is_removed_and_pieces_are_joined(
     commit = remote.commit(FILES)
     await asked(ours, remote)
     packs = tmp_path / "state" / "git" / "mirror" / "objects" / "pack"
-    (packs / "tmp_pack_left").write_bytes(b"half")
-    one = next(packs.glob("*.pack"))
+    for left in (packs.parent / "tmp_pack_left", packs / "tmpleft.pack"):  # where dulwich writes what it receives
+        left.write_bytes(b"half")
+    one = next(packs.glob("pack-*.pack"))
     for number in range(101):  # as after so many fetches
         for end in (".pack", ".idx"):
             shutil.copy(one.with_suffix(end), packs / f"pack-{number:040x}{end}")
     assert (await asked(ours, remote, commit)).commit == commit
     assert len(list(packs.iterdir())) == 2
+    assert not list(packs.parent.glob("tmp*"))
+    assert {one.name for one in (tmp_path / "state" / "git").iterdir()} == {"lock", "mirror"}
+
+
+async def test_pieces_that_can_not_be_joined_any_more_stay(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    packs = tmp_path / "state" / "git" / "mirror" / "objects" / "pack"
+    one = next(packs.glob("*.pack"))
+    for number in range(101):
+        for end in (".pack", ".idx"):
+            shutil.copy(one.with_suffix(end), packs / f"pack-{number:040x}{end}")
+    remote.folder.rename(tmp_path / "away")
+    assert (await asked(ours, remote, commit)).reason == "RemoteUnavailable"
+    assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
+
+
+async def test_what_was_fetched_is_read_while_a_remote_hangs(ours: Repository, remote: GitRepo) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    with socket.create_server(("127.0.0.1", 0)) as server, anyio.fail_after(repository.READ):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ours.fetch, GitSpec(f"http://127.0.0.1:{server.getsockname()[1]}/r"), commit)
+            connection, _ = await anyio.to_thread.run_sync(server.accept)  # it asks, and has the lock
+            with connection:
+                assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
+                group.cancel_scope.cancel()
+
+
+async def test_a_folder_that_can_not_be_written_says_so(remote: GitRepo, tmp_path: Path) -> None:
+    remote.commit(FILES)
+    (tmp_path / "file").write_text("")
+    found = await asked(Repository(tmp_path / "file" / "git"), remote)
+    assert (found.reason, "cannot keep what" in found.message) == ("RemoteUnavailable", True)
+
+
+async def test_a_name_that_no_file_can_have_is_refused(ours: Repository, remote: GitRepo) -> None:
+    remote.commit({"conf.d/30.yaml": "c", "offgridd.yaml": TEXT})
+    with Repo(str(remote.folder)) as repo:
+        commit = repo[repo.head()]
+        assert isinstance(commit, Commit)
+        tree = repo[commit.tree]
+        assert isinstance(tree, Tree)
+        below = repo[tree[b"conf.d"][1]]
+        assert isinstance(below, Tree)
+        below.add(b"x" * 300 + b".yaml", *below[b"30.yaml"])
+        tree.add(b"conf.d", tree[b"conf.d"][0], below.id)
+        commit.tree = tree.id
+        for one in (below, tree, commit):
+            repo.object_store.add_object(one)
+        repo.refs[Ref(b"refs/heads/main")] = commit.id
+    found = await asked(ours, remote, path=".")
+    assert (found.reason, "a name in it is none of a file" in found.message) == ("ManifestMissing", True)
+
+
+# Remotes that lie
+
+
+def packed(remote: GitRepo, *objects: str) -> bytes:
+    """The pack of just these, as git makes it."""
+    argv = ["git", "pack-objects", "--stdout", "-q"]
+    return subprocess.run(
+        argv, cwd=remote.folder, input="\n".join(objects).encode(), capture_output=True, check=True, timeout=60
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("no tree", "an object is missing"),
+        ("no parent", "an object is missing"),
+        ("cut", "it is damaged"),
+        ("no pack", "cannot fetch from"),
+        ("error", "we will not: *** ***"),
+    ],
+)
+async def test_what_a_remote_sends_that_lies_harms_nothing(
+    harm: str, says: str, ours: Repository, remote: GitRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TOKEN", "sesame")
+    commit = remote.commit({"offgridd.yaml": TEXT})
+    fetched = await asked(ours, remote, path=".")
+    skipped = remote.commit({"x": "1"})
+    tip = remote.commit({"y": "2"})
+    with lying_git() as liar:
+        liar.head, spec = tip, GitSpec(liar.url, token=Secret("env", "GIT_TOKEN"))
+        whole = packed(remote, *remote.git("rev-list", "--objects", "--no-object-names", tip).split())
+        shown = base64.b64encode(b"x-token-auth:sesame")
+        liar.error = b"we will not: sesame " + shown if harm == "error" else b""
+        liar.pack = {
+            "no tree": packed(remote, tip, skipped),
+            "no parent": packed(remote, tip, f"{tip}^{{tree}}", f"{tip}:offgridd.yaml"),
+            "cut": whole[:-7],
+            "no pack": b"PACK" + b"x" * 100,
+        }.get(harm, b"")
+        found = await ours.fetch(spec, commit)
+        assert (found.reason, found.files) == ("RemoteUnavailable", ())
+        assert says in found.message
+        assert await ours.read(GitSpec(remote.url), commit) == fetched
+        assert {one.name for one in (tmp_path / "state" / "git").iterdir()} == {"lock", "mirror"}
+        liar.error, liar.pack = b"", whole
+        assert (await ours.fetch(spec, commit)).commit == tip
+
+
+async def test_a_shallow_clone_says_what_it_lacks(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    remote.commit(FILES)
+    remote.commit({"x": "1"})
+    remote.git("clone", "-q", "--depth", "1", remote.url, str(tmp_path / "shallow"))
+    found = await ours.fetch(GitSpec(f"file://{tmp_path}/shallow"), "")
+    assert (found.reason, "no shallow clone" in found.message) == ("RemoteUnavailable", True)
 
 
 # Signatures
