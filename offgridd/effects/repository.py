@@ -42,7 +42,9 @@ class Repository:
         Whatever goes wrong is a reason in the answer.
         """
         try:
-            token = await anyio.to_thread.run_sync(read_secret, spec.token) if spec.token else None
+            token = None
+            if spec.token:
+                token = await anyio.to_thread.run_sync(read_secret, spec.token, abandon_on_cancel=True)
         except SecretUnavailable as error:
             return Fetched(reason=REMOTE, message=str(error))
         return await self._ask(spec, FETCH, accepted=accepted, rewind=rewind, token=token)

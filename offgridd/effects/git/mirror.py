@@ -158,5 +158,8 @@ def _translated(url: str) -> Iterator[None]:
         missing = error.args[0].decode("ascii", "replace") if error.args and isinstance(error.args[0], bytes) else error
         raise Unreachable(begin(f"{missing} is missing there; is it whole, and no shallow clone?")) from None
     except (GitProtocolError, HangupException, OSError, AssertionError, ValueError) as error:
-        why = " ".join(str(error).split())[:300] or type(error).__name__
+        cause = (
+            getattr(error.__cause__ or error.__context__, "reason", None) or error
+        )  # urllib3 says around it how often it was tried
+        why = " ".join(str(cause).split())[:300] or type(cause).__name__
         raise Unreachable(begin(why)) from None
