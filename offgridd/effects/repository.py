@@ -20,7 +20,8 @@ from offgridd.core.gitsource import REMOTE, Fetched
 from offgridd.effects.secrets import SecretUnavailable, read_secret
 
 log = logging.getLogger("offgridd")
-PROGRAM: Final = (sys.executable, "-I", "-m", "offgridd.effects.git.child")
+# Git's names are UTF-8 whatever the host's locale is.
+PROGRAM: Final = (sys.executable, "-I", "-X", "utf8", "-m", "offgridd.effects.git.child")
 FETCH, READ = 60, 20  # seconds: for a remote to send all that is new, and for our own copy to be read
 _GRACE = 5.0  # seconds beyond those until the process is killed, where it does not end by itself
 # What says how the world outside is reached. Nothing else of ours concerns that process.

@@ -53,6 +53,8 @@ class Follow:
 
     async def files(self, spec: GitSpec | None, *, offline: bool = False) -> Files | None:
         """What the repository of a manifest that was read says; None where that is not known yet, which wakes `run`."""
+        if self._offline and not offline:
+            self._changed.set()
         before, self.spec, self._offline = self.spec, spec, offline
         if spec is None:
             self._held = Fetched()
@@ -69,6 +71,8 @@ class Follow:
         commit = self.commit if before is not None and before.same_history(spec) else ""
         found = await self.port.read(spec, commit) if commit else Fetched()
         self._held = self._effective = found
+        if before is None or not before.same_history(spec):
+            self._seen = 0.0
         blank = GitFacts(spec.url, spec.ref or "", reason="Fetching", message=f"{spec.url} is asked")
         if self.facts is None or not commit:
             self._know(blank)

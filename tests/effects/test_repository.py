@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +229,23 @@ async def test_a_folder_that_can_not_be_written_says_so(remote: GitRepo, tmp_pat
     (tmp_path / "file").write_text("")
     found = await asked(Repository(tmp_path / "file" / "git"), remote)
     assert (found.reason, "cannot keep what" in found.message) == ("RemoteUnavailable", True)
+
+
+async def test_what_is_larger_than_is_taken_says_that_there_is_no_room(
+    ours: Repository, remote: GitRepo, tmp_path: Path
+) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    remote.commit({"noise": random.Random(1).randbytes(60_000).hex()})
+    script = f"ulimit -f 16; exec {sys.executable} -I -m offgridd.effects.git.child"  # 16 KiB a file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repository, "PROGRAM", ("bash", "-c", script))
+        found = await asked(ours, remote, commit)
+    assert (found.reason, found.message.split(": ")[-1]) == (
+        "RemoteUnavailable",
+        "File too large; make room, or it smaller",
+    )
+    assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
 
 
 async def test_a_name_that_no_file_can_have_is_refused(ours: Repository, remote: GitRepo) -> None:

@@ -388,3 +388,40 @@ async def test_a_commit_that_was_rewound_comes_again(desk: Desk) -> None:
             await took.wait()
             assert desk.names() == ["b"]
             group.cancel_scope.cancel()
+
+
+async def test_who_is_online_again_asks_at_once() -> None:
+    port = Answers()
+    follow = Follow(port)
+    spec = GitSpec("https://git.example.com/r", interval=3600.0)
+    await follow.files(spec, offline=True)
+    port.next = [commit("a")]
+    taken = anyio.Event()
+
+    async def reload() -> None:
+        taken.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow.run, reload)
+            await anyio.wait_all_tasks_blocked()
+            assert follow.facts is not None
+            assert follow.facts.reason == "Offline"
+            await follow.files(spec, offline=False)
+            await taken.wait()
+            group.cancel_scope.cancel()
+
+
+async def test_when_another_repository_answered_last_is_not_said_of_this_one() -> None:
+    port = Answers()
+    follow = Follow(port)
+    port.next = [commit("a")]
+    await follow.files(GitSpec("file:///one"))
+    await follow.fetch()
+    facts = await follow.fetch()
+    assert facts is not None
+    assert "no more; it answered last at" in facts.message
+    await follow.files(GitSpec("file:///two"))
+    facts = await follow.fetch()
+    assert facts is not None
+    assert facts.message == "no more"

@@ -34,12 +34,19 @@ _KNOWN = (Unreachable, Refused, GitError, MemoryError, OSError)
 
 def main() -> int:
     asked = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
+    _limit(resource.RLIMIT_AS, _MEMORY)
+    _limit(resource.RLIMIT_FSIZE, _FILE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that is refused says more than our death
     signal.alarm(int(asked["seconds"]))
     json.dump(_answer(asked, Path(asked["folder"])), sys.stdout)
     return 0
+
+
+def _limit(kind: int, most: int) -> None:
+    """Where the host allows less, it stays so."""
+    hard = resource.getrlimit(kind)[1]
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (least, least))
 
 
 def _answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:

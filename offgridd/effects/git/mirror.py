@@ -6,6 +6,7 @@ Only `child` calls it, in a process whose memory and time are bounded: what a re
 from __future__ import annotations
 
 import base64
+import errno
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ ANSWER = 10.0  # seconds for a connection, and for each piece of an answer
 USER = "x-token-auth"  # beside a token some hosts want this name, and the others take any
 OURS = Ref(b"refs/heads/fetched")  # what we have, which is what the remote is told
 _TAGS = 8  # of tags, one on the other
+_OURS_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # to write a copy, not to read a remote
 _LEFT = ("objects/tmp_pack_*", "objects/incoming-*", "objects/pack/tmp*")  # by dulwich, where it is killed
 
 
@@ -158,6 +160,8 @@ def _translated(url: str) -> Iterator[None]:
         missing = error.args[0].decode("ascii", "replace") if error.args and isinstance(error.args[0], bytes) else error
         raise Unreachable(begin(f"{missing} is missing there; is it whole, and no shallow clone?")) from None
     except (GitProtocolError, HangupException, OSError, AssertionError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _OURS_FAILS:
+            raise
         cause = (
             getattr(error.__cause__ or error.__context__, "reason", None) or error
         )  # urllib3 says around it how often it was tried
