@@ -47,6 +47,7 @@ from offgridd.effects.origins import Origins
 from offgridd.effects.peaks import Peaks
 from offgridd.effects.pulse import Pulse
 from offgridd.effects.repository import Repository
+from offgridd.effects.results import Results
 from offgridd.effects.scrub import Scrub
 from offgridd.effects.searcher import Searcher
 from offgridd.effects.state import State
@@ -126,6 +127,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
+    results = Results(state.newest_benchmarks, now)
     checker = Checker(store, holds, files, state.pins, now)
 
     def machine() -> Machine:
@@ -137,7 +139,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
-        benchmarks=Benchmarks(state, workers.next_request), measured=state.benchmarks,
+        benchmarks=Benchmarks(state, workers.next_request, results.tell), measured=state.benchmarks,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,
@@ -154,7 +156,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
-        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, Peaks(now, state.peaks).run
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

@@ -169,7 +169,7 @@ def describe(client: Client, args: argparse.Namespace) -> int:
         say(f"  {condition['type']} is {condition['status']}, {condition['reason']}, "
             f"since {condition['lastTransitionTime']}{why}")  # fmt: skip
         known = BY_WORD.get(condition["reason"])
-        if known and known.do and condition["type"] != "Benchmarked":  # there are none yet
+        if known and known.do:
             say(f"    what to do: {known.do}")
     happened = [e for e in client.json("GET", "/v1/events?follow=0")["events"] if e["model"] == model["name"]]
     if happened:

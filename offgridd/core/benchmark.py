@@ -112,6 +112,17 @@ def label(workload: Workload, concurrency: int, depth: int) -> str:
     return " + ".join(parts) + (f" @ d{depth}" if depth else "") + (f" x {concurrency}" if concurrency > 1 else "")
 
 
+def headline(record: Mapping[str, Any], at: str) -> str:
+    """The first kind of a kept record in a few words; `at`: when it was made."""
+    first = record["results"][0]
+    parts = [
+        f"{first[name]['median']:.1f} {what}"
+        for name, what in (("prompt_tps", "prompt tokens/s"), ("generation_tps", "tokens/s"))
+        if name in first
+    ]
+    return f"{first['label']} at {at}: {', '.join(parts)}" + (", disturbed" if first["disturbed"] else "")
+
+
 def bench_key(load_key: str, workload: Workload, host: Mapping[str, Any]) -> str:
     """Changes when an earlier result says nothing any more: the file, what it is loaded with, the engine, the host."""
     return stable_key(load_key, asdict(workload), dict(host))

@@ -39,7 +39,7 @@ def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> 
     by = {c.type: c for c in stages}
     return (
         *stages,
-        Condition("Benchmarked", "Unknown", "NotSupportedYet", "this version runs no benchmarks"),
+        _benchmarked(spec, facts, observed),
         _up_to_date(spec, facts),
         _sandboxed(facts),
         _ready(by, suspended=spec.suspend, serving=facts.serving() is not None),
@@ -177,6 +177,15 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
         doing = "the worker is loading the file" if mine is not None else "its worker starts when it is its turn"
         return Condition("Loaded", "False", "Loading", doing + old)
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
+
+
+def _benchmarked(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> Condition:
+    kind, found, file = "Benchmarked", facts.result, current_file(spec, facts)
+    if found is None:
+        return Condition(kind, "Unknown", "NotMeasured")
+    if file is None or load_key(spec, file.key, observed.engine) != found.load_key:
+        return Condition(kind, "Unknown", "OutOfDate", f"as it was loaded before: {found.text}")
+    return Condition(kind, "True", "Measured", found.text)
 
 
 def _sandboxed(facts: ModelFacts) -> Condition:

@@ -9,7 +9,7 @@ from offgridd.core.actions import Why
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
-from offgridd.core.observed import Charge, Effective, HostFacts, Identity, ManifestFacts, Short, VerifiedFile
+from offgridd.core.observed import Charge, Effective, HostFacts, Identity, ManifestFacts, Result, Short, VerifiedFile
 from offgridd.core.updates import Look
 
 
@@ -53,6 +53,14 @@ class VerifyFailed:
     model: str
     key: str
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmarked:
+    """A benchmark was kept, now or in an earlier life."""
+
+    model: str
+    result: Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +249,7 @@ Event = (
     | NetworkAwaited
     | Verified
     | VerifyFailed
+    | Benchmarked
     | UpdateSeen
     | Updated
     | FileSeen

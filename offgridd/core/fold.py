@@ -65,10 +65,10 @@ def forget(observed: Observed, desired: Desired) -> Observed:
     models, kept = observed.models, observed.kept
 
     def over(name: str, facts: ModelFacts) -> bool:
-        if name in desired.models or facts.workers or name in observed.running:
-            return False
+        if name in desired.models or facts.workers or facts.uses or name in observed.running:
+            return False  # a request that still waits must not count against a model that is added again
         failed = facts.verify_retry or facts.start_retry
-        return name not in kept or not (facts.uses or (facts.demanded and not failed))
+        return name not in kept or not facts.demanded or failed is not None
 
     gone = {name for name, facts in models.items() if over(name, facts)}
     if not gone:
@@ -105,6 +105,8 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return replace(facts, file=file, verify_retry=None, network=False)
         case ev.Updated(_, pin, file):
             return replace(facts, pin=pin, file=file, verify_retry=None)
+        case ev.Benchmarked(_, result):
+            return replace(facts, result=result)
         case ev.UpdateSeen(_, look):
             return replace(facts, look=look)
         case ev.NetworkAwaited():

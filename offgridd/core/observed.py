@@ -136,6 +136,14 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """The newest benchmark of a model: what it was loaded with, and the figures in words."""
+
+    load_key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """Everything that is known of one model name."""
 
@@ -156,6 +164,7 @@ class ModelFacts:
     pin: Pin | None = None  # of a source that is a hub's
     network: bool = False  # its hub is asked, or its bytes are on their way
     look: Look | None = None  # the newest, for something newer
+    result: Result | None = None
 
     def serving(self) -> Worker | None:
         """The worker that new requests go to: the newest one that is ready and not stopping."""

@@ -67,6 +67,9 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason("SourceVerified", "SignersUnreadable", "the allowed signers can not be read; no commit is taken", "mend it"),
     Reason("SourceVerified", "NotFastForward", "the newest commit does not follow the one in effect, which stays", "if "
            "that is meant: offgrid reload --allow-rewind"),
+    Reason("Benchmarked", "Measured", "the newest benchmark is of the model as it is loaded now"),
+    Reason("Benchmarked", "NotMeasured", "no benchmark of it is kept", "offgrid benchmark MODEL"),
+    Reason("Benchmarked", "OutOfDate", "it is loaded otherwise now", "offgrid benchmark MODEL"),
     Reason("Ready", "AllReady", "every preload model is Ready"),
     Reason("Ready", "ModelsNotReady", "some preload model is not", "see its conditions: offgrid status"),
     Reason("Ready", "Ready", "the model is as declared"),

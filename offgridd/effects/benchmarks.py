@@ -63,8 +63,13 @@ class _Measuring:
 
 
 class Benchmarks:
-    def __init__(self, records: RecordsPort, next_request: Callable[[], int]) -> None:
-        self._records, self._next = records, next_request
+    """`kept` hears of each record once it is."""
+
+    def __init__(
+        self, records: RecordsPort, next_request: Callable[[], int],
+        kept: Callable[[dict[str, Any]], None] = lambda _record: None,
+    ) -> None:  # fmt: skip
+        self._records, self._next, self._kept = records, next_request, kept
         self._running: str | None = None
 
     async def run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
@@ -95,6 +100,7 @@ class Benchmarks:
         except OSError as error:
             text = f"cannot keep the result: {error.strerror}; make room, then try again"
             raise RequestRefused(503, "not_kept", text) from None
+        self._kept(record)
         return {"id": number, **record}
 
     async def _measure(self, subject: Subject, made: _Measuring, kind: tuple[int, int], tell: Tell) -> None:

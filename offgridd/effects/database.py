@@ -47,6 +47,7 @@ STEPS: Final[tuple[str, ...]] = (
     """,
 )
 VERSION: Final = len(STEPS)
+CACHE: Final = 512  # KiB of pages that are held in memory: little is ever read
 
 
 class StateTooNewError(Exception):
@@ -91,6 +92,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         if found is None:
             _step(db, 0)
         db.execute("pragma journal_mode=wal")
+        db.execute(f"pragma cache_size=-{CACHE}")
         if (sound := db.execute("pragma quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(sound)
     except BaseException:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from offgridd.effects.memory import total_memory
 from offgridd.effects.pulse import worked
 
+SHORT: Final = 0.2  # seconds, of some 20 ticks
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _GOVERNOR: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -38,10 +39,12 @@ class Others:
         self._began, self._busy, self._own = time.monotonic(), _busy(), self._mine()
 
     def share(self) -> float:
-        """Of all that this machine's cores could have done, 0 to 1."""
+        """Of all that this machine's cores could have done, 0 to 1; 0 where it was too short to tell by ticks."""
         seconds = time.monotonic() - self._began
+        if seconds < SHORT:
+            return 0.0
         used = (_busy() - self._busy) - (self._mine() - self._own)
-        return min(1.0, max(0.0, used / _TICK / (seconds * (os.cpu_count() or 1)))) if seconds > 0 else 0.0
+        return min(1.0, max(0.0, used / _TICK / (seconds * (os.cpu_count() or 1))))
 
     def _mine(self) -> int:
         return sum(worked(pid) for pid in self._pids)

@@ -138,6 +138,15 @@ class State:
             raise os_error(error) from error
         return int(kept.lastrowid or 0)
 
+    def newest_benchmarks(self) -> dict[str, dict[str, Any]]:
+        """By model."""
+        query = "select model, record from benchmarks where id in (select max(id) from benchmarks group by model)"
+        try:
+            return {str(model): json.loads(record) for model, record in self._db.execute(query).fetchall()}
+        except (sqlite3.Error, ValueError) as error:
+            log.warning("cannot read earlier benchmarks: %s", error)
+            return {}
+
     def benchmarks(self, model: str | None, limit: int) -> list[dict[str, Any]]:
         """Records with their numbers, the newest first; of one model, or of all."""
         where, values = ("where model = ?", [model]) if model is not None else ("", [])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from offgridd.core import events as ev
-from offgridd.core.fold import fold
+from offgridd.core.desired import Desired
+from offgridd.core.fold import fold, forget
 from offgridd.core.observed import Eviction, ModelFacts, Observed, Worker
 
 
@@ -24,3 +25,13 @@ def test_who_made_room_waits_anew_and_who_waits_is_not_put_back() -> None:
 def test_retry_does_not_have_one_that_made_room_wait() -> None:
     facts = ModelFacts(workers=(Worker(1, "k", 99),), evicted=Eviction(5.0, "b (priority 0)"))
     assert after(Observed({"a": facts}), ev.Reconsidered("a"), 6.0).of("a").evicted is None
+
+
+def test_a_request_that_waited_does_not_count_against_a_model_that_is_added_again() -> None:
+    seen = after(Observed(), ev.Used("a", 1), 1.0)
+    seen = forget(seen, Desired())  # it was removed while the request waited
+    seen = after(seen, ev.Used("a", 1), 2.0)  # of the one that was added again
+    seen = after(seen, ev.Used("a", -1), 3.0)  # the first one has heard of it
+    assert seen.of("a").uses == 1
+    seen = after(seen, ev.Used("a", -1), 4.0)
+    assert not forget(seen, Desired()).models

@@ -60,6 +60,10 @@ def kept(rig: Rig, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
+def busy(rig: Rig) -> bool:
+    return any(worker["requests"] for worker in rig.status()["memory"]["workers"])
+
+
 def offgrid(rig: Rig, *args: str) -> subprocess.CompletedProcess[str]:
     argv = [OFFGRID, "--host", str(rig.socket), *args]
     return subprocess.run(argv, capture_output=True, text=True, timeout=100)
@@ -79,6 +83,26 @@ def test_a_result_has_what_was_asked_and_stays(rig: Rig) -> None:
     assert made["environment"]["cores"] == len(os.sched_getaffinity(0))
     assert made["environment"]["engine"] == "fake"
     assert kept(rig, "?model=one&limit=1") == [made]
+
+
+def condition(rig: Rig) -> tuple[str, str, str]:
+    smol = next(one for one in rig.status()["models"] if one["name"] == "smol")
+    found = next(c for c in smol["conditions"] if c["type"] == "Benchmarked")
+    return found["status"], found["reason"], found["message"]
+
+
+def test_the_condition_says_what_was_measured_and_whether_it_still_holds(rig: Rig) -> None:
+    post(rig, {"model": "smol", **SMALL})
+    status, reason, text = until(lambda: condition(rig) if condition(rig)[0] == "True" else None)
+    assert (status, reason, text.startswith("pp64 + tg16 at ")) == ("True", "Measured", True)
+    rig.kill()
+    rig.start()
+    until(lambda: condition(rig)[:2] == ("True", "Measured"))
+    old = rig.manifest.read_text()
+    rig.manifest.write_text(old.replace("context: 8192", "context: 4096"))
+    until(lambda: condition(rig)[:2] == ("Unknown", "OutOfDate"))
+    rig.manifest.write_text(old)
+    until(lambda: condition(rig)[:2] == ("True", "Measured") and rig.is_ready())
 
 
 def test_it_tells_how_far_it_is(rig: Rig) -> None:
@@ -153,7 +177,7 @@ def test_a_worker_that_dies_ends_it_with_a_reason_and_nothing_half(rig: Rig) -> 
     before = len(kept(rig))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(post, rig, {"model": "smol", **LONG})
-        until(lambda: next(w["requests"] for w in rig.status()["memory"]["workers"]) == 1)
+        until(lambda: busy(rig))
         for pid in rig.pids():
             os.kill(pid, signal.SIGKILL)
         status, answer = running.result()
@@ -166,7 +190,7 @@ def test_a_daemon_that_dies_leaves_nothing_half(rig: Rig) -> None:
     before = kept(rig)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(post, rig, {"model": "smol", **LONG})
-        until(lambda: next(w["requests"] for w in rig.status()["memory"]["workers"]) == 1)
+        until(lambda: busy(rig))
         rig.kill()
         with pytest.raises((OSError, http.client.HTTPException)):
             running.result()

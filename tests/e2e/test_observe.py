@@ -133,7 +133,7 @@ def test_describe_says_what_to_do(rig: Rig) -> None:
     text = offgrid(rig, "describe", "first").stdout
     assert "memory: charged with at most " in text
     assert ": ready, charged with " in text
-    assert "NotSupportedYet" in text
+    assert "NotMeasured" in text
     assert "what to do: remove it" not in text
     assert offgrid(rig, "describe", "a.gguf").stdout.startswith("a\n")
     assert offgrid(rig, "describe", "nobody").returncode == 1

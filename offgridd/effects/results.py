@@ -1,0 +1,38 @@
+"""Tells of each declared model which benchmark is its newest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio.to_thread
+
+from offgridd.core import events as ev
+from offgridd.core.benchmark import headline
+from offgridd.core.observed import Result
+from offgridd.effects.updates import Now
+
+
+class Results:
+    """`newest` gives the newest record of each model; blocking."""
+
+    def __init__(self, newest: Callable[[], Mapping[str, dict[str, Any]]], now: Now) -> None:
+        self._newest, self._now = newest, now
+
+    async def run(self) -> None:
+        """For ever: at the start, and for models that were added."""
+        digest = None
+        while True:
+            if digest != self._now.desired().digest:
+                digest = self._now.desired().digest
+                records = await anyio.to_thread.run_sync(self._newest)
+                for name in self._now.desired().models.keys() & records.keys():
+                    self.tell(records[name])
+            await self._now.changed()
+
+    def tell(self, record: dict[str, Any]) -> None:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["started"]))
+        result = Result(record["load_key"], headline(record, at))
+        if record["model"] in self._now.desired().models:
+            self._now.emit(ev.Benchmarked(record["model"], result))
