@@ -7,6 +7,7 @@ stopped from outside: it ends by itself when its time is up. Errors of the host'
 from __future__ import annotations
 
 import base64
+import ctypes
 import fcntl
 import json
 import os
@@ -33,7 +34,12 @@ _KNOWN = (Unreachable, Refused, GitError, MemoryError, OSError)
 
 
 def main() -> int:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the next daemon waits for nothing of ours
+    for meant_for_the_daemon in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(meant_for_the_daemon, signal.SIG_IGN)
     asked = json.load(sys.stdin)
+    _limit(resource.RLIMIT_CORE, 0)  # there may be a token in it
     _limit(resource.RLIMIT_AS, _MEMORY)
     _limit(resource.RLIMIT_FSIZE, _FILE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that is refused says more than our death
