@@ -19,7 +19,7 @@ Files = Sequence[tuple[str, bytes]]
 class Fetched:
     """What came of asking a repository. With a reason there are no files, and the message says why."""
 
-    commit: str = ""  # 40 hex digits
+    commit: str = ""  # 40 hex digits, or 64 where the repository is one of sha256
     files: tuple[tuple[str, bytes], ...] = ()
     signed: bool = False  # its signature was asked for, and is good
     reason: str = ""

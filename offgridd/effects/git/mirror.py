@@ -144,7 +144,7 @@ def _client(remote: Remote) -> tuple[Any, str]:
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """What a client may raise, as Unreachable."""
+    """What a client may raise, as Unreachable; but for its assertions, as where our copy is of another hash."""
     begin: Callable[[str], str] = lambda why: f"cannot fetch from {url}: {why}"  # noqa: E731
     try:
         yield
@@ -159,7 +159,7 @@ def _translated(url: str) -> Iterator[None]:
     except KeyError as error:
         missing = error.args[0].decode("ascii", "replace") if error.args and isinstance(error.args[0], bytes) else error
         raise Unreachable(begin(f"{missing} is missing there; is it whole, and no shallow clone?")) from None
-    except (GitProtocolError, HangupException, OSError, AssertionError, ValueError) as error:
+    except (GitProtocolError, HangupException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _OURS_FAILS:
             raise
         cause = (
