@@ -43,6 +43,7 @@ class Follow:
         self._seen = 0.0  # seconds since the epoch: when the remote gave an answer last
         self._changed = anyio.Event()  # `spec` is another one
         self._asking = anyio.Lock()
+        self._scope: anyio.CancelScope | None = None  # of the asking that is under way
         self._changed.set()  # it is asked at the start
 
     def restore(self, spec: GitSpec, files: Files) -> None:
@@ -61,6 +62,8 @@ class Follow:
             self._know(None)
             return None
         if before is None or not before.same_content(spec):
+            if self._scope is not None:
+                self._scope.cancel()  # what comes of it is not wanted any more, and it may take a minute
             await self._turn(before, spec)
             self._changed.set()
         elif before != spec:
@@ -97,11 +100,8 @@ class Follow:
             spec = self.spec
             if spec is None:
                 return None
-            if self._offline and not spec.url.startswith("file:"):
-                found = Fetched(reason="Offline", message="the manifest says offline: nothing is fetched")
-            else:
-                found = await self.port.fetch(spec, self.commit, rewind=rewind)
-            if self.spec is None or not spec.same_content(self.spec) or self.facts is None:
+            found = await self._ask(spec, rewind=rewind)
+            if found is None or self.spec is None or not spec.same_content(self.spec) or self.facts is None:
                 return self.facts  # it changed meanwhile, and is asked again
             if found.reason not in UNKNOWN:
                 self._seen = time.time()
@@ -114,6 +114,14 @@ class Follow:
                 signed = found.signed if found.commit == self.commit else self.facts.signed
                 self._know(replace(self.facts, signed=signed, reason="", message=""))
             return self.facts
+
+    async def _ask(self, spec: GitSpec, *, rewind: bool) -> Fetched | None:
+        """None where it was given up."""
+        if self._offline and not spec.url.startswith("file:"):
+            return Fetched(reason="Offline", message="the manifest says offline: nothing is fetched")
+        with anyio.CancelScope() as self._scope:
+            return await self.port.fetch(spec, self.commit, rewind=rewind)
+        return None
 
     def news(self) -> bool:
         """Whether what is held is not what is in effect."""

@@ -425,3 +425,26 @@ async def test_when_another_repository_answered_last_is_not_said_of_this_one() -
     facts = await follow.fetch()
     assert facts is not None
     assert facts.message == "no more"
+
+
+class Hangs(Answers):
+    """The first one who is asked does not answer."""
+
+    async def fetch(self, spec: GitSpec, accepted: str, *, rewind: bool = False) -> Fetched:
+        if spec.url == "file:///one":
+            await anyio.sleep_forever()
+        return await super().fetch(spec, accepted, rewind=rewind)
+
+
+async def test_another_one_is_asked_though_the_one_before_hangs() -> None:
+    port = Hangs()
+    port.next = [commit("b")]
+    follow = Follow(port)
+    await follow.files(GitSpec("file:///one"))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow.fetch)
+            await anyio.wait_all_tasks_blocked()
+            await follow.files(GitSpec("file:///two"))
+            await follow.fetch()
+    assert await held(follow) == "b"
