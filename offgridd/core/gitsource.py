@@ -10,6 +10,7 @@ PREFIX: Final = "git:"  # begins the name of a file that was fetched: git:COMMIT
 
 REMOTE: Final = "RemoteUnavailable"
 UNKNOWN: Final = frozenset(("Fetching", "Offline", REMOTE))  # reasons with which nothing was refused
+UNTRUSTED: Final = frozenset(("BadSignature", "SignersUnreadable", "UnknownSigner", "UnsignedCommit"))
 
 Files = Sequence[tuple[str, bytes]]
 
@@ -18,7 +19,7 @@ Files = Sequence[tuple[str, bytes]]
 class Fetched:
     """What came of asking a repository. With a reason there are no files, and the message says why."""
 
-    commit: str = ""  # 40 hex digits
+    commit: str = ""  # 40 hex digits, or 64 where the repository is one of sha256
     files: tuple[tuple[str, bytes], ...] = ()
     signed: bool = False  # its signature was asked for, and is good
     reason: str = ""

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 
 from offgridd.core.desired import GitSpec
 from offgridd.core.gitsource import REMOTE, Fetched
 from offgridd.effects.secrets import SecretUnavailable, read_secret
 
 log = logging.getLogger("offgridd")
-PROGRAM: Final = (sys.executable, "-I", "-m", "offgridd.effects.git.child")
+# Git's names are UTF-8 whatever the host's locale is.
+PROGRAM: Final = (sys.executable, "-I", "-X", "utf8", "-m", "offgridd.effects.git.child")
 FETCH, READ = 60, 20  # seconds: for a remote to send all that is new, and for our own copy to be read
 _GRACE = 5.0  # seconds beyond those until the process is killed, where it does not end by itself
 # What says how the world outside is reached. Nothing else of ours concerns that process.
@@ -41,7 +43,9 @@ class Repository:
         Whatever goes wrong is a reason in the answer.
         """
         try:
-            token = read_secret(spec.token) if spec.token else None
+            token = None
+            if spec.token:
+                token = await anyio.to_thread.run_sync(read_secret, spec.token, abandon_on_cancel=True)
         except SecretUnavailable as error:
             return Fetched(reason=REMOTE, message=str(error))
         return await self._ask(spec, FETCH, accepted=accepted, rewind=rewind, token=token)
@@ -64,16 +68,16 @@ class Repository:
         except (OSError, TimeoutError) as error:
             return Fetched(reason=REMOTE, message=f"cannot fetch from {spec.url}: {error or 'it took too long'}")
         if ended.returncode == 0:
-            return _answer(json.loads(ended.stdout), signed=spec.signers is not None)
+            return await anyio.to_thread.run_sync(_answer, ended.stdout, spec.signers is not None)
         if ended.returncode == -signal.SIGALRM:
             text = f"cannot fetch from {spec.url}: it was not done in {seconds} s; is the repository too large?"
             return Fetched(reason=REMOTE, message=text)
-        log.error(
-            "the process that asks %s ended with %d: %s", spec.url, ended.returncode, ended.stderr.decode()[-2000:]
-        )
+        said = ended.stderr.decode(errors="replace")[-2000:]
+        log.error("the process that asks %s ended with %d: %s", spec.url, ended.returncode, said)
         return Fetched(reason=REMOTE, message=f"cannot fetch from {spec.url}: what asks it has failed; see the log")
 
 
-def _answer(found: dict[str, Any], *, signed: bool) -> Fetched:
-    files = tuple((name, base64.b64decode(text)) for name, text in found.pop("files", ()))
+def _answer(text: bytes, signed: bool) -> Fetched:
+    found: dict[str, Any] = json.loads(text)
+    files = tuple((name, base64.b64decode(content)) for name, content in found.pop("files", ()))
     return Fetched(files=files, signed=signed and bool(files), **found)

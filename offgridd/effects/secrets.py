@@ -29,8 +29,9 @@ def read_secret(secret: Secret) -> str:
         raise SecretUnavailable(f"cannot read the credential {name}: the service was given none; see LoadCredential=")
     path = Path(folder or "", name) if secret.kind == "credential" else Path(name)
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST + 1)
+        # A FIFO that nobody writes is empty, and keeps nobody waiting.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            data = file.read(MOST + 1) or b""
         found = data.decode("ascii").strip()
     except OSError as error:
         raise SecretUnavailable(f"cannot read the token from {path}: {error.strerror}") from None

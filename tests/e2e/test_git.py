@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,37 @@ def test_what_stands_in_the_repository_is_not_written_beside_it(fleet: Fleet) ->
     assert (done.returncode, done.stdout) == (6, "git\n")
     body = json.dumps({"files": [{"name": "git:x", "text": text}]}).encode()
     assert fleet.rig.admin.json("POST", "/v1/plan", body)["valid"]
+
+
+def asking(pid: int) -> list[int]:
+    """The processes of a daemon that ask a repository."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in children if b"effects.git.child" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def test_who_asks_a_remote_that_hangs_ends_with_the_daemon_and_shows_no_token(fleet: Fleet) -> None:
+    fleet.rig.env["GIT_TOKEN"] = "sesame"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/r"
+        fleet.rig.manifest.write_text(f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{fleet.rig.port}"]}}
+git: {{url: "{url}", interval: 1h, token: {{env: GIT_TOKEN}}}}
+""")
+        for end in (fleet.rig.stop, fleet.rig.kill):
+            fleet.rig.start()
+            connection, _ = server.accept()
+            with connection:
+                assert b"authorization: basic" in connection.recv(10_000).lower()
+                assert fleet.rig.process is not None
+                (pid,) = asking(fleet.rig.process.pid)
+                assert not any(b"sesame" in Path(f"/proc/{pid}/{at}").read_bytes() for at in ("cmdline", "environ"))
+                end()
+                until(partial(gone, pid))
+    assert "sesame" not in (fleet.folder / "log").read_text()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import base64
+import os
+import random
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import anyio
+import anyio.to_thread
 import pytest
+from dulwich.objects import Commit, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 from support.gitrepo import GitRepo, keypair
+from support.lyinggit import lying_git
 
 from offgridd.core.desired import GitSpec, Secret
 from offgridd.core.gitsource import Fetched
@@ -79,6 +88,17 @@ async def test_only_what_follows_the_accepted_commit_is_taken(ours: Repository, 
     assert (await asked(ours, remote, second, rewind=True)).commit == other
     remote.git("reset", "-q", "--hard", first)
     assert (await asked(ours, remote, other)).reason == "NotFastForward"
+
+
+async def test_repositories_of_both_hashes_are_followed_one_after_the_other(
+    ours: Repository, remote: GitRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+    other = GitRepo(tmp_path / "other")
+    commits = [remote.commit(FILES), other.commit(FILES)]
+    assert [len(one) for one in commits] == [40, 64]
+    for one, commit in ((remote, commits[0]), (other, commits[1]), (remote, commits[0])):
+        assert (await asked(ours, one)).commit == commit
 
 
 async def test_a_merge_follows_both_of_its_parents(ours: Repository, remote: GitRepo) -> None:
@@ -163,19 +183,156 @@ async def test_a_copy_that_is_damaged_is_made_anew(
     assert (await asked(ours, remote, commit)).commit == commit
 
 
-async def test_what_a_kill_left_is_removed_and_pieces_are_joined(
-    ours: Repository, remote: GitRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_kill_left_is_removed(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    commit = remote.commit(FILES)
+    await asked(ours, remote)
+    objects = tmp_path / "state" / "git" / "mirror" / "objects"
+    for left in ("tmp_pack_left", "pack/tmpleft.pack"):  # where dulwich writes what it receives
+        (objects / left).write_bytes(b"half")
+    assert (await asked(ours, remote, commit)).reason == ""
+    assert not list(objects.rglob("tmp*"))
+
+
+async def test_pieces_are_joined(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
     commit = remote.commit(FILES)
     await asked(ours, remote)
     packs = tmp_path / "state" / "git" / "mirror" / "objects" / "pack"
-    (packs / "tmp_pack_left").write_bytes(b"half")
-    one = next(packs.glob("*.pack"))
+    one = next(packs.glob("pack-*.pack"))
     for number in range(101):  # as after so many fetches
         for end in (".pack", ".idx"):
             shutil.copy(one.with_suffix(end), packs / f"pack-{number:040x}{end}")
     assert (await asked(ours, remote, commit)).commit == commit
     assert len(list(packs.iterdir())) == 2
+    assert {one.name for one in (tmp_path / "state" / "git").iterdir()} == {"lock", "mirror"}
+
+
+async def test_pieces_that_can_not_be_joined_any_more_stay(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    packs = tmp_path / "state" / "git" / "mirror" / "objects" / "pack"
+    one = next(packs.glob("*.pack"))
+    for number in range(101):
+        for end in (".pack", ".idx"):
+            shutil.copy(one.with_suffix(end), packs / f"pack-{number:040x}{end}")
+    remote.folder.rename(tmp_path / "away")
+    assert (await asked(ours, remote, commit)).reason == "RemoteUnavailable"
+    assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
+
+
+async def test_what_was_fetched_is_read_while_a_remote_hangs(ours: Repository, remote: GitRepo) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    with socket.create_server(("127.0.0.1", 0)) as server, anyio.fail_after(repository.READ):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ours.fetch, GitSpec(f"http://127.0.0.1:{server.getsockname()[1]}/r"), commit)
+            connection, _ = await anyio.to_thread.run_sync(server.accept)  # it asks, and has the lock
+            with connection:
+                assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
+                connection.setblocking(False)
+                assert connection.recv(1000).startswith(b"GET ")
+                with pytest.raises(BlockingIOError):  # it still waits
+                    connection.recv(1)
+                group.cancel_scope.cancel()
+
+
+async def test_a_folder_that_can_not_be_written_says_so(remote: GitRepo, tmp_path: Path) -> None:
+    remote.commit(FILES)
+    (tmp_path / "file").write_text("")
+    found = await asked(Repository(tmp_path / "file" / "git"), remote)
+    assert (found.reason, "cannot keep what" in found.message) == ("RemoteUnavailable", True)
+
+
+async def test_what_is_larger_than_is_taken_says_that_there_is_no_room(
+    ours: Repository, remote: GitRepo, tmp_path: Path
+) -> None:
+    commit = remote.commit(FILES)
+    fetched = await asked(ours, remote)
+    remote.commit({"noise": random.Random(1).randbytes(60_000).hex()})
+    script = f"ulimit -f 16; exec {sys.executable} -I -m offgridd.effects.git.child"  # 16 KiB a file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repository, "PROGRAM", ("bash", "-c", script))
+        found = await asked(ours, remote, commit)
+    assert (found.reason, found.message.split(": ")[-1]) == (
+        "RemoteUnavailable",
+        "File too large; make room, or it smaller",
+    )
+    assert await ours.read(GitSpec(remote.url, path="hosts/a"), commit) == fetched
+
+
+async def test_a_name_that_no_file_can_have_is_refused(ours: Repository, remote: GitRepo) -> None:
+    remote.commit({"conf.d/30.yaml": "c", "offgridd.yaml": TEXT})
+    with Repo(str(remote.folder)) as repo:
+        commit = repo[repo.head()]
+        assert isinstance(commit, Commit)
+        tree = repo[commit.tree]
+        assert isinstance(tree, Tree)
+        below = repo[tree[b"conf.d"][1]]
+        assert isinstance(below, Tree)
+        below.add(b"x" * 300 + b".yaml", *below[b"30.yaml"])
+        tree.add(b"conf.d", tree[b"conf.d"][0], below.id)
+        commit.tree = tree.id
+        for one in (below, tree, commit):
+            repo.object_store.add_object(one)
+        repo.refs[Ref(b"refs/heads/main")] = commit.id
+    found = await asked(ours, remote, path=".")
+    assert (found.reason, "a name in it is none of a file" in found.message) == ("ManifestMissing", True)
+
+
+# Remotes that lie
+
+
+def packed(remote: GitRepo, *objects: str) -> bytes:
+    """The pack of just these, as git makes it."""
+    argv = ["git", "pack-objects", "--stdout", "-q"]
+    return subprocess.run(
+        argv, cwd=remote.folder, input="\n".join(objects).encode(), capture_output=True, check=True, timeout=60
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("no tree", "an object is missing"),
+        ("no parent", "an object is missing"),
+        ("cut", "it is damaged"),
+        ("no pack", "it is damaged"),
+        ("error", "we will not: *** ***"),
+    ],
+)
+async def test_what_a_remote_sends_that_lies_harms_nothing(
+    harm: str, says: str, ours: Repository, remote: GitRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TOKEN", "sesame")
+    commit = remote.commit({"offgridd.yaml": TEXT})
+    fetched = await asked(ours, remote, path=".")
+    skipped = remote.commit({"x": "1"})
+    tip = remote.commit({"y": "2"})
+    with lying_git() as liar:
+        liar.head, spec = tip, GitSpec(liar.url, token=Secret("env", "GIT_TOKEN"))
+        whole = packed(remote, *remote.git("rev-list", "--objects", "--no-object-names", tip).split())
+        shown = base64.b64encode(b"x-token-auth:sesame")
+        liar.error = b"we will not: sesame " + shown if harm == "error" else b""
+        liar.pack = {
+            "no tree": packed(remote, tip, skipped),
+            "no parent": packed(remote, tip, f"{tip}^{{tree}}", f"{tip}:offgridd.yaml"),
+            "cut": whole[:-7],
+            "no pack": b"PACK" + b"x" * 100,
+        }.get(harm, b"")
+        found = await ours.fetch(spec, commit)
+        assert (found.reason, found.files) == ("RemoteUnavailable", ())
+        assert says in found.message
+        assert await ours.read(GitSpec(remote.url), commit) == fetched
+        assert {one.name for one in (tmp_path / "state" / "git").iterdir()} == {"lock", "mirror"}
+        liar.error, liar.pack = b"", whole
+        assert (await ours.fetch(spec, commit)).commit == tip
+
+
+async def test_a_shallow_clone_says_what_it_lacks(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    remote.commit(FILES)
+    remote.commit({"x": "1"})
+    remote.git("clone", "-q", "--depth", "1", remote.url, str(tmp_path / "shallow"))
+    found = await ours.fetch(GitSpec(f"file://{tmp_path}/shallow"), "")
+    assert (found.reason, "no shallow clone" in found.message) == ("RemoteUnavailable", True)
 
 
 # Signatures
@@ -248,6 +405,17 @@ async def test_signers_that_are_gone_take_nothing(ours: Repository, remote: GitR
     remote.commit(FILES)
     found = await asked(ours, remote, signers=str(tmp_path / "gone"))
     assert (found.reason, "bring the file back" in found.message) == ("SignersUnreadable", True)
+
+
+async def test_what_nobody_writes_keeps_nobody_waiting(ours: Repository, remote: GitRepo, tmp_path: Path) -> None:
+    """A FIFO in the place of a file that the host names; the token's is opened by the daemon itself."""
+    remote.commit(FILES)
+    os.mkfifo(tmp_path / "fifo")
+    with anyio.fail_after(20):
+        found = await asked(ours, remote, signers=str(tmp_path / "fifo"))
+        assert (found.reason, "not a regular file" in found.message) == ("SignersUnreadable", True)
+        found = await asked(ours, remote, token=Secret("file", str(tmp_path / "fifo")))
+        assert (found.reason, "cannot read the token" in found.message) == ("RemoteUnavailable", True)
 
 
 async def test_an_altered_commit_is_refused(
@@ -358,10 +526,9 @@ async def test_a_host_that_says_nothing_is_given_up(ours: Repository, monkeypatc
 
 async def test_a_host_that_is_not_there(ours: Repository) -> None:
     found = await ours.fetch(GitSpec("http://127.0.0.1:9/r"), "")
-    assert (found.reason, found.message.startswith("cannot fetch from http://127.0.0.1:9/r: ")) == (
-        "RemoteUnavailable",
-        True,
-    )
+    assert found.reason == "RemoteUnavailable"
+    assert found.message.startswith("cannot fetch from http://127.0.0.1:9/r: ")
+    assert found.message.endswith("Connection refused")
 
 
 async def test_the_process_is_our_own_code_and_nothing_that_stands_in_its_way(

@@ -13,8 +13,8 @@ from support.gitrepo import GitRepo, keypair
 
 from offgridd.core import events as ev
 from offgridd.core.conditions import whole_conditions
-from offgridd.core.desired import Desired
-from offgridd.core.gitsource import GitFacts
+from offgridd.core.desired import Desired, GitSpec
+from offgridd.core.gitsource import Fetched, GitFacts, commit_of
 from offgridd.core.observed import ManifestFacts, Observed
 from offgridd.effects import source
 from offgridd.effects.repository import Repository
@@ -305,3 +305,146 @@ async def test_an_edit_while_it_is_asked_is_not_answered_with_the_other_ones_fil
     await desk.fetched()
     assert desk.names() == ["b"]
     assert replace(desk.facts, git=None, pending=False) == ManifestFacts()
+
+
+class Answers:
+    """A port that gives what it is told to: only the order of things is of interest."""
+
+    def __init__(self) -> None:
+        self.next: list[Fetched] = []
+
+    async def fetch(self, spec: GitSpec, accepted: str, *, rewind: bool = False) -> Fetched:
+        return self.next.pop(0) if self.next else Fetched(reason="RemoteUnavailable", message="no more")
+
+    async def read(self, spec: GitSpec, commit: str) -> Fetched:
+        return Fetched(reason="ManifestMissing", message="gone")
+
+
+def commit(letter: str, *, signed: bool = False) -> Fetched:
+    return Fetched(letter * 40, ((f"git:{letter * 40}/offgridd.yaml", b""),), signed)
+
+
+async def held(follow: Follow) -> str:
+    return commit_of(await follow.files(follow.spec) or ())[:1]
+
+
+async def test_what_is_in_effect_is_known_also_where_another_one_came_meanwhile() -> None:
+    port = Answers()
+    follow = Follow(port)
+    await follow.files(GitSpec("file:///r"))
+    port.next = [commit("a"), commit("b")]
+    await follow.fetch()
+    await follow.fetch()  # while the first is being taken
+    follow.took("a" * 40)
+    assert (follow.commit, follow.news(), await held(follow)) == ("a" * 40, True, "b")
+
+
+async def test_a_signature_is_said_only_of_the_commit_that_bears_it() -> None:
+    port = Answers()
+    follow = Follow(port)
+    spec = GitSpec("file:///r", signers="/signers")
+    follow.restore(replace(spec, signers=None), commit("a").files)
+    await follow.files(spec)
+    port.next = [commit("b", signed=True)]
+    facts = await follow.fetch()
+    assert facts is not None
+    assert (facts.commit[:1], facts.signed) == ("a", False)
+    follow.took("b" * 40)
+    assert (follow.commit[:1], follow.facts and follow.facts.signed) == ("b", True)
+
+
+async def test_what_waits_is_dropped_when_its_signature_counts_no_more() -> None:
+    port = Answers()
+    follow = Follow(port)
+    follow.restore(GitSpec("file:///r", signers="/signers"), commit("a").files)
+    port.next = [commit("b", signed=True), Fetched(reason="UnknownSigner", message="no")]
+    await follow.fetch()
+    assert await held(follow) == "b"  # such as one whose manifest was refused
+    await follow.fetch()
+    assert (await held(follow), follow.news()) == ("a", False)
+
+
+async def test_a_commit_that_was_rewound_comes_again(desk: Desk) -> None:
+    first = desk.remote.commit({"offgridd.yaml": models("a")})
+    second = desk.remote.commit({"offgridd.yaml": models("b")})
+    desk.write(interval="1s")
+    await desk.intake.start()
+    took = anyio.Event()
+
+    async def reload() -> None:
+        await desk.intake.take()
+        took.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(desk.follow.run, reload)
+            await took.wait()
+            assert desk.follow.commit == second
+            desk.remote.git("reset", "-q", "--hard", first)
+            await desk.fetched(rewind=True)
+            assert desk.follow.commit == first
+            took = anyio.Event()
+            desk.remote.git("reset", "-q", "--hard", second)
+            await took.wait()
+            assert desk.names() == ["b"]
+            group.cancel_scope.cancel()
+
+
+async def test_who_is_online_again_asks_at_once() -> None:
+    port = Answers()
+    follow = Follow(port)
+    spec = GitSpec("https://git.example.com/r", interval=3600.0)
+    await follow.files(spec, offline=True)
+    port.next = [commit("a")]
+    taken = anyio.Event()
+
+    async def reload() -> None:
+        taken.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow.run, reload)
+            await anyio.wait_all_tasks_blocked()
+            assert follow.facts is not None
+            assert follow.facts.reason == "Offline"
+            await follow.files(spec, offline=False)
+            await taken.wait()
+            group.cancel_scope.cancel()
+
+
+async def test_when_another_repository_answered_last_is_not_said_of_this_one() -> None:
+    port = Answers()
+    follow = Follow(port)
+    port.next = [commit("a")]
+    await follow.files(GitSpec("file:///one"))
+    await follow.fetch()
+    facts = await follow.fetch()
+    assert facts is not None
+    assert "no more; it answered last at" in facts.message
+    await follow.files(GitSpec("file:///two"))
+    facts = await follow.fetch()
+    assert facts is not None
+    assert facts.message == "no more"
+
+
+class Hangs(Answers):
+    """The first one who is asked does not answer."""
+
+    async def fetch(self, spec: GitSpec, accepted: str, *, rewind: bool = False) -> Fetched:
+        if spec.url == "file:///one":
+            await anyio.sleep_forever()
+        return await super().fetch(spec, accepted, rewind=rewind)
+
+
+async def test_another_one_is_asked_though_the_one_before_hangs() -> None:
+    port = Hangs()
+    port.next = [commit("b")]
+    follow = Follow(port)
+    await follow.files(GitSpec("file:///one"))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow.fetch)
+            await anyio.wait_all_tasks_blocked()
+            await follow.files(GitSpec("file:///two"))
+            await follow.fetch()
+    assert await held(follow) == "b"

@@ -5,6 +5,8 @@ Only `child` calls it, in a process whose memory and time are bounded: what a re
 
 from __future__ import annotations
 
+import base64
+import errno
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,8 @@ ANSWER = 10.0  # seconds for a connection, and for each piece of an answer
 USER = "x-token-auth"  # beside a token some hosts want this name, and the others take any
 OURS = Ref(b"refs/heads/fetched")  # what we have, which is what the remote is told
 _TAGS = 8  # of tags, one on the other
+_OURS_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # to write a copy, not to read a remote
+_LEFT = ("objects/tmp_pack_*", "objects/incoming-*", "objects/pack/tmp*")  # by dulwich, where it is killed
 
 
 class Unreachable(Exception):
@@ -38,10 +42,18 @@ class Remote:
 
 
 @contextmanager
+def kept(folder: Path) -> Iterator[Repo]:
+    """The copy in `folder` as it is, also while another process adds to it. Raises what `Repo` raises."""
+    with Repo(str(folder)) as repo:
+        yield repo
+
+
+@contextmanager
 def opened(folder: Path) -> Iterator[Repo]:
     """The copy in `folder`, begun anew where there is none that can be opened; what a kill has left is removed."""
-    for left in folder.glob("objects/pack/tmp_pack*"):
-        left.unlink(missing_ok=True)
+    for pattern in _LEFT:
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)
     try:
         repo = Repo(str(folder))
     except (NotGitRepository, OSError, ValueError, KeyError):
@@ -90,6 +102,15 @@ def follows(repo: Repo, commit: Commit, earlier: str) -> bool:
     return False
 
 
+def without(text: str, token: str | None) -> str:
+    """`text` without the token, which a remote could have put in what it answers."""
+    if not token:
+        return text
+    for secret in (token, base64.b64encode(f"{USER}:{token}".encode()).decode()):
+        text = text.replace(secret, "***")
+    return text
+
+
 def _names(ref: str) -> list[Ref]:
     if not ref:
         return [Ref(b"HEAD")]
@@ -123,16 +144,26 @@ def _client(remote: Remote) -> tuple[Any, str]:
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """What a client may raise, as Unreachable."""
+    """What a client may raise, as Unreachable; but for its assertions, as where our copy is of another hash."""
     begin: Callable[[str], str] = lambda why: f"cannot fetch from {url}: {why}"  # noqa: E731
     try:
         yield
-    except (HTTPUnauthorized, PermissionError):
+    except HTTPUnauthorized:
         raise Unreachable(begin("it lets us in only with another token; mend `token`")) from None
+    except PermissionError as error:
+        raise Unreachable(begin(f"we may not open {error.filename}; let the service's user read it")) from None
     except NotGitRepository:
-        raise Unreachable(
-            begin("there is no repository, or none that the token may see; mend `url` or `token`")
-        ) from None
-    except (GitProtocolError, HangupException, OSError, AssertionError, ValueError, KeyError) as error:
-        why = " ".join(str(error).split())[:300] or type(error).__name__
+        hidden = "" if url.startswith("file:") else ", or none that the token may see"
+        mend = "`url`" if not hidden else "`url` or `token`"
+        raise Unreachable(begin(f"there is no repository{hidden}; mend {mend}")) from None
+    except KeyError as error:
+        missing = error.args[0].decode("ascii", "replace") if error.args and isinstance(error.args[0], bytes) else error
+        raise Unreachable(begin(f"{missing} is missing there; is it whole, and no shallow clone?")) from None
+    except (GitProtocolError, HangupException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _OURS_FAILS:
+            raise
+        cause = (
+            getattr(error.__cause__ or error.__context__, "reason", None) or error
+        )  # urllib3 says around it how often it was tried
+        why = " ".join(str(cause).split())[:300] or type(cause).__name__
         raise Unreachable(begin(why)) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +66,9 @@ def _trusted(path: Path) -> set[PublicKey]:
     """The keys that may sign now and can be checked. Raises Refused where the list can not be read whole."""
     found = set()
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a FIFO would keep us until our time is up
+                raise ValueError("it is not a regular file")
             text = file.read(_MOST + 1).decode()
         if len(text) > _MOST:
             raise ValueError("it is too long")
@@ -77,7 +81,7 @@ def _trusted(path: Path) -> set[PublicKey]:
         raise Refused("SignersUnreadable", text) from None
     except (ValueError, IndexError) as error:
         why = " ".join(str(error).split())[:200]
-        raise Refused("SignersUnreadable", f"cannot read the allowed signers {path}: {why}; mend the line") from None
+        raise Refused("SignersUnreadable", f"cannot read the allowed signers {path}: {why}; mend it") from None
     return found
 
 

@@ -12,6 +12,7 @@ from dulwich.repo import Repo
 from offgridd.core.locking import LOCK_FILE
 from offgridd.effects.source import LIMIT, LOCK_LIMIT
 
+MOST_NAME = 255  # bytes; no file system has longer ones, but a tree may
 MOST_FILES, MOST_BYTES = 1001, 64 << 20  # of one manifest, with its fragments and its lock
 
 
@@ -40,6 +41,8 @@ def _wanted(repo: Repo, folder: Tree, name: str) -> Iterator[tuple[str, Tree, by
     fragments = _subfolder(repo, folder, b"conf.d")
     if fragments is not None:
         for one in sorted(n for n in fragments if n.endswith(b".yaml") and not n.startswith(b".")):
+            if len(one) > MOST_NAME or b"/" in one:
+                raise GitError("cannot read conf.d: a name in it is none of a file; see git fsck")
             yield f"conf.d/{one.decode('utf-8', 'replace')}", fragments, one, LIMIT
     if LOCK_FILE.encode() in folder:
         yield LOCK_FILE, folder, LOCK_FILE.encode(), LOCK_LIMIT
