@@ -15,7 +15,7 @@ from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.api.transitions import Transitions
-from offgridd.core.conditions import Condition, model_conditions, whole_conditions
+from offgridd.core.conditions import Condition, model_conditions, resting_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
 from offgridd.core.gitsource import GitFacts
@@ -159,7 +159,8 @@ class StatusView:
         fetching = self._progress.shown(spec.name)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
-        conditions = model_conditions(spec, facts, observed)
+        asked = declared or facts.file or facts.verify_retry or facts.demanded
+        conditions = model_conditions(spec, facts, observed) if asked else resting_conditions(spec, facts)
         shown = _model(spec, facts, self._dress(spec.name, conditions, _LATER, told=declared))
         shown["managed"] = declared
         shown["serving"] = self._metrics.shown(spec.name)

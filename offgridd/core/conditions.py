@@ -46,6 +46,20 @@ def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> 
     )
 
 
+def resting_conditions(spec: ModelSpec, facts: ModelFacts) -> tuple[Condition, ...]:
+    """Of a kept file that nobody has asked for in this life of the daemon: it was verified when it came."""
+    return (
+        Condition("Resolved", "True", "Pinned"),
+        Condition("Downloaded", "True", "InStore"),
+        Condition("Verified", "True", "DigestKnown"),
+        Condition("Loaded", "False", "OnDemand", "the first request loads it"),
+        Condition("Benchmarked", "Unknown", "NotMeasured"),
+        _up_to_date(spec, facts),
+        _sandboxed(facts),
+        Condition("Ready", "True", "Ready"),
+    )
+
+
 def whole_conditions(desired: Desired, observed: Observed, waiting: Sequence[str]) -> tuple[Condition, ...]:
     """The five conditions of the whole, in the order of WHOLE_TYPES; `waiting` are the preload models not Ready."""
     facts = observed.manifest

@@ -98,8 +98,10 @@ def test_what_is_kept_is_described_and_waited_for_by_its_name(rig: Rig) -> None:
     assert offgrid(rig, "pull", REPO, "--quant", "Q8_0").returncode == 0
     shown = offgrid(rig, "describe", "tiny-Q8_0.gguf")
     assert (shown.returncode, "tiny-Q8_0.gguf" in shown.stdout) == (0, True), shown.stderr
-    assert chat(rig, "tiny-Q8_0.gguf").choices[0].message.content
+    assert "Loaded is False, OnDemand" in shown.stdout
     assert offgrid(rig, "wait", "model/tiny-Q8_0.gguf", "--for=Ready", "--timeout", "20s").returncode == 0
+    assert chat(rig, "tiny-Q8_0.gguf").choices[0].message.content
+    assert offgrid(rig, "wait", "model/tiny-Q8_0.gguf", "--for=Loaded", "--timeout", "20s").returncode == 0
     (found,) = (one for one in rig.status()["kept"] if one["name"] == "tiny-Q8_0.gguf")
     assert found["managed"] is False
     assert all(one["managed"] for one in rig.status()["models"])
