@@ -202,6 +202,7 @@ def test_one_runs_at_a_time_and_ends_when_its_client_leaves(rig: Rig) -> None:
     assert len(kept(rig)) == before + 1
 
 
+@pytest.mark.timeout(180)
 def test_requests_go_first_and_it_goes_on_afterwards(rig: Rig) -> None:
     """A benchmark of a few seconds, with a request now and then."""
     with ThreadPoolExecutor(1) as pool:
@@ -307,6 +308,7 @@ def test_it_loads_a_model_and_does_not_keep_it_longer(rig: Rig) -> None:
     until(lambda: len(rig.pids()) == 1, 20)
 
 
+@pytest.mark.timeout(180)
 def test_the_command_shows_and_compares(rig: Rig) -> None:
     small = ["--prompt-tokens", "64", "--output-tokens", "16"]
     done = offgrid(rig, "benchmark", "smol", *small, "--depth", "0,32")

@@ -72,6 +72,7 @@ def taken(rig: Rig) -> tuple[int, int]:
     return sum(int(lines[name].split()[0]) for name in ("RssAnon", "VmSwap")), len(os.listdir(place / "fd"))
 
 
+@pytest.mark.timeout(300)
 def test_ten_thousand_requests_and_fifty_loads_leave_nothing_behind(rig: Rig) -> None:
     work(rig, 2000, 10)  # it gets warm
     before, descriptors = taken(rig)

@@ -72,6 +72,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made.rig.api.close()
 
 
+@pytest.mark.timeout(180)
 def test_from_the_first_commit_to_one_that_is_allowed_to_go_back(fleet: Fleet) -> None:
     first = fleet.push("a")
     fleet.declare()
@@ -114,6 +115,7 @@ def test_from_the_first_commit_to_one_that_is_allowed_to_go_back(fleet: Fleet) -
     assert all(reason in events for reason in ("Fetching", "Signed", "UnsignedCommit"))
 
 
+@pytest.mark.timeout(180)
 def test_what_is_pushed_is_taken_by_itself_and_stays_when_the_remote_goes(fleet: Fleet) -> None:
     fleet.push("a")
     fleet.declare(interval="1s")

@@ -76,6 +76,7 @@ def ask(rig: Rig, text: str, *, stream: bool) -> tuple[str, list[str | None]]:
     return "".join(d.content or "" for d in deltas), [d.role for d in deltas if d.role]
 
 
+@pytest.mark.timeout(180)
 def test_what_waits_in_the_queue_of_a_worker_that_dies_is_answered_by_the_next(rig: Rig) -> None:
     alone = {text: ask(rig, text, stream=False)[0] for text in "abcdef"}
     for _ in range(2):
