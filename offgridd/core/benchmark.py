@@ -9,16 +9,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise, product
 from typing import Any, Final
 
-from offgridd.core.keys import stable_key
-
 FORMAT: Final = "offgridd.benchmark/v1"
 MOST_TOKENS, MOST_ITERATIONS, MOST_KINDS = 1 << 20, 100, 16
-FIGURES: Final = ("prompt_tps", "generation_tps", "ttft", "itl_p50", "itl_p95", "total")
-HIGHER_IS_BETTER: Final = frozenset(("prompt_tps", "generation_tps"))
 ALPHA: Final = 0.05  # how likely a difference may be chance that is called one
 
 
@@ -123,11 +119,6 @@ def headline(record: Mapping[str, Any], at: str) -> str:
         if name in first
     ]
     return f"{first['label']} at {at}: {', '.join(parts)}" + (", disturbed" if first["disturbed"] else "")
-
-
-def bench_key(load_key: str, workload: Workload, host: Mapping[str, Any]) -> str:
-    """Changes when an earlier result says nothing any more: the file, what it is loaded with, the engine, the host."""
-    return stable_key(load_key, asdict(workload), dict(host))
 
 
 def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:

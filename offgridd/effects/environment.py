@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +23,6 @@ def host() -> dict[str, Any]:
         "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "governor": _text(_GOVERNOR), "memory": total_memory(),
         "kernel": system.release, "machine": system.machine, "offgridd": importlib.metadata.version("offgridd"),
     }  # fmt: skip
-
-
-def comparable(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `host` with which a result goes out of date; a kernel's or our own update is no other machine."""
-    return {name: found[name] for name in ("cpu", "cores", "governor", "memory", "machine")}
 
 
 class Others:

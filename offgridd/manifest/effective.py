@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from offgridd.manifest import gitsection, sections
+from offgridd.manifest import gitsection, sections, storesection
 from offgridd.manifest.accept import merged
 from offgridd.manifest.fields import Section
 from offgridd.manifest.merge import origin
@@ -17,7 +17,7 @@ from offgridd.manifest.rules import HUB_ONLY
 
 DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
-    "server": sections.Server, "server.memory": sections.Memory, "store": sections.Store, "git": gitsection.Git,
+    "server": sections.Server, "server.memory": sections.Memory, "store": storesection.Store, "git": gitsection.Git,
     "models.*.source": sections.Source, "models.*.cache": sections.Cache,
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from offgridd.core.errors import Problem
-from offgridd.manifest import gitsection, sections, values
+from offgridd.manifest import gitsection, sections, storesection, values
 from offgridd.manifest.fields import Section
 from offgridd.manifest.nodes import ListNode, MapNode, Node, Path, Scalar, key_mark, leaves, locate
 from offgridd.manifest.token import Token
@@ -50,7 +50,7 @@ _INVALID: Final[Mapping[str, str]] = {
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "the top level": sections.Manifest,
     "server": sections.Server,
-    "store": sections.Store,
+    "store": storesection.Store,
     "git": gitsection.Git,
     "defaults": sections.Defaults,
     "a model": sections.Model,

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ALIAS: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
@@ -84,15 +84,25 @@ def endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
-def web_address(text: str) -> str:
-    """Where a file is on the web. Raises ValueError."""
+def _split(text: str, like: str) -> SplitResult:
+    """Raises ValueError where it is no address at all."""
     try:
         found = urlsplit(text)
         _ = found.port
     except ValueError:
-        raise ValueError("is not an address: its port or host is none; write https://HOST/PATH/NAME.gguf") from None
-    plain = text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_PATH
-    if not plain or found.scheme not in ("http", "https") or not found.hostname or not found.path.rpartition("/")[2]:
+        raise ValueError(f"is not an address: its port or host is none; write {like}") from None
+    return found
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_PATH
+
+
+def web_address(text: str) -> str:
+    """Where a file is on the web. Raises ValueError."""
+    found = _split(text, "https://HOST/PATH/NAME.gguf")
+    web, name = found.scheme in ("http", "https"), found.path.rpartition("/")[2]
+    if not _is_plain(text) or not web or not found.hostname or not name:
         raise ValueError("is not the address of a file; write https://HOST/PATH/NAME.gguf")
     if "@" in found.netloc:
         raise ValueError("has a user or password in it, which would be shown; use a server that asks for none")
@@ -108,13 +118,9 @@ def git_address(text: str) -> str:
             "is reached by ssh, which would take a private key and a list of known hosts of the daemon's own; write "
             "https://HOST/PATH, with a 'token' where it is private"
         )
-    try:
-        found = urlsplit(text)
-        _ = found.port
-    except ValueError:
-        raise ValueError("is not an address: its port or host is none; write https://HOST/PATH") from None
-    plain = text.isascii() and text.isprintable() and " " not in text and len(text) <= MAX_PATH
-    if not plain or found.query or found.fragment or ".." in found.path.split("/") or found.path.strip("/") == "":
+    found = _split(text, "https://HOST/PATH")
+    path = found.path.split("/")
+    if not _is_plain(text) or found.query or found.fragment or ".." in path or not any(path):
         raise ValueError("is not the address of a repository; write https://HOST/PATH or file:///PATH")
     if found.scheme == "file" and not found.netloc:
         return text.rstrip("/")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offgridd.core.benchmark import ALPHA, Lane, Run, Workload, bench_key, figures, is_clear, label, summary
+from offgridd.core.benchmark import ALPHA, Lane, Run, Workload, figures, is_clear, label, summary
 
 LOAD = Workload(100, 5)
 
@@ -71,13 +71,6 @@ def test_names_are_those_of_llama_bench() -> None:
     assert label(Workload(), 1, 0) == "pp512 + tg128"
     assert label(Workload(0, 128), 1, 512) == "tg128 @ d512"
     assert label(Workload(512, 0), 4, 0) == "pp512 x 4"
-
-
-def test_the_key_follows_what_matters() -> None:
-    key = bench_key("load", LOAD, {"cpu": "a"})
-    assert key == bench_key("load", Workload(100, 5), {"cpu": "a"})
-    assert len({key, bench_key("other", LOAD, {"cpu": "a"}), bench_key("load", Workload(), {"cpu": "a"}),
-                bench_key("load", LOAD, {"cpu": "b"})}) == 4  # fmt: skip
 
 
 @pytest.mark.parametrize(

