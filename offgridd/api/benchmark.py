@@ -16,6 +16,7 @@ from quart import Quart, Response, request
 from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, raw, sse
 from offgridd.api.context import Context, WorkerPort
+from offgridd.api.params import bad, integer
 from offgridd.api.waiting import find_model, worker_for
 from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
 from offgridd.core.desired import ModelSpec
@@ -35,7 +36,7 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
     async def benchmark() -> Response:
         given = await body.read_json()
         if not isinstance(given.get("model"), str):
-            raise _bad("model", "it must be the name of a model")
+            raise bad("model", "it must be the name of a model")
         spec, workload = find_model(ctx, given["model"]), parse_workload(given)
         if "text/event-stream" in request.headers.get("Accept", ""):
             return sse(_progress(ctx, spec, workload))
@@ -77,17 +78,18 @@ def parse_workload(given: dict[str, Any]) -> Workload:
     known = {"model", *asdict(_DEFAULT)}
     for name in given:
         if name not in known:
-            raise _bad(name[:64], "there is no such parameter", "unknown_parameter")
-    prompt = _integer(given, "prompt_tokens", 0, MOST_TOKENS)
-    output = _integer(given, "output_tokens", 0, MOST_TOKENS)
+            raise bad(name[:64], "there is no such parameter", "unknown_parameter")
+    given = {**asdict(_DEFAULT), **given}
+    prompt = integer("prompt_tokens", given["prompt_tokens"], 0, MOST_TOKENS)
+    output = integer("output_tokens", given["output_tokens"], 0, MOST_TOKENS)
     found = Workload(
-        prompt, output, _integer(given, "iterations", 1, MOST_ITERATIONS),
-        _integers(given, "concurrency", 1, 255), _integers(given, "depth", 0, MOST_TOKENS),
+        prompt, output, integer("iterations", given["iterations"], 1, MOST_ITERATIONS),
+        _integers("concurrency", given["concurrency"], 1, 255), _integers("depth", given["depth"], 0, MOST_TOKENS),
     )  # fmt: skip
     if not prompt and (output < 2 or 0 in found.depth):
-        raise _bad("prompt_tokens", "without a prompt there must be a depth, and two tokens of answer to time")
+        raise bad("prompt_tokens", "without a prompt there must be a depth, and two tokens of answer to time")
     if len(found.kinds) > MOST_KINDS:
-        raise _bad("depth", f"with concurrency they make {len(found.kinds)} kinds of runs, the limit is {MOST_KINDS}")
+        raise bad("depth", f"with concurrency they make {len(found.kinds)} kinds of runs, the limit is {MOST_KINDS}")
     return found
 
 
@@ -178,24 +180,12 @@ def _limit(given: str | None) -> int:
     if given is None:
         return 100
     if not (given.isascii() and given.isdecimal() and len(given) < 9 and 1 <= int(given) <= MOST_SHOWN):
-        raise _bad("limit", f"it must be a number from 1 to {MOST_SHOWN}")
+        raise bad("limit", f"it must be a number from 1 to {MOST_SHOWN}")
     return int(given)
 
 
-def _integer(given: dict[str, Any], name: str, low: int, high: int) -> int:
-    value = given.get(name, getattr(_DEFAULT, name))
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _bad(name, f"it must be a whole number from {low} to {high}")
-    return value
-
-
-def _integers(given: dict[str, Any], name: str, low: int, high: int) -> tuple[int, ...]:
-    value = given.get(name, getattr(_DEFAULT, name))
+def _integers(name: str, value: Any, low: int, high: int) -> tuple[int, ...]:
     values = value if isinstance(value, list | tuple) else [value]
     if not 1 <= len(values) <= MOST_KINDS or len(set(map(str, values))) < len(values):
-        raise _bad(name, f"it must be a number, or a list of up to {MOST_KINDS} different ones")
-    return tuple(_integer({name: one}, name, low, high) for one in values)
-
-
-def _bad(param: str, text: str, code: str = "invalid_value") -> RequestRefused:
-    return RequestRefused(400, code, f"cannot use {param}: {text}", param=param)
+        raise bad(name, f"it must be a number, or a list of up to {MOST_KINDS} different ones")
+    return tuple(integer(name, one, low, high) for one in values)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from offgridd.api.constraint import NAMES, parse_constraint
+from offgridd.api.params import bad, integer
 from offgridd.core.desired import Sampling
-from offgridd.core.errors import RequestRefused
 from offgridd.engine.wire import Constraint, Message, SamplingParams
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -64,26 +64,22 @@ class ChatRequest:
         return SamplingParams(**{n: v for n, v in merged.items() if v is not None}, logit_bias=self.logit_bias)
 
 
-def _bad(param: str, text: str, code: str = "invalid_value") -> RequestRefused:
-    return RequestRefused(400, code, f"cannot use {param}: {text}", param=param)
-
-
 def parse_chat(body: dict[str, Any]) -> ChatRequest:
     """Raises RequestRefused naming the parameter."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise _bad("model", "it must be the name of a model")
+        raise bad("model", "it must be the name of a model")
     known = {*_OWN, *_ONLY, *_IGNORED}
     for name, value in body.items():
         if name in _ONLY and value is not None and value not in _ONLY[name]:
-            raise _bad(name, "this version does not support it", "unsupported_parameter")
+            raise bad(name, "this version does not support it", "unsupported_parameter")
         if name not in known and name not in _RANGES and name not in _INTEGERS:
-            raise _bad(name[:64], "there is no such parameter", "unknown_parameter")
+            raise bad(name[:64], "there is no such parameter", "unknown_parameter")
     given = {n: _float(n, body[n]) for n in _RANGES if body.get(n) is not None}
-    given |= {n: _integer(n, body[n], *_INTEGERS[n]) for n in _INTEGERS if body.get(n) is not None}
+    given |= {n: integer(n, body[n], *_INTEGERS[n]) for n in _INTEGERS if body.get(n) is not None}
     stream = _flag("stream", body.get("stream"))
     messages, stop = _messages(body.get("messages")), _stop(body.get("stop"))
-    choices = _integer("n", 1 if body.get("n") is None else body["n"], 1, MAX_CHOICES)
+    choices = integer("n", 1 if body.get("n") is None else body["n"], 1, MAX_CHOICES)
     usage, logprobs, bias = _usage(body, stream), _logprobs(body), _logit_bias(body.get("logit_bias"))
     constraint = parse_constraint(body)
     return ChatRequest(
@@ -95,9 +91,9 @@ def _logprobs(body: dict[str, Any]) -> int | None:
     wanted, top = _flag("logprobs", body.get("logprobs")), body.get("top_logprobs")
     if top is None:
         return 0 if wanted else None
-    count = _integer("top_logprobs", top, 0, MAX_TOP_LOGPROBS)
+    count = integer("top_logprobs", top, 0, MAX_TOP_LOGPROBS)
     if count and not wanted:
-        raise _bad("top_logprobs", "it goes with logprobs: true")
+        raise bad("top_logprobs", "it goes with logprobs: true")
     return count if wanted else None
 
 
@@ -106,42 +102,34 @@ def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
     if value is None:
         return ()
     if not isinstance(value, dict) or len(value) > MAX_BIASES:
-        raise _bad("logit_bias", f"it must be an object of at most {MAX_BIASES} token ids")
+        raise bad("logit_bias", f"it must be an object of at most {MAX_BIASES} token ids")
     for token, bias in value.items():
         number = isinstance(bias, int | float) and not isinstance(bias, bool)
         if not (token.isascii() and token.isdigit() and len(token) < 8) or not number or not -100 <= bias <= 100:
-            raise _bad("logit_bias", "each key must be a token id and each value a number from -100 to 100")
+            raise bad("logit_bias", "each key must be a token id and each value a number from -100 to 100")
     return tuple((int(token), float(bias)) for token, bias in value.items())
 
 
 def _flag(name: str, value: object) -> bool:
     """Not by comparison: 1 == True."""
     if value is not None and not isinstance(value, bool):
-        raise _bad(name, "it must be true or false")
+        raise bad(name, "it must be true or false")
     return value is True
 
 
 def _float(name: str, value: object) -> float:
     low, high = _RANGES[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise _bad(name, f"it must be a number from {low:g} to {high:g}")
+        raise bad(name, f"it must be a number from {low:g} to {high:g}")
     return float(value)
-
-
-def _integer(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _bad(name, f"it must be a whole number from {low} to {high}")
-    return value
 
 
 def _max_tokens(body: dict[str, Any]) -> int | None:
     found = {
-        n: _integer(n, body[n], 1, 2**31 - 1)
-        for n in ("max_tokens", "max_completion_tokens")
-        if body.get(n) is not None
+        n: integer(n, body[n], 1, 2**31 - 1) for n in ("max_tokens", "max_completion_tokens") if body.get(n) is not None
     }
     if len(set(found.values())) > 1:
-        raise _bad("max_tokens", "max_completion_tokens says something else")
+        raise bad("max_tokens", "max_completion_tokens says something else")
     return next(iter(found.values()), None)
 
 
@@ -154,7 +142,7 @@ def _stop(value: object) -> tuple[str, ...] | None:
         or len(stops) > 16
         or not all(isinstance(s, str) and 0 < len(s) <= 256 for s in stops)
     ):
-        raise _bad("stop", "it must be up to 16 strings of 1 to 256 characters")
+        raise bad("stop", "it must be up to 16 strings of 1 to 256 characters")
     return tuple(stops)
 
 
@@ -163,26 +151,26 @@ def _usage(body: dict[str, Any], stream: bool) -> bool:
     if options is None:
         return False
     if not stream or not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
-        raise _bad("stream_options", "it goes with stream and has include_usage only")
+        raise bad("stream_options", "it goes with stream and has include_usage only")
     return _flag("stream_options.include_usage", options.get("include_usage"))
 
 
 def _messages(value: object) -> tuple[Message, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_MESSAGES:
-        raise _bad("messages", f"it must be a list of 1 to {MAX_MESSAGES} messages")
+        raise bad("messages", f"it must be a list of 1 to {MAX_MESSAGES} messages")
     return tuple(_message(f"messages[{i}]", one) for i, one in enumerate(value))
 
 
 def _message(where: str, one: object) -> Message:
     if not isinstance(one, dict):
-        raise _bad(where, "it must be an object")
+        raise bad(where, "it must be an object")
     role, name = one.get("role"), one.get("name")
     if role not in ROLES:
-        raise _bad(f"{where}.role", "it must be one of " + ", ".join(ROLES))
+        raise bad(f"{where}.role", "it must be one of " + ", ".join(ROLES))
     if role == "tool" or one.get("tool_calls"):
-        raise _bad(where, "this version does not support tools", "unsupported_parameter")
+        raise bad(where, "this version does not support tools", "unsupported_parameter")
     if name is not None and not isinstance(name, str):
-        raise _bad(f"{where}.name", "it must be a string")
+        raise bad(f"{where}.name", "it must be a string")
     return Message("system" if role == "developer" else role, _content(f"{where}.content", one.get("content")), name)
 
 
@@ -190,10 +178,10 @@ def _content(where: str, value: object) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
-        raise _bad(where, "it must be a string or a list of text parts")
+        raise bad(where, "it must be a string or a list of text parts")
     for part in value:
         if not isinstance(part, dict) or part.get("type") != "text":
-            raise _bad(where, "only parts of type text are supported", "unsupported_content")
+            raise bad(where, "only parts of type text are supported", "unsupported_content")
         if not isinstance(part.get("text"), str):
-            raise _bad(where, "a text part must have a string text")
+            raise bad(where, "a text part must have a string text")
     return "".join(part["text"] for part in value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from offgridd.core.memory import Ledger
 from offgridd.core.naming import shown_name
 from offgridd.core.observed import ModelFacts, Observed, Worker
 from offgridd.core.plan import idle_until
+from offgridd.core.stamps import stamp
 
 
 def shown(found: Estimate | None) -> dict[str, Any] | None:
@@ -48,9 +48,5 @@ def _worker(
         "shared": worker.charge.shared, "gpu": [{"number": n, "bytes": size} for n, size in worker.charge.gpu],
         "state": "stopping" if worker.stopping else "ready" if worker.ready else "loading",
         "requests": facts.uses, "priority": spec.priority if spec and declared else None,
-        "pinned": bool(spec and spec.pin), "unloadAfter": _stamp(when(due)) if due is not None else None,
+        "pinned": bool(spec and spec.pin), "unloadAfter": stamp(when(due)) if due is not None else None,
     }  # fmt: skip
-
-
-def _stamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from quart import Quart, Response, request
 from offgridd.api.answers import PING, PING_EVENT, answer, event, raw, sse
 from offgridd.api.context import Context
 from offgridd.core.errors import ManifestError, RequestRefused
+from offgridd.core.stamps import stamp
 from offgridd.manifest import as_text, effective
 
 CALM = 0.5  # seconds between two statuses of a watch: a pass of the loop may change many things one after the other
@@ -44,7 +44,7 @@ def add_observe(app: Quart, ctx: Context) -> None:
         return answer(
             {
                 "generations": [
-                    {"generation": n, "digest": digest, "accepted": _stamp(at), "commit": commit or None}
+                    {"generation": n, "digest": digest, "accepted": stamp(at), "commit": commit or None}
                     for n, digest, at, commit in found
                 ]
             }
@@ -89,10 +89,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [str(one) for one in value]
     return value if value is None or isinstance(value, bool) else str(value)
-
-
-def _stamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 async def _statuses(ctx: Context) -> AsyncIterator[bytes]:

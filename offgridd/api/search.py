@@ -13,6 +13,7 @@ from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.crowd import AT_ONCE, check_crowd
+from offgridd.api.params import bad
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import HubError, HubFailure
 from offgridd.core.search import KINDS, MOST, SORTS, Query, Result
@@ -69,9 +70,9 @@ def parse_query(given: Mapping[str, Any]) -> Query:
     for key, value in given.items():
         name = ALIASES.get(key, key)
         if name not in FIELDS:
-            raise _bad(key, "there is no such parameter; there are " + ", ".join(FIELDS))
+            raise bad(key, "there is no such parameter; there are " + ", ".join(FIELDS))
         if name in found:
-            raise _bad(key, "it is given twice")
+            raise bad(key, "it is given twice")
         found[name] = value
     return Query(
         text_of(found, "query") or "",
@@ -115,17 +116,13 @@ def _variant(variant: Variant) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bad(name: str, why: str) -> RequestRefused:
-    return RequestRefused(400, "invalid_value", f"cannot use {name}: {why}", param=name)
-
-
 def text_of(found: Mapping[str, Any], name: str) -> str | None:
     """Raises RequestRefused."""
     value = found.get(name)
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > 256:
-        raise _bad(name, "it must be text of at most 256 characters")
+        raise bad(name, "it must be text of at most 256 characters")
     return value.strip() or None
 
 
@@ -139,7 +136,7 @@ def quants_of(value: object) -> tuple[str, ...]:
         or not all(isinstance(q, str) and 0 < len(q) <= 32 for q in given)
         or len(given) > 16
     ):
-        raise _bad("quant", "it must be a quant such as Q4_K_M, or up to 16 of them in order of preference")
+        raise bad("quant", "it must be a quant such as Q4_K_M, or up to 16 of them in order of preference")
     return tuple(given)
 
 
@@ -152,9 +149,9 @@ def size_of(found: Mapping[str, Any], name: str) -> int | None:
         if isinstance(value, str):
             value = int(value) if value.isdecimal() and len(value) < 20 else values.size(value)
     except ValueError as error:
-        raise _bad(name, f"write {error}") from None
+        raise bad(name, f"write {error}") from None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-        raise _bad(name, f"write {values.WANTED_SIZE}")
+        raise bad(name, f"write {values.WANTED_SIZE}")
     return value
 
 
@@ -163,7 +160,7 @@ def _limit(value: object) -> int:
     if number is None:
         return Query().limit
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-        raise _bad("limit", f"it must be a whole number from 1 to {MOST}")
+        raise bad("limit", f"it must be a whole number from 1 to {MOST}")
     return number
 
 
@@ -173,12 +170,12 @@ def flag_of(found: Mapping[str, Any], name: str) -> bool:
     known = {"true": True, "1": True, "": True, "false": False, "0": False}
     value = known.get(value.lower(), value) if isinstance(value, str) else value
     if not isinstance(value, bool):
-        raise _bad(name, "it must be true or false")
+        raise bad(name, "it must be true or false")
     return value
 
 
 def _one_of(found: Mapping[str, Any], name: str, allowed: tuple[Any, ...]) -> Any:
     value = found.get(name)
     if value is not None and value not in allowed:
-        raise _bad(name, "it must be one of " + ", ".join(allowed))
+        raise bad(name, "it must be one of " + ", ".join(allowed))
     return value

@@ -22,6 +22,7 @@ from offgridd.core.gitsource import GitFacts
 from offgridd.core.naming import file_name, repository_names, shown_name
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
+from offgridd.core.stamps import stamp
 from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
@@ -122,7 +123,7 @@ class StatusView:
         if snapshot.desired.generation != self._snapshot.desired.generation:
             self._accepted = self._clock()
         self._encoded, self._snapshot, self._stale = None, snapshot, False
-        self._now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+        self._now = stamp(self._clock())
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
         self._kept = dict(self.kept())
         kept = {name: spec for name, spec in self._kept.items() if name not in desired.models}
@@ -209,7 +210,7 @@ def _printable(text: str) -> str:
 def _git(facts: GitFacts | None) -> Json | None:
     if facts is None:
         return None
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(facts.since)) if facts.commit else None
+    since = stamp(facts.since) if facts.commit else None
     return {"url": facts.url, "ref": facts.ref or None, "commit": facts.commit or None, "since": since}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.terminal import complain, is_terminal, say
+from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
 COMPARED = 5  # iterations of compare: under four no difference can be told from noise
@@ -172,18 +173,12 @@ def _as_history(records: Sequence[Record]) -> list[str]:
     for one in records:
         for result in one["results"]:
             cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
-            lines.append(f"{_stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells))
+            lines.append(f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells))
     return lines
 
 
 def _cell(result: dict[str, Any], name: str) -> str:
     return _ROWS[name][1](result[name]["median"]) if name in result else "-"
-
-
-def _stamp(seconds: float) -> str:
-    import time
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _side_by_side(records: Sequence[Record]) -> list[str]:
@@ -235,7 +230,7 @@ def _as_csv(records: Sequence[Record]) -> str:
     for one in records:
         for result in one["results"]:
             medians = [result[name]["median"] if name in result else "" for name in _ROWS]
-            head = [one["model"], _stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
+            head = [one["model"], stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
             writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"]])
     return out.getvalue()
 

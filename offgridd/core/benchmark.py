@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise, product
 from typing import Any, Final
 
+from offgridd.core.stamps import stamp
+
 FORMAT: Final = "offgridd.benchmark/v1"
 MOST_TOKENS, MOST_ITERATIONS, MOST_KINDS = 1 << 20, 100, 16
 ALPHA: Final = 0.05  # how likely a difference may be chance that is called one
@@ -110,15 +112,17 @@ def label(workload: Workload, concurrency: int, depth: int) -> str:
     return " + ".join(parts) + (f" @ d{depth}" if depth else "") + (f" x {concurrency}" if concurrency > 1 else "")
 
 
-def headline(record: Mapping[str, Any], at: str) -> str:
-    """The first kind of a kept record in a few words; `at`: when it was made."""
+def headline(record: Mapping[str, Any]) -> str:
+    """The first kind of a kept record in a few words."""
     first = record["results"][0]
     parts = [
         f"{first[name]['median']:.1f} {what}"
         for name, what in (("prompt_tps", "prompt tokens/s"), ("generation_tps", "tokens/s"))
         if name in first
     ]
-    return f"{first['label']} at {at}: {', '.join(parts)}" + (", disturbed" if first["disturbed"] else "")
+    return f"{first['label']} at {stamp(record['started'])}: {', '.join(parts)}" + (
+        ", disturbed" if first["disturbed"] else ""
+    )
 
 
 def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:

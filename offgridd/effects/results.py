@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +31,6 @@ class Results:
             await self._now.changed()
 
     def tell(self, record: dict[str, Any]) -> None:
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["started"]))
-        result = Result(record["load_key"], headline(record, at))
+        result = Result(record["load_key"], headline(record))
         if record["model"] in self._now.desired().models:
             self._now.emit(ev.Benchmarked(record["model"], result))

@@ -15,6 +15,7 @@ import anyio
 
 from offgridd.core.desired import GitSpec
 from offgridd.core.gitsource import REMOTE, UNKNOWN, UNTRUSTED, Fetched, Files, GitFacts, commit_of, of_repository
+from offgridd.core.stamps import stamp
 
 SPREAD: Final = 0.1  # of the interval, so that a thousand hosts do not ask at once
 
@@ -153,7 +154,7 @@ class Follow:
     def _age(self, reason: str) -> str:
         if reason != REMOTE or not self._seen:
             return ""
-        return time.strftime("; it answered last at %Y-%m-%dT%H:%M:%SZ", time.gmtime(self._seen))
+        return f"; it answered last at {stamp(self._seen)}"
 
     def _know(self, facts: GitFacts | None) -> None:
         if facts != self.facts:
