@@ -108,7 +108,9 @@ async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> 
         return port
 
     described = {"sha256": file.sha256, "size": file.size}
-    subject = Subject(shown_name(spec), first.load_key, described, asdict(first.effective), engine, same)
+    subject = Subject(
+        shown_name(spec), first.load_key, described, asdict(first.effective), engine, spec.benchmark, same
+    )
     return await ctx.benchmarks.run(subject, workload, tell)
 
 

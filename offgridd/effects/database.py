@@ -45,6 +45,9 @@ STEPS: Final[tuple[str, ...]] = (
     """
     create table peaks (model text primary key, peaks text);
     """,
+    """
+    create table verdicts (model text primary key, verdict text);
+    """,
 )
 VERSION: Final = len(STEPS)
 CACHE: Final = 512  # KiB of pages that are held in memory: little is ever read

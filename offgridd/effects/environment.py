@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from offgridd.core.benchmark import host_kind
 from offgridd.effects.memory import total_memory
 from offgridd.effects.pulse import worked
 
@@ -23,6 +25,12 @@ def host() -> dict[str, Any]:
         "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "governor": _text(_GOVERNOR), "memory": total_memory(),
         "kernel": system.release, "machine": system.machine, "offgridd": importlib.metadata.version("offgridd"),
     }  # fmt: skip
+
+
+@cache
+def kind() -> str:
+    """What makes figures of two machines incomparable."""
+    return host_kind(host())
 
 
 class Others:

@@ -19,6 +19,7 @@ from typing import Any
 
 from offgridd.core.gitsource import commit_of
 from offgridd.core.hub import Pin
+from offgridd.core.observed import Verdict
 from offgridd.core.updates import Look
 from offgridd.effects.database import StateTooNewError, open_database, os_error
 from offgridd.effects.durable import private, replace_file
@@ -28,6 +29,7 @@ from offgridd.failpoints import failpoint
 log = logging.getLogger("offgridd")
 
 EVENTS, HISTORY = 10_000, 10  # events and generations that are kept, the newest
+NEWEST = 8  # benchmarks of each model that are looked at when the daemon starts
 _REMEMBER = """
     insert into history (number, digest, accepted, source) values (?, ?, ?, ?)
     on conflict (number) do update set digest = excluded.digest, source = excluded.source
@@ -138,14 +140,18 @@ class State:
             raise os_error(error) from error
         return int(kept.lastrowid or 0)
 
-    def newest_benchmarks(self) -> dict[str, dict[str, Any]]:
-        """By model."""
-        query = "select model, record from benchmarks where id in (select max(id) from benchmarks group by model)"
+    def newest_benchmarks(self) -> dict[str, list[dict[str, Any]]]:
+        """By model the newest ones, the newest last."""
+        query = """select model, record from (
+            select id, model, record, row_number() over (partition by model order by id desc) as age from benchmarks)
+            where age <= ? order by id"""
+        found: dict[str, list[dict[str, Any]]] = {}
         try:
-            return {str(model): json.loads(record) for model, record in self._db.execute(query).fetchall()}
+            for model, record in self._db.execute(query, (NEWEST,)).fetchall():
+                found.setdefault(str(model), []).append(json.loads(record))
         except (sqlite3.Error, ValueError) as error:
             log.warning("cannot read earlier benchmarks: %s", error)
-            return {}
+        return found
 
     def benchmarks(self, model: str | None, limit: int) -> list[dict[str, Any]]:
         """Records with their numbers, the newest first; of one model, or of all."""
@@ -187,6 +193,11 @@ class State:
     def peaks(self) -> Records[dict[str, int]]:
         """By load key, the most bytes of its own that a worker of the model was seen to take."""
         return Records(self._db, "peaks", dict[str, int], "what workers take of the memory")
+
+    @property
+    def verdicts(self) -> Records[Verdict]:
+        """What was decided of the newest change of a model that had to prove itself."""
+        return Records(self._db, "verdicts", Verdict, "what was decided of a change")
 
     @property
     def unreferenced(self) -> Records[dict[str, float]]:
