@@ -1,4 +1,4 @@
-"""Intervals and verdicts: exact against counting by hand, right as often as they say, and never a flag for no change."""
+"""Intervals and verdicts: exact against counting by hand, right as often as they say, no flag where nothing changed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from offgridd.core.desired import BenchmarkSpec
 from offgridd.core.judging import (
     LEAST_PAIRS,
     MOST_PAIRS,
+    Figures,
     _rank,
     _ways,
     below,
@@ -28,9 +29,7 @@ TEN = BenchmarkSpec(max_regression=0.1, on_fail="hold")
 VALUES = st.lists(st.floats(0.5, 2.0), min_size=1, max_size=40)
 
 
-def pairs(
-    ratios: list[float], name: str = "generation_tps", old: float = 50.0
-) -> list[tuple[dict[str, float | None], ...]]:
+def pairs(ratios: list[float], name: str = "generation_tps", old: float = 50.0) -> list[tuple[Figures, Figures]]:
     return [({name: old}, {name: old * ratio}) for ratio in ratios]
 
 
@@ -83,7 +82,7 @@ def test_what_changes_nothing_is_not_flagged(seed: int, noise: float) -> None:
     dice = random.Random(seed)
     ratios = [dice.lognormvariate(0, noise) for _ in range(MOST_PAIRS)]
     for count in range(1, MOST_PAIRS + 1):
-        outcome = judge_pairs(pairs(ratios[:count]), TEN)  # type: ignore[arg-type]
+        outcome = judge_pairs(pairs(ratios[:count]), TEN)
         if outcome is not None:
             assert outcome.reason in ("", "NoVerdict")
             return
@@ -97,22 +96,22 @@ def test_a_fifth_less_is_flagged(seed: int, noise: float) -> None:
     ratios = [0.8 * dice.lognormvariate(0, noise) for _ in range(MOST_PAIRS)]
     found = next(
         outcome for count in range(1, MOST_PAIRS + 1)
-        if (outcome := judge_pairs(pairs(ratios[:count]), TEN)) is not None  # type: ignore[arg-type]
+        if (outcome := judge_pairs(pairs(ratios[:count]), TEN)) is not None
     )  # fmt: skip
     assert found.reason == "Regressed"
 
 
 def test_so_few_pairs_say_nothing_and_so_many_end_it() -> None:
-    assert judge_pairs(pairs([0.1] * (LEAST_PAIRS - 1)), TEN) is None  # type: ignore[arg-type]
+    assert judge_pairs(pairs([0.1] * (LEAST_PAIRS - 1)), TEN) is None
     wide = [0.2, 1.9] * (MOST_PAIRS // 2)
-    assert judge_pairs(pairs(wide[:-1]), TEN) is None  # type: ignore[arg-type]
-    last = judge_pairs(pairs(wide), TEN)  # type: ignore[arg-type]
+    assert judge_pairs(pairs(wide[:-1]), TEN) is None
+    last = judge_pairs(pairs(wide), TEN)
     assert last is not None
     assert last.reason == "NoVerdict"
 
 
 def test_what_is_much_faster_holds_however_wide() -> None:
-    found = judge_pairs(pairs([2.0, 9.0, 5.0] * 5), TEN)  # type: ignore[arg-type]
+    found = judge_pairs(pairs([2.0, 9.0, 5.0] * 5), TEN)
     assert found is not None
     assert found.reason == ""
 
@@ -120,7 +119,7 @@ def test_what_is_much_faster_holds_however_wide() -> None:
 def test_a_limit_that_what_serves_misses_too_is_no_fault_of_the_change() -> None:
     limit = BenchmarkSpec(min_generation_tps=40, on_fail="hold")
     for old, ratio, reason in ((50, 0.7, "BelowThreshold"), (30, 0.9, ""), (50, 0.9, "")):
-        found = judge_pairs(pairs([ratio] * LEAST_PAIRS, old=old), limit)  # type: ignore[arg-type]
+        found = judge_pairs(pairs([ratio] * LEAST_PAIRS, old=old), limit)
         assert found is not None
         assert found.reason == reason
 
@@ -128,7 +127,7 @@ def test_a_limit_that_what_serves_misses_too_is_no_fault_of_the_change() -> None
 def test_less_is_better_of_a_time() -> None:
     limit = BenchmarkSpec(max_ttft=1.0, on_fail="hold")
     for old, ratio, reason in ((0.9, 1.3, "BelowThreshold"), (1.5, 1.0, ""), (0.9, 1.0, "")):
-        found = judge_pairs(pairs([ratio] * LEAST_PAIRS, "ttft", old), limit)  # type: ignore[arg-type]
+        found = judge_pairs(pairs([ratio] * LEAST_PAIRS, "ttft", old), limit)
         assert found is not None
         assert found.reason == reason
     assert below(limit, "pp64", {"ttft": 1.2}) == "pp64: 1.2 seconds to the first token, 1 is declared"
