@@ -25,6 +25,7 @@ from support.rig import Rig, until
 
 BOUND: Final = 0.95
 LEAST, MOST = 15, 60  # pairs
+MAPPED: Final = ("-lm", "mmap")  # what was -mmp 1 before
 SPIN: Final = {"GOMP_SPINCOUNT": "500"}  # as effects/spawn has it
 
 
@@ -59,7 +60,7 @@ class Scene(NamedTuple):
 
 
 def scenes(threads: int) -> tuple[Scene, ...]:
-    same = ("-b", "512", "-ub", "512", "-ctk", "f16", "-ctv", "f16", "-fa", "1", "-t", str(threads), "-mmp", "1")
+    same = ("-b", "512", "-ub", "512", "-ctk", "f16", "-ctv", "f16", "-fa", "1", "-t", str(threads), *MAPPED)
     return Scene("same", "declared", same, SPIN, BOUND), Scene("default", "plain", (), {}, None)
 
 
