@@ -30,7 +30,8 @@ def test_another_or_a_longer_one_does_not(answer: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ['{"name": "Ann", "age": 3}', '\n {"age": 3, "name": "Ann", "more": null}\n', '```json\n{"name": "a", "age": 1}\n```',
+    ['{"name": "Ann", "age": 3}', '\n {"age": 3, "name": "Ann", "more": null}\n',
+     '```json\n{"name": "a", "age": 1}\n```',
      '```\n{\n "name": "a",\n "age": 1}\n```\n'],
 )  # fmt: skip
 def test_an_object_with_the_keys_counts(answer: str) -> None:
