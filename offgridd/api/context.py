@@ -20,7 +20,7 @@ from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
-from offgridd.effects.benchmarks import Subject
+from offgridd.effects.benchmarks import More, Subject
 from offgridd.effects.bundling import Run
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -30,7 +30,7 @@ from offgridd.reconcile.loop import Reconciler
 class WorkerPort(Protocol):
     @property
     def pid(self) -> int: ...
-    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
+    async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused: ...
     def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
 
@@ -104,8 +104,12 @@ class SyncerPort(Protocol):
 
 class BenchmarksPort(Protocol):
     async def run(
-        self, subject: Subject, workload: Workload, tell: Callable[[dict[str, Any]], None]
+        self, subject: Subject, workload: Workload, tell: Callable[[dict[str, Any]], None], more: More | None
     ) -> dict[str, Any]: ...
+
+
+class QualityPort(Protocol):
+    async def probe(self, subject: Subject, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class Context:
     syncer: SyncerPort
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     benchmarks: BenchmarksPort
+    quality: QualityPort
     measured: Callable[[str | None, int], Sequence[dict[str, Any]]]  # blocking: earlier results, the newest first
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+from offgridd.cli import quality
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.stamps import stamp
@@ -32,12 +33,14 @@ def add_to(commands: Any) -> None:
     one = commands.add_parser("benchmark", help="measure how fast a model is here")
     one.add_argument("model")
     one.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    quality.add_to(one)
     _workload(one, iterations=3)
     _output(one)
     one.set_defaults(run=benchmark)
     one = commands.add_parser("compare", help="models side by side; measures what was not measured yet")
     one.add_argument("models", nargs="+", metavar="MODEL")
     one.add_argument("--again", action="store_true", help="measure all of them anew")
+    quality.add_to(one)
     _workload(one, iterations=COMPARED)
     _output(one)
     one.set_defaults(run=compare)
@@ -92,7 +95,10 @@ def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, 
     found = client.json("GET", f"/v1/benchmarks?current=1&model={in_address(model)}")
     asked = _asked(args)
     fits = (
-        one for one in found["benchmarks"] if all(one["workload"].get(name) == value for name, value in asked.items())
+        one
+        for one in found["benchmarks"]
+        if all(one["workload"].get(name) == value for name, value in asked.items())
+        and (quality.has_it(one) or not args.quality)
     )
     return found["model"], next(fits, None)
 
@@ -104,7 +110,7 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(client: Client, model: str, args: argparse.Namespace) -> Record:
     """Raises CliError."""
-    body = json.dumps({"model": model, **_asked(args)}).encode()
+    body = json.dumps({"model": model, **_asked(args), "quality": args.quality}).encode()
     alive = is_terminal(sys.stderr)
     with closing(client.events("POST", "/v1/benchmark", body)) as events:
         try:
@@ -129,6 +135,8 @@ def _clear() -> None:
 
 
 def _stage(item: dict[str, Any]) -> str:
+    if (probing := quality.stage(item)) is not None:
+        return probing
     if "done" in item:
         return f"{item['done']} of {item['of']} runs"
     return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"
@@ -161,6 +169,7 @@ def _as_text(records: Sequence[Record]) -> list[str]:
                 for name, (title, show) in _ROWS.items()
                 if name in result
             ]
+        lines += quality.lines(one)
     return lines
 
 
@@ -195,7 +204,7 @@ def _side_by_side(records: Sequence[Record]) -> list[str]:
         lines += [
             f"{one['model']}{_note(column)}" for one, column in zip(records, columns, strict=True) if _note(column)
         ]
-    return lines
+    return lines + quality.side_by_side(records, width)
 
 
 def _verdict(records: Sequence[Record], at: int, figure: str) -> str:
@@ -224,22 +233,23 @@ def _values(record: Record, at: int, figure: str) -> list[float]:
 
 
 def _as_csv(records: Sequence[Record]) -> str:
-    out = io.StringIO()
+    out, more = io.StringIO(), quality.columns(records)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb"])
+    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb", *more])
     for one in records:
         for result in one["results"]:
             medians = [result[name]["median"] if name in result else "" for name in _ROWS]
             head = [one["model"], stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
-            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"]])
+            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"], *quality.cells(one, more)])
     return out.getvalue()
 
 
 def _as_markdown(records: Sequence[Record]) -> list[str]:
-    lines = ["| model | what | " + " | ".join(title for title, _ in _ROWS.values()) + " | memory, MB |"]
-    lines.append("| --- | --- |" + " ---: |" * (len(_ROWS) + 1))
+    more = quality.columns(records)
+    titles = ["model", "what", *(title for title, _ in _ROWS.values()), "memory, MB", *more]
+    lines = [f"| {' | '.join(titles)} |", "| --- | --- |" + " ---: |" * (len(titles) - 2)]
     for one in records:
         for result in one["results"]:
-            cells = " | ".join(_cell(result, name) for name in _ROWS)
-            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {cells} | {one['memory_mb']} |")
+            cells = [*(_cell(result, name) for name in _ROWS), one["memory_mb"], *quality.cells(one, more)]
+            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {' | '.join(map(str, cells))} |")
     return lines
