@@ -2,7 +2,8 @@
 
 It converges, is silent once converged, runs one action a model, never stops what is declared and serving without a
 successor, and never starts two workers for one load key. What it starts fits the budget beside every process there is;
-room is made by idle models alone, of those that may be asked for it; who is left out could not be helped.
+room is made by idle models alone, of those that may be asked for it; who is left out could not be helped. Nobody
+leaves for what is only to be measured, and a change that has to prove itself leaves the model as it was until then.
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.adopting import KEPT_IDLE, kept_name, kept_spec
+from offgridd.core.challenge import challenger_name, challengers, contested
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
-from offgridd.core.edits import hold_back, reached_otherwise
+from offgridd.core.desired import (
+    BenchmarkSpec,
+    Desired,
+    FileSource,
+    HubSource,
+    LoadSpec,
+    MemorySpec,
+    ModelSpec,
+    ServerSpec,
+)
+from offgridd.core.edits import hold_back, reached_otherwise, take
 from offgridd.core.errors import Failure
 from offgridd.core.fit import limits
 from offgridd.core.fold import BACKOFF_MOST, fold, forget
@@ -37,7 +48,7 @@ def pinned(key: str, letter: str) -> Pin:
 
 
 SPECS = st.builds(
-    lambda name, source, context, preload, alias, suspend, cache, lock, rank: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache, lock, rank, benchmark: ModelSpec(
         name,
         source,
         preload=preload,
@@ -49,6 +60,7 @@ SPECS = st.builds(
         priority=rank[0],
         pin=rank[1],
         idle_unload=None if preload or rank[1] else rank[2],
+        benchmark=benchmark,
     ),
     NAMES,
     st.sampled_from(
@@ -67,6 +79,7 @@ SPECS = st.builds(
     st.sampled_from([0, 1 << 20]),
     st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
     st.tuples(st.sampled_from([0, 0, 5]), st.sampled_from([False, False, True]), st.sampled_from([None, 60.0])),
+    st.sampled_from([None, BenchmarkSpec(max_regression=0.1, on_fail="hold")]),
 )
 ROOM = [None, 90_000_000, 150_000_000, 260_000_000]  # bytes: of none, one and two workers
 
@@ -132,12 +145,13 @@ class PlanMachine(RuleBasedStateMachine):
         return Ledger.of(limits(self.desired.server.memory, self.observed.host.memory), [w.charge for w in workers])
 
     def check_stop(self, action: StopWorker) -> None:
-        facts, spec = self.observed.of(action.model), self.desired.models.get(action.model)
+        facts, spec = self.observed.of(action.model), self.wanted().get(action.model)
         stopped = next(w for w in facts.workers if w.id == action.worker)
         assert stopped.ready
         assert not stopped.stopping
         if action.why == "evicted":
             spec = spec or self.observed.kept[action.model]
+            assert challenger_name("") not in action.by, "nobody leaves for what is only to be measured"
             assert not any([spec.pin, spec.suspend, self.desired.server.suspend, facts.uses])
         elif action.why == "idle":
             assert spec or action.model in self.observed.kept
@@ -146,6 +160,9 @@ class PlanMachine(RuleBasedStateMachine):
             assert spec
             another = any(w.ready and not w.stopping and w.id != stopped.id for w in facts.workers)
             assert another or self.room is not None, "where there is room the old one serves until the new one does"
+
+    def wanted(self) -> dict[str, ModelSpec]:
+        return {**self.desired.models, **challengers(self.desired, self.observed)}
 
     def end(self, name: str, *, good: bool = False, cancelled: bool = False, terminal: bool = False) -> None:
         action = self.open.pop(name)
@@ -214,6 +231,29 @@ class PlanMachine(RuleBasedStateMachine):
         self.put(ev.Updated(name, newer, file))
 
     @rule(name=NAMES)
+    def contest(self, name: str) -> None:
+        if name in self.desired.challengers:
+            self.put(ev.Demanded(challenger_name(name), gently=True))
+
+    @rule(name=NAMES)
+    def measure_gently(self, name: str) -> None:
+        self.put(ev.Demanded(name, gently=True))
+
+    @rule(name=NAMES, taken=st.booleans())
+    def decide(self, name: str, taken: bool) -> None:
+        """Its worker goes, or serves beside the old one, which then goes."""
+        spec, other = self.desired.challengers.get(name), challenger_name(name)
+        serving = self.observed.of(other).serving()
+        if spec is None:
+            return
+        if not taken or serving is None or other in self.open:
+            self.put(ev.Unloaded(other))
+            return
+        self.put(ev.Taken(name, spec))
+        self.desired = take(self.desired, name, spec)
+        assert serving in self.observed.of(name).workers
+
+    @rule(name=NAMES)
     def demand(self, name: str) -> None:
         self.put(ev.Demanded(name))
 
@@ -251,7 +291,9 @@ class PlanMachine(RuleBasedStateMachine):
     @invariant()
     def conditions_are_whole(self) -> None:
         for spec in self.desired.models.values():
-            found = model_conditions(spec, self.observed.of(spec.name), self.observed)
+            declared = contested(self.desired, self.observed).get(spec.name)
+            found = model_conditions(spec, self.observed.of(spec.name), self.observed, declared)
+            assert declared is None or spec.load != declared.load or source_key(spec) != source_key(declared)
             assert tuple(c.type for c in found) == MODEL_TYPES
             assert all(c.reason and " " not in c.reason for c in found)
             facts = self.observed.of(spec.name)
@@ -274,6 +316,8 @@ class PlanMachine(RuleBasedStateMachine):
                 assert ready or self.room is not None, (spec, facts)
         for name, facts in self.observed.models.items():
             self.put(ev.Used(name, -facts.uses))
+        for name in self.desired.challengers:
+            self.put(ev.Unloaded(challenger_name(name)))
         self.put(ev.Reconsidered())
         self.converge()
         self.now += KEPT_IDLE
@@ -288,11 +332,13 @@ class PlanMachine(RuleBasedStateMachine):
 
     def check_left_out(self) -> None:
         """There is room for nobody who was left out, even if all went that may be asked to."""
-        models = {**self.observed.kept, **self.desired.models}
+        models = {**self.observed.kept, **self.wanted()}
         host = Host(frozenset(), limits(self.desired.server.memory, None))
         for name in self.observed.short:
             spec, facts = models[name], self.observed.of(name)
             assert self.room is not None
+            if facts.gently:
+                continue
             assert facts.file is not None
             key = load_key(spec, facts.file.key, self.observed.engine)
             cost = raised(charge(key, spec, facts.file, host), facts.peaks.get(key, 0))
