@@ -15,7 +15,7 @@ from typing import Any, Final
 
 _FENCED: Final = re.compile(r"```(?:json)?[ \t]*\n(.*)\n```", re.DOTALL)
 _AROUND: Final = " \t\r\n.!\"'`*"
-SHORT, LONG = 24, 160  # most tokens of an answer
+SHORT, LONG = 24, 96  # most tokens of an answer
 
 
 @dataclass(frozen=True, slots=True)
