@@ -127,8 +127,9 @@ class Quality:
 
     async def _ask(self, worker: WorkerPort, question: Question) -> str | wire.Refused | None:
         """The likeliest answer. None: a request goes first."""
-        messages, sampling = (wire.Message("user", question.text),), wire.SamplingParams(temperature=0.0)
-        chat = wire.Chat(self._next(), CLIENT, messages, sampling, question.most, clip=True, probe=True)
+        messages = tuple(wire.Message(("user", "assistant")[i % 2], text) for i, text in enumerate(question.turns))
+        likeliest = wire.SamplingParams(temperature=0.0)
+        chat = wire.Chat(self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True)
         answer = ""
         async with aclosing(worker.stream([chat], QUIET)) as frames:
             async for frame in frames:

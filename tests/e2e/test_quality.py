@@ -37,7 +37,7 @@ def running(folder: Path, engine: str, *models: str) -> Iterator[Rig]:
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     models = (
         f"smol: {{{SOURCE}, context: 2048, threads: 1}}",
-        f"small: {{{SOURCE}, context: 256, threads: 1}}",
+        f"small: {{{SOURCE}, context: 500, threads: 1}}",
         f"mute: {{{SOURCE}, context: 1024, threads: 1, chat_template: \"{{{{ nothing('of use') }}}}\"}}",
     )
     with running(tmp_path_factory.mktemp("quality"), "fake", *models) as made:
@@ -62,7 +62,7 @@ def test_a_record_has_it_where_it_was_asked_for(rig: Rig) -> None:
 def test_what_a_model_can_not_is_said_and_the_rest_is_measured(rig: Rig) -> None:
     small = post(rig, {"model": "small", **SMALL, "quality": True})[1]["quality"]
     assert (small["perplexity"], small["asked"]) == (None, 13)
-    assert "the model's context is 256" in small["not_measured"]
+    assert "the model's context is 500" in small["not_measured"]
     mute = post(rig, {"model": "mute", **SMALL, "quality": True})[1]["quality"]
     assert (mute["perplexity"] > 1, mute["asked"], mute["json_asked"]) == (True, 0, 0)
     assert "template" in mute["not_asked"]

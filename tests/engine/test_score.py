@@ -115,7 +115,7 @@ def test_the_worker_goes_on_as_if_nothing_had_been(apart: bool) -> None:
         (wire.Score(1, TEXT, 2000), "context_length_exceeded"),
         (wire.Score(1, TEXT, 1000), "context_length_exceeded"),  # more than there are cells
         (wire.Score(1, TEXT, 3), "context_length_exceeded"),
-        (wire.Score(1, TEXT[:199], 100), "invalid_value"),
+        (wire.Score(1, TEXT[:150], 100), "invalid_value"),
         (wire.Score(1, TEXT, 100, 99), "invalid_value"),
         (wire.Score(1, TEXT, 100, -1), "invalid_value"),
         (wire.Score(1, "", 100), "invalid_value"),
