@@ -158,8 +158,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     )  # fmt: skip
     journal = Journal(state, status.transitions)
     upkeep = Upkeep(
-        now, workers, benchmarks, loop.traffic, partial(loop.use, apart=True), state.verdicts, state.pins, intake.took,
-        results.told,
+        now, workers, benchmarks, loop.traffic, state.verdicts, state.pins, intake.took, results.recall
     )  # fmt: skip
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,

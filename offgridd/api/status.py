@@ -163,7 +163,7 @@ class StatusView:
         contest = (other, observed.of(challenger_name(spec.name))) if other else (None, None)
         parts = (spec, facts, observed.engine, serving and serving.now, short, *contest)
         before = (self._models if declared else self._undeclared).get(spec.name)
-        fetching = self._progress.shown(spec.name)
+        fetching = self._progress.shown(spec.name) or (other and self._progress.shown(challenger_name(spec.name)))
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         asked = declared or facts.file or facts.verify_retry or facts.demanded

@@ -123,13 +123,12 @@ def _shown(pin: Pin) -> Json:
 
 async def _update(ctx: Context, specs: Sequence[ModelSpec], report: Report) -> Json:
     """One after the other; what fails leaves that model as it was."""
-    found: Json = {"updated": [], "current": [], "failed": []}
+    found: Json = {"updated": [], "measured": [], "current": [], "failed": []}  # measured: first, before it serves
     for spec in specs:
         try:
             newer = await _newer(ctx, spec)
-            if newer is not None:
-                await ctx.updates.update(spec, newer, report)
-            found["updated" if newer else "current"].append(spec.name)
+            now = newer is not None and await ctx.updates.update(spec, newer, report)
+            found["current" if newer is None else "updated" if now else "measured"].append(spec.name)
         except ActionFailed as failed:
             why = failed.failure
             found["failed"].append({"model": spec.name, "code": why.reason, "message": why.message})

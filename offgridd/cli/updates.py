@@ -76,6 +76,7 @@ def update(client: Client, args: argparse.Namespace) -> int:
     done = job["result"]
     if not args.json:
         lines = [f"updated {name}" for name in done["updated"]]
+        lines += [f"{name} is measured first: offgrid describe {name}" for name in done["measured"]]
         lines += [f"{name} is up to date" for name in done["current"]]
         say(*(lines or ([] if done["failed"] else ["no model of a hub is declared"])))
     for failed in done["failed"]:

@@ -42,10 +42,15 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     for name in sorted({*models, *observed.models, *observed.running}):
         _consider(draft, name, models.get(name), observed, bounds)
     made = _admitted(draft, desired, models, observed, bounds)
-    given_up = tuple(n for n in made.short if not models[n].preload and not observed.of(n).uses)
+    given_up = tuple(n for n in made.short if _is_given_up(models[n], observed.of(n)))
     wake_at = min([*draft.wakes, *made.wakes], default=None)
     start, cancel = (*draft.start, *made.stop, *made.start), (*draft.cancel, *made.cancel)
     return Plan(start, cancel, wake_at, made.short, given_up)
+
+
+def _is_given_up(spec: ModelSpec, facts: ModelFacts) -> bool:
+    """Nobody waits for it; who has it loaded to measure it says so himself."""
+    return not (spec.preload or facts.uses or spec.challenger or facts.gently)
 
 
 def _consider(draft: _Draft, name: str, spec: ModelSpec | None, observed: Observed, bounds: Limits) -> None:

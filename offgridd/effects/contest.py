@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,6 +22,7 @@ from offgridd.effects.traffic import Traffic
 from offgridd.effects.updates import Now
 from offgridd.engine import wire
 
+PATIENCE: Final = 60.0  # seconds beyond the idle time for which both stay loaded while requests go first
 TELL: Final = 5  # pairs between two words on how far it is
 _GIVES_WAY: Final = ("busy", "worker_stopped")
 
@@ -32,11 +31,11 @@ class WorkersPort(Protocol):
     def serving(self, model: str) -> WorkerPort | None: ...
 
 
-Use = Callable[[str, int], None]
+Pair = tuple[Figures, Figures]  # of what serves, of what is declared
 
 
 class _SupersededError(Exception):
-    """Something else is declared by now."""
+    """Something else is declared by now, or requests go first for a while."""
 
 
 class _OverError(Exception):
@@ -51,7 +50,7 @@ class _Course:
 
     job: Job
     until: float
-    pairs: list[tuple[Figures, Figures]] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     warm: set[int] = field(default_factory=set)  # pids
 
     @property
@@ -60,25 +59,26 @@ class _Course:
 
 
 class Contest:
-    """`use`: a model counts as used (1), or not any more (-1)."""
+    """What was measured of one that had to give way is kept for when it goes on."""
 
-    def __init__(self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic, use: Use) -> None:
+    def __init__(self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic) -> None:
         self._now, self._workers, self._benchmarks, self._traffic = now, workers, benchmarks, traffic
-        self._use = use
+        self._pairs: dict[tuple[str, str], list[Pair]] = {}  # by model and key
 
     async def judge(self, job: Job, until: float) -> Outcome | None:
-        """The challenger's worker is still there where nothing was found against it. None: something else is declared.
+        """The challenger's worker is still there where nothing was found against it.
 
-        Raises RequestRefused where another benchmark runs.
+        None: something else is declared, or it is to go on in another idle time. Raises RequestRefused where another
+        benchmark runs.
         """
-        course = _Course(job, until)
+        course = _Course(job, until, self._pairs.pop((job.model, job.key), []))
         there = self._workers.serving(job.model) is not None
         outcome = None
         try:
             with self._benchmarks.alone(job.model):
                 outcome = await self._outcome(course)
         except _SupersededError:
-            pass
+            self._pairs = {(job.model, job.key): course.pairs}
         except _OverError as over:
             outcome = over.outcome
         finally:
@@ -91,11 +91,10 @@ class Contest:
     async def _outcome(self, course: _Course) -> Outcome:
         limits = course.job.limits
         while (found := judge_pairs(course.pairs, limits)) is None:
-            with anyio.move_on_after(course.until - time.monotonic()):
+            with anyio.move_on_after(limits.idle + PATIENCE) as waiting:
                 await self._traffic.quiet(limits.idle)
-            if time.monotonic() >= course.until:
-                text = f"the machine was not idle for long enough within {limits.max_wait:.0f} s"
-                raise _OverError("NoIdleTime", f"{text}; {len(course.pairs)} pairs were measured")
+            if waiting.cancelled_caught:
+                raise _SupersededError  # neither memory nor other benchmarks have to wait for it
             await self._pair(course)
         return found
 
@@ -145,17 +144,16 @@ class Contest:
         if found is not None:
             return found
         name, other = course.names
-        with self._in_use(other):
-            self._now.emit(ev.Demanded(other, gently=True))
-            if not course.job.spec.preload:
-                self._now.emit(ev.Demanded(name, gently=True))
-            await self._now.heard()
-            while (found := self._there(course)) is None:
-                self._check(course)
-                with anyio.move_on_after(course.until - time.monotonic()):
-                    await self._now.changed()
-                if time.monotonic() >= course.until:
-                    raise _OverError("NoIdleTime", "both could not be loaded in time")
+        self._now.emit(ev.Demanded(other, gently=True))
+        if not course.job.spec.preload:
+            self._now.emit(ev.Demanded(name, gently=True))
+        await self._now.heard()
+        while (found := self._there(course)) is None:
+            self._check(course)
+            with anyio.move_on_after(course.until - time.monotonic()):
+                await self._now.changed()
+            if time.monotonic() >= course.until:
+                raise _OverError("NoIdleTime", "both could not be loaded in time")
         return found
 
     def _there(self, course: _Course) -> tuple[WorkerPort, WorkerPort] | None:
@@ -192,14 +190,6 @@ class Contest:
         declared = contested(self._now.desired(), observed).get(course.job.model)
         if declared != course.job.spec or challenger_key(declared, observed) != course.job.key:
             raise _SupersededError
-
-    @contextmanager
-    def _in_use(self, model: str) -> Iterator[None]:
-        self._use(model, 1)
-        try:
-            yield
-        finally:
-            self._use(model, -1)
 
 
 def _figures(work: Workload, found: wire.Measured) -> Figures:

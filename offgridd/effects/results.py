@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import anyio
 import anyio.to_thread
 
 from offgridd.core import events as ev
@@ -14,10 +13,10 @@ from offgridd.effects.updates import Now
 
 
 class Results:
-    """`newest` gives the newest records of each model, the newest last; blocking. `told`: once all were told of."""
+    """`newest` gives the newest records of each model, the newest last; blocking."""
 
     def __init__(self, newest: Callable[[], Mapping[str, Sequence[dict[str, Any]]]], now: Now) -> None:
-        self._newest, self._now, self.told = newest, now, anyio.Event()
+        self._newest, self._now = newest, now
 
     async def run(self) -> None:
         """For ever: at the start, and for models that were added."""
@@ -29,9 +28,12 @@ class Results:
                 for name in self._now.desired().models.keys() & records.keys():
                     for record in records[name]:
                         self.tell(record)
-                await self._now.heard()
-                self.told.set()
             await self._now.changed()
+
+    async def recall(self, model: str) -> None:
+        """Tells of those of one model now."""
+        for record in (await anyio.to_thread.run_sync(self._newest)).get(model, ()):
+            self.tell(record)
 
     def tell(self, record: dict[str, Any]) -> None:
         if record["model"] in self._now.desired().models:

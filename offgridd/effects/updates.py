@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Verify
+from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFailure, Pin
@@ -129,18 +130,24 @@ class Updates:
         except HubError as error:
             raise of_hub("UpToDate", error) from error
 
-    async def update(self, spec: ModelSpec, newer: Pin, tell: Heard) -> None:
+    async def update(self, spec: ModelSpec, newer: Pin, tell: Heard) -> bool:
         """Fetches what is newer and verifies it, and only then pins the model to it. Raises ActionFailed.
 
-        Until then the model is what it was; then its worker is replaced as for any other change.
+        Until then the model is what it was; then its worker is replaced as for any other change. False where it has to
+        be measured first: it is pinned once that was done.
         """
         file = await self.fetch(spec, newer, tell)
         now = self._now.desired().models.get(spec.name)
         if now is None or now.lock is not None or source_key(now) != source_key(spec):
             raise refused("UpToDate", "Superseded", f"cannot update {spec.name}: the manifest has changed meanwhile")
+        if now.holds and self._now.observed().of(spec.name).serving() is not None:
+            self._now.emit(ev.Updated(challenger_name(spec.name), newer, file))
+            self._now.emit(ev.Challenged(spec.name))
+            return False
         await anyio.to_thread.run_sync(self._pins.keep, spec.name, newer)
         self._now.emit(ev.Updated(spec.name, newer, file))
         await self._tell(spec, Look(look_key(newer), self._clock(), newer.commit))
+        return True
 
     async def fetch(self, spec: ModelSpec, newer: Pin, tell: Heard = lambda _here, _size: None) -> VerifiedFile:
         """Raises ActionFailed."""

@@ -19,11 +19,11 @@ from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.hub import Pin
 from offgridd.core.judging import Outcome
-from offgridd.core.measuring import Job, due
+from offgridd.core.measuring import Due, Job, due
 from offgridd.core.observed import Verdict
 from offgridd.core.plan import current_file, standing_failure
-from offgridd.effects.benchmarks import Benchmarks, Subject, WorkerPort
-from offgridd.effects.contest import Contest, Use
+from offgridd.effects.benchmarks import PATIENCE, Benchmarks, Subject, WorkerPort
+from offgridd.effects.contest import Contest
 from offgridd.effects.traffic import Traffic
 from offgridd.effects.updates import Now
 
@@ -53,15 +53,18 @@ Took = Callable[[str, ModelSpec, Callable[[], None]], Awaitable[bool]]
 
 
 class Upkeep:
-    """`verdicts` and `pins` outlive the daemon; `took` keeps that a change serves; `known`: of earlier results."""
+    """`verdicts` and `pins` outlive the daemon; `took` keeps that a change serves.
+
+    `recall` tells of a model's results in earlier lives: one that was measured then is not measured again.
+    """
 
     def __init__(
-        self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic, use: Use,
-        verdicts: VerdictsPort, pins: PinsPort, took: Took, known: anyio.Event,
+        self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic,
+        verdicts: VerdictsPort, pins: PinsPort, took: Took, recall: Callable[[str], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self._now, self._workers, self._benchmarks, self._traffic, self._use = now, workers, benchmarks, traffic, use
-        self._verdicts, self._pins, self._took, self._known = verdicts, pins, took, known
-        self._contest = Contest(now, workers, benchmarks, traffic, use)
+        self._now, self._workers, self._benchmarks, self._traffic = now, workers, benchmarks, traffic
+        self._verdicts, self._pins, self._took, self._recall = verdicts, pins, took, recall
+        self._contest = Contest(now, workers, benchmarks, traffic)
         self._since: dict[tuple[str, str], float] = {}  # when a job was seen first, by model and key, monotonic
         self._kept: set[str] = set()  # models with a verdict in the state
 
@@ -70,39 +73,41 @@ class Upkeep:
         for name, verdict in (await anyio.to_thread.run_sync(self._verdicts.all)).items():
             self._kept.add(name)
             self._now.emit(ev.Decided(name, verdict))
-        await self._known.wait()
+        await self._now.heard()
         while True:
             await self._forget()
-            now = time.monotonic()
-            found = due(self._now.desired(), self._now.observed(), now, time.time())
-            keys = {(job.model, job.key) for job in found.jobs}
-            self._since = {key: self._since.get(key, now) for key in keys}
-            job = self._first(found.jobs)
-            if job is not None and await self._idle(job):
-                await self._do(job)
+            found = self._due()
+            ready = [job for job in found.jobs if job.kind == "take" or self._traffic.idle >= job.limits.idle]
+            if ready:
+                await self._do(min(ready, key=self._turn))
                 await self._now.heard()
-            elif job is None:
-                with anyio.move_on_after(None if found.later is None else found.later - now):
-                    await self._now.changed()
+            else:
+                await self._wait(found)
             await anyio.sleep(PAUSE)
 
-    def _first(self, jobs: tuple[Job, ...]) -> Job | None:
-        """Who waits longest."""
-        return min(jobs, key=lambda job: (job.kind == "measure", self._since[job.model, job.key]), default=None)
+    def _due(self) -> Due:
+        now = time.monotonic()
+        found = due(self._now.desired(), self._now.observed(), now, time.time())
+        self._since = {key: self._since.get(key, now) for key in ((job.model, job.key) for job in found.jobs)}
+        return found
+
+    def _turn(self, job: Job) -> tuple[bool, float]:
+        """Contests first; of the others who waits longest."""
+        return job.kind == "measure", self._since[job.model, job.key]
 
     def _until(self, job: Job) -> float:
         return self._since[job.model, job.key] + job.limits.max_wait
 
-    async def _idle(self, job: Job) -> bool:
-        """Whether its time has come; says so where it does not come for too long. Returns where something changed."""
-        if job.kind == "take" or self._traffic.idle >= job.limits.idle:
-            return True
-        verdict = self._now.observed().of(job.model).verdict
-        told = verdict is not None and (verdict.key, verdict.reason) == (job.key, "NoIdleTime")
-        left = math.inf if told else self._until(job) - time.monotonic()
-        if left <= 0:
+    async def _wait(self, found: Due) -> None:
+        """Until something changed, an idle time may have come, or one did not come for too long, which is said."""
+        now = time.monotonic()
+        waiting = [job for job in found.jobs if not self._is_told(job)]
+        for job in (late := [job for job in waiting if self._until(job) <= now]):
             await self._no_time(job)
-            return False
+        if late:
+            return
+        times = [found.later, *(self._until(job) for job in waiting)]
+        left = min((at - now for at in times if at is not None), default=math.inf)
         async with anyio.create_task_group() as group:
 
             async def first(what: Callable[[], Awaitable[None]]) -> None:
@@ -110,9 +115,14 @@ class Upkeep:
                 group.cancel_scope.cancel()
 
             group.start_soon(first, self._now.changed)
-            group.start_soon(first, lambda: self._traffic.quiet(job.limits.idle))
-            group.start_soon(first, lambda: anyio.sleep(left))
-        return False
+            if found.jobs:
+                least = min(job.limits.idle for job in found.jobs)
+                group.start_soon(first, lambda: self._traffic.quiet(least))
+            group.start_soon(first, lambda: anyio.sleep(max(0.0, left)))
+
+    def _is_told(self, job: Job) -> bool:
+        verdict = self._now.observed().of(job.model).verdict
+        return verdict is not None and (verdict.key, verdict.reason) == (job.key, "NoIdleTime")
 
     async def _no_time(self, job: Job) -> None:
         text = f"the machine was not idle for {job.limits.idle:.0f} s within {job.limits.max_wait:.0f} s"
@@ -173,13 +183,15 @@ class Upkeep:
 
     async def _measure(self, job: Job) -> None:
         """Raises RequestRefused."""
+        await self._recall(job.model)
+        await self._now.heard()
+        if job not in self._due().jobs:
+            return
         there, used = self._workers.serving(job.model) is not None, self._now.observed().of(job.model).used_at
-        self._use(job.model, 1)
         try:
             subject = await self._subject(job)
             record = await self._benchmarks.run(subject, job.limits.workload, lambda _: None)
         finally:
-            self._use(job.model, -1)
             if not there and not job.spec.preload and self._now.observed().of(job.model).used_at == used:
                 self._now.emit(ev.Unloaded(job.model))
         if any(kind["disturbed"] for kind in record["results"]):
@@ -208,9 +220,8 @@ class Upkeep:
                 raise RequestRefused(409, "model_changed", f"cannot go on measuring {job.model}: it changes")
             return there
 
-        left = max(0.0, self._until(job) - time.monotonic())
         return Subject(job.model, serving.load_key, described, asdict(serving.effective), observed.engine, job.limits,
-                       worker, job.limits.idle, left)  # fmt: skip
+                       worker, job.limits.idle, job.limits.idle + PATIENCE)  # fmt: skip
 
     async def _loaded(self, job: Job) -> None:
         if self._workers.serving(job.model) is not None:
