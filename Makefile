@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -21,6 +21,12 @@ bench: setup
 
 bench-serving: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m serving $(ARGS)
+
+bench-llama: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-perplexity: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/perplexity.py $(ARGS)
 
 bench-fit: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/fit.py $(ARGS)

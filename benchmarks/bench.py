@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,12 @@ def scenes(threads: int) -> tuple[Scene, ...]:
     return Scene("same", "declared", same, SPIN, BOUND), Scene("default", "plain", (), {}, None)
 
 
+class Lab(NamedTuple):
+    rig: Rig
+    programs: Path
+    file: Path
+
+
 @contextmanager
 def daemon(file: models.ModelFile, threads: int) -> Iterator[Rig]:
     """Both models loaded: one that is idle takes no processor."""
@@ -95,28 +102,38 @@ def ours(rig: Rig, scene: Scene, kind: Kind) -> float:
     return float(record["runs"][0]["figures"][kind.figure])
 
 
-def theirs(programs: Path, file: Path, scene: Scene, kind: Kind) -> float:
-    argv = [str(programs / "llama-bench"), "-m", str(file), "-r", "1", "-o", "json", *kind.flags, *scene.flags]
+def theirs(lab: Lab, scene: Scene, kind: Kind) -> float:
+    argv = [str(lab.programs / "llama-bench"), "-m", str(lab.file), "-r", "1", "-o", "json", *kind.flags, *scene.flags]
     done = subprocess.run(argv, check=True, capture_output=True, env={**os.environ, **scene.env})
     return float(json.loads(done.stdout)[0]["avg_ts"])
 
 
-def measure(rig: Rig, programs: Path, file: Path, scene: Scene, kind: Kind, most: int) -> list[tuple[float, float]]:
-    """Pairs until the bound is decided; each is printed."""
-    pairs: list[tuple[float, float]] = []
-    while len(pairs) < most and not judge.settled(judge.ratios(pairs, higher=True), scene.bound, min(LEAST, most)):
-        if len(pairs) % 2:
-            other = theirs(programs, file, scene, kind)
-            pairs.append((ours(rig, scene, kind), other))
-        else:
-            mine = ours(rig, scene, kind)
-            pairs.append((mine, theirs(programs, file, scene, kind)))
-        mine, other = pairs[-1]
-        print(
-            f"  {kind.label} {len(pairs):>2}: ours {mine:8.2f}  llama-bench {other:8.2f}  {mine / other:.3f}",
-            flush=True,
-        )
-    return pairs
+def pair(lab: Lab, scene: Scene, kind: Kind, number: int) -> tuple[float, float]:
+    """One run of each; printed."""
+    if number % 2:
+        mine = ours(lab.rig, scene, kind)
+        other = theirs(lab, scene, kind)
+    else:
+        other = theirs(lab, scene, kind)
+        mine = ours(lab.rig, scene, kind)
+    print(
+        f"{scene.name} {kind.label} {number}: ours {mine:.2f}, llama-bench {other:.2f}: {mine / other:.3f}", flush=True
+    )
+    return mine, other
+
+
+def measure(lab: Lab, asked: Sequence[tuple[Scene, Kind]], most: int, until: float) -> list[list[tuple[float, float]]]:
+    """Of each the pairs until its bound is decided, all in turns; less where the time (monotonic) is up."""
+    found: list[list[tuple[float, float]]] = [[] for _ in asked]
+    least, going = min(LEAST, most), True
+    while going and time.monotonic() < until:
+        going = False
+        for (scene, kind), pairs in zip(asked, found, strict=True):
+            settled = judge.settled(judge.ratios(pairs, higher=True), scene.bound, least)
+            if len(pairs) < most and not settled:
+                pairs.append(pair(lab, scene, kind, len(pairs) + 1))
+                going = True
+    return found
 
 
 def report(scene: Scene, kind: Kind, pairs: Sequence[tuple[float, float]]) -> str:
@@ -132,20 +149,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("q4_1", "q4_0"), default="q4_1")
     parser.add_argument("--scenes", default="same,default", help="with commas between")
+    parser.add_argument("--kinds", default="pp512,tg128 @ d512", help="with commas between")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=MOST, help="at most so many of each")
+    parser.add_argument("--minutes", type=float, default=120, help="at most; then what there is is judged")
     given = parser.parse_args()
-    file, programs, lines = models.find(given.model), peer.build("llama-bench"), list[str]()
+    file, programs, until = models.find(given.model), peer.build("llama-bench"), time.monotonic() + 60 * given.minutes
     print(f"{file.title}, {given.threads} threads, llama-cpp-python {peer.pinned()[0]}")
+    used = [one for one in scenes(given.threads) if one.name in given.scenes.split(",")]
+    asked = [(scene, kind) for scene in used for kind in KINDS if kind.label in given.kinds.split(",")]
+    for scene in used:
+        print(f"{scene.name}: llama-bench {' '.join(scene.flags) or 'without flags'}")
     with daemon(file, given.threads) as rig:
-        for scene in scenes(given.threads):
-            if scene.name in given.scenes.split(","):
-                print(f"{scene.name}: llama-bench {' '.join(scene.flags) or 'without flags'}", flush=True)
-                for kind in KINDS:
-                    lines.append(report(scene, kind, measure(rig, programs, file.path, scene, kind, given.pairs)))
+        found = measure(Lab(rig, programs, file.path), asked, given.pairs, until)
     print("| settings | what | ours, tokens/s | llama-bench | ratio (95 %) | bound | | pairs |")
     print("| --- | --- | ---: | ---: | --- | --- | --- | ---: |")
-    print(*lines, sep="\n")
+    print(*(report(scene, kind, pairs) for (scene, kind), pairs in zip(asked, found, strict=True) if pairs), sep="\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 _FENCED: Final = re.compile(r"```(?:json)?[ \t]*\n(.*)\n```", re.DOTALL)
 _AROUND: Final = " \t\r\n.!\"'`*"
-SHORT, LONG = 24, 160  # most tokens of an answer
+SHORT, LONG = 24, 96  # most tokens of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class Question:
     keys: tuple[str, ...] = ()
 
     @property
+    def turns(self) -> tuple[str, ...]:
+        """What user and model say in turn, the question last: small models need to see what is asked of them."""
+        return (*next(turns for words, turns in _EXAMPLES if self.text.startswith(words)), self.text)
+
+    @property
     def most(self) -> int:
         """Tokens that an answer may have."""
         return LONG if self.keys else SHORT
@@ -36,6 +41,11 @@ class Question:
 _WORD: Final = "Answer with one word and nothing else. "
 _NUMBER: Final = "Answer with one number in digits and nothing else. "
 _JSON: Final = "Answer with one JSON object and nothing else, no text before or behind it. "
+_EXAMPLES: Final = (
+    (_WORD, (_WORD + "What is the opposite of up?", "down", _WORD + "Which animal barks?", "dog")),
+    (_NUMBER, (_NUMBER + "What is 2 + 3?", "5", _NUMBER + "How many legs does a spider have?", "8")),
+    (_JSON, (_JSON + 'The only key is "fruit"; its value is the name of one.', '{"fruit": "apple"}')),
+)
 QUESTIONS: Final = (
     Question("capital", _WORD + "What is the capital of France?", ("paris",)),
     Question("opposite", _WORD + "What is the opposite of hot?", ("cold",)),
@@ -92,4 +102,4 @@ def _object(answer: str) -> dict[str, Any] | None:
 
 def digest() -> str:
     """Changes with the questions: results of others can not be compared."""
-    return hashlib.sha256(repr([astuple(one) for one in QUESTIONS]).encode()).hexdigest()
+    return hashlib.sha256(repr([(astuple(one), one.turns) for one in QUESTIONS]).encode()).hexdigest()

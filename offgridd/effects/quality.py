@@ -6,7 +6,7 @@ Chunk by chunk and question by question, each beside no request: what a request 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache, partial
 from pathlib import Path
@@ -36,10 +36,15 @@ class WorkerPort(Protocol):
 
 
 class Subject(Protocol):
-    """`worker` gives the one that serves now; it raises RequestRefused."""
+    """`load`: what it runs with, `template` being why it has none of use.
+
+    `worker` gives the one that serves now; it raises RequestRefused.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def load(self) -> Mapping[str, Any]: ...
     @property
     def worker(self) -> Callable[[], Awaitable[WorkerPort]]: ...
     @property
@@ -77,6 +82,8 @@ class Quality:
 
     async def _asked(self, subject: Subject, tell: Tell) -> dict[str, Any]:
         answers: list[dict[str, Any]] = []
+        if (why := subject.load.get("template")) is not None:
+            return _answered(answers, str(why))
         for question in QUESTIONS:
             found = await self._patiently(subject, tell, partial(self._ask, question=question))
             if isinstance(found, wire.Refused):
@@ -120,8 +127,9 @@ class Quality:
 
     async def _ask(self, worker: WorkerPort, question: Question) -> str | wire.Refused | None:
         """The likeliest answer. None: a request goes first."""
-        messages, sampling = (wire.Message("user", question.text),), wire.SamplingParams(temperature=0.0)
-        chat = wire.Chat(self._next(), CLIENT, messages, sampling, question.most, clip=True, probe=True)
+        messages = tuple(wire.Message(("user", "assistant")[i % 2], text) for i, text in enumerate(question.turns))
+        likeliest = wire.SamplingParams(temperature=0.0)
+        chat = wire.Chat(self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True)
         answer = ""
         async with aclosing(worker.stream([chat], QUIET)) as frames:
             async for frame in frames:
@@ -146,9 +154,9 @@ def _no_perplexity(why: str) -> dict[str, Any]:
 
 def _answered(answers: list[dict[str, Any]], why: str | None) -> dict[str, Any]:
     """`why` none were asked for."""
-    json = [one["right"] for one, question in zip(answers, QUESTIONS, strict=False) if question.keys]
+    objects = [one["right"] for one, question in zip(answers, QUESTIONS, strict=False) if question.keys]
     short = [one["right"] for one, question in zip(answers, QUESTIONS, strict=False) if not question.keys]
     return {
-        "right": sum(short), "asked": len(short), "json_valid": sum(json), "json_asked": len(json),
+        "right": sum(short), "asked": len(short), "json_valid": sum(objects), "json_asked": len(objects),
         "not_asked": why, "questions_sha256": digest(), "answers": answers,
     }  # fmt: skip

@@ -43,6 +43,8 @@ class Traffic:
 
     async def beside_none(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """What comes of it; None where a request of any model came, or was there: those go first."""
+        if self._open:
+            return None
         found: T | None = None
         async with anyio.create_task_group() as group:
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from offgridd.core.questions import QUESTIONS, digest, is_right
+from offgridd.core.questions import QUESTIONS, Question, digest, is_right
 
 BY_NAME = {one.name: one for one in QUESTIONS}
 
@@ -49,6 +49,14 @@ def test_anything_else_does_not(answer: str) -> None:
 
 
 @pytest.mark.parametrize("question", [one for one in QUESTIONS if one.keys], ids=lambda one: one.name)
-def test_what_is_asked_for_can_be_answered(question: object) -> None:
-    asked = BY_NAME[question.name]  # type: ignore[attr-defined]
+def test_what_is_asked_for_can_be_answered(question: Question) -> None:
+    asked = question
     assert is_right(asked, json.dumps(dict.fromkeys(asked.keys, 1)))
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.name)
+def test_examples_go_before_it_and_do_not_give_it_away(question: Question) -> None:
+    *examples, asked = question.turns
+    assert (asked, len(examples) % 2) == (question.text, 0)
+    assert len(examples) >= 2
+    assert not any(is_right(question, answer) for answer in examples[1::2])

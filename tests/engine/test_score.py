@@ -38,9 +38,9 @@ def by_the_library(path: Path, n_ctx: int) -> tuple[float, float, int]:
     return found, found * float(values.std(ddof=1)) / math.sqrt(len(values)), len(values)
 
 
-def by_us(path: Path, n_ctx: int, **more: object) -> tuple[Sums, wire.Scored]:
+def by_us(path: Path, n_ctx: int) -> tuple[Sums, wire.Scored]:
     sums, chunk, chunks = Sums(0, 0, 0), 0, 1
-    with serving(path, context=512, parallel=2, **more) as w:
+    with serving(path, context=512, parallel=2) as w:
         while chunk < chunks:
             scored = w.score(TEXT, n_ctx, chunk)
             assert isinstance(scored, wire.Scored)
@@ -50,7 +50,7 @@ def by_us(path: Path, n_ctx: int, **more: object) -> tuple[Sums, wire.Scored]:
 
 
 @pytest.mark.parametrize("n_ctx", [64, 131, 300])
-@pytest.mark.parametrize("kind", ["a buffer each", "deterministic", "recurrent", "window"])
+@pytest.mark.parametrize("kind", ["a buffer each", "recurrent", "window"])
 def test_it_is_what_the_library_says(kind: str, n_ctx: int, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     if kind == "recurrent":
@@ -59,11 +59,11 @@ def test_it_is_what_the_library_says(kind: str, n_ctx: int, tmp_path: Path) -> N
         write_windowed(path)
     else:
         path.write_bytes(model(spec=dataclasses.replace(DEFAULT, layers=2)))
-    sums, _ = by_us(path, n_ctx, deterministic=kind == "deterministic")
+    sums, _ = by_us(path, n_ctx)
     found, wanted = perplexity(sums), by_the_library(path, n_ctx)
     assert found is not None
     assert sums.tokens == wanted[2] > 100
-    assert found[0] == pytest.approx(wanted[0], rel=0.005 if kind == "deterministic" else 0.001)
+    assert found[0] == pytest.approx(wanted[0], rel=0.001)
     assert found[1] == pytest.approx(wanted[1], rel=0.01)
 
 
@@ -115,7 +115,7 @@ def test_the_worker_goes_on_as_if_nothing_had_been(apart: bool) -> None:
         (wire.Score(1, TEXT, 2000), "context_length_exceeded"),
         (wire.Score(1, TEXT, 1000), "context_length_exceeded"),  # more than there are cells
         (wire.Score(1, TEXT, 3), "context_length_exceeded"),
-        (wire.Score(1, TEXT[:199], 100), "invalid_value"),
+        (wire.Score(1, TEXT[:150], 100), "invalid_value"),
         (wire.Score(1, TEXT, 100, 99), "invalid_value"),
         (wire.Score(1, TEXT, 100, -1), "invalid_value"),
         (wire.Score(1, "", 100), "invalid_value"),
