@@ -13,7 +13,7 @@ import anyio.to_thread
 import msgspec
 from quart import Quart, Response, request
 
-from offgridd.api import body
+from offgridd.api import body, memory
 from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, raw, sse
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.params import bad, integer
@@ -21,6 +21,7 @@ from offgridd.api.waiting import find_model, worker_for
 from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import estimate
 from offgridd.core.keys import load_key
 from offgridd.core.naming import shown_name
 from offgridd.core.observed import VerifiedFile, Worker
@@ -108,7 +109,8 @@ async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> 
         return port
 
     described = {"sha256": file.sha256, "size": file.size}
-    subject = Subject(shown_name(spec), first.load_key, described, asdict(first.effective), engine, same)
+    needs = memory.shown(estimate(file.header, spec.load, ctx.machine().features, spec.cache_ram))
+    subject = Subject(shown_name(spec), first.load_key, described, asdict(first.effective), engine, needs, same)
     return await ctx.benchmarks.run(subject, workload, tell)
 
 

@@ -6,12 +6,14 @@ What is disturbed is measured again; only a whole result is kept.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from offgridd.core.benchmark import FORMAT, Lane, Run, Workload, figures, label, summary
 from offgridd.core.errors import RequestRefused
@@ -30,6 +32,10 @@ Tell = Callable[[dict[str, Any]], None]
 class WorkerPort(Protocol):
     @property
     def pid(self) -> int: ...
+    @property
+    def load_seconds(self) -> float: ...
+    @property
+    def built(self) -> wire.Built: ...
     async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
 
 
@@ -48,6 +54,7 @@ class Subject:
     file: Mapping[str, Any]
     load: Mapping[str, Any]
     engine: str
+    estimate: Mapping[str, Any] | None  # of its memory, in bytes
     worker: Callable[[], Awaitable[WorkerPort]]
 
 
@@ -60,6 +67,8 @@ class _Measuring:
     threads: int = 0
     peak: int = 0
     mapped: int = 0
+    load_seconds: float = 0.0  # of the newest worker
+    built: wire.Built = field(default_factory=wire.Built)
 
 
 class Benchmarks:
@@ -95,7 +104,13 @@ class Benchmarks:
                 await self._measure(subject, made, kind, tell)
                 tell({"done": iteration * len(workload.kinds) + workload.kinds.index(kind) + 1, "of": total})
         record = _record(subject, made) | {"started": began, "seconds": time.time() - began}
-        record["environment"] = {**host(), "engine": subject.engine, "before": before, "after": load()}
+        record["environment"] = {
+            **host(),
+            "engine": subject.engine,
+            "features": made.built.features,
+            "before": before,
+            "after": load(),
+        }
         try:
             number = await anyio.to_thread.run_sync(self._records.keep_benchmark, subject.name, record)
         except OSError as error:
@@ -131,6 +146,7 @@ class Benchmarks:
             if isinstance(found, wire.Measured) and not found.why:
                 made.threads, made.peak = found.threads, max(made.peak, found.own_peak_bytes)
                 made.mapped = max(made.mapped, found.mapped_bytes)
+                made.load_seconds, made.built = worker.load_seconds, worker.built
                 return found.lanes, others.share()
             _check(subject, found, late=anyio.current_time() > until)
             tell({"waits": "requests go first"})
@@ -159,9 +175,19 @@ def _record(subject: Subject, made: _Measuring) -> dict[str, Any]:
             for name, s in quiet.get(kind, by).items()}}
         for kind, by in all_.items()
     ]  # fmt: skip
+    needs = dict(subject.estimate) if subject.estimate else None
     return {
-        "format": FORMAT, "model": subject.name, "load_key": subject.load_key, "file": dict(subject.file),
-        "load": dict(subject.load), "workload": asdict(made.workload), "threads": made.threads,
-        "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped},
+        "format": FORMAT, "uid": uuid.uuid4().hex, "model": subject.name, "load_key": subject.load_key,
+        "file": dict(subject.file), "load": {**subject.load, "ubatch": made.built.ubatch},
+        "load_seconds": made.load_seconds, "workload": asdict(made.workload), "threads": made.threads,
+        "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped, **_reserved(made.built),
+                   "estimate": needs},
         "results": results, "runs": [asdict(run) for run in made.runs],
     }  # fmt: skip
+
+
+def _reserved(built: wire.Built) -> dict[str, Any]:
+    """What the library says that it has reserved, whole and of GPUs; those are null where it uses none."""
+    buffers = [msgspec.structs.asdict(one) for one in built.buffers]
+    gpu = [one.bytes for one in built.buffers if not one.device.startswith("CPU") and not one.device.endswith("_Host")]
+    return {"reserved": buffers, "gpu_reserved_bytes": sum(gpu) if gpu else None}

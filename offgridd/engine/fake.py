@@ -19,7 +19,7 @@ from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Ids, Row
-from offgridd.engine.wire import Load, SamplingParams
+from offgridd.engine.wire import Built, Load, SamplingParams
 
 END = 256  # the one control token
 _LETTERS = b"etaoin shrdlu cmfwyp vbgkjqxz"
@@ -67,6 +67,10 @@ class Fake:
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
         self._last: list[int | None] = []  # for each part of the newest decode, the checksum that decides
+
+    @property
+    def built(self) -> Built:
+        return Built(self.chunk)
 
     def template(self) -> str:
         return "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
