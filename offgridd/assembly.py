@@ -127,7 +127,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
-    results = Results(state.newest_benchmarks, now)
+    results = Results(state.benchmarks.newest, now)
     checker = Checker(store, holds, files, state.pins, now)
 
     def machine() -> Machine:
@@ -139,7 +139,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
-        benchmarks=Benchmarks(state, workers.next_request, results.tell), measured=state.benchmarks,
+        benchmarks=Benchmarks(state.benchmarks, workers.next_request, results.tell), measured=state.benchmarks,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,

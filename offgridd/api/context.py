@@ -21,6 +21,7 @@ from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
 from offgridd.effects.benchmarks import Subject
+from offgridd.effects.benchrecords import Row, Taken, Wanted
 from offgridd.effects.bundling import Run
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -112,6 +113,13 @@ class BenchmarksPort(Protocol):
     ) -> dict[str, Any]: ...
 
 
+class MeasuredPort(Protocol):
+    """Blocking; see effects.benchrecords."""
+
+    def listed(self, wanted: Wanted) -> Sequence[dict[str, Any]]: ...
+    def take(self, records: Iterable[Row]) -> Taken: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """`total` bytes of RAM there are, what models may take of them, and what the processor can do."""
@@ -147,7 +155,7 @@ class Context:
     syncer: SyncerPort
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     benchmarks: BenchmarksPort
-    measured: Callable[[str | None, int], Sequence[dict[str, Any]]]  # blocking: earlier results, the newest first
+    measured: MeasuredPort
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+from offgridd.cli import machines, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
+USAGE = 2
 COMPARED = 5  # iterations of compare: under four no difference can be told from noise
 # figure -> what it is called, how it is shown
 _ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -30,14 +32,18 @@ _ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def add_to(commands: Any) -> None:
     one = commands.add_parser("benchmark", help="measure how fast a model is here")
-    one.add_argument("model")
-    one.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    one.add_argument("models", nargs="*", metavar="MODEL")
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    travel.add_to(what)
     _workload(one, iterations=3)
     _output(one)
     one.set_defaults(run=benchmark)
     one = commands.add_parser("compare", help="models side by side; measures what was not measured yet")
     one.add_argument("models", nargs="+", metavar="MODEL")
-    one.add_argument("--again", action="store_true", help="measure all of them anew")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--again", action="store_true", help="measure all of them anew")
+    how.add_argument("--history", action="store_true", help="one MODEL as it was measured on several machines")
     _workload(one, iterations=COMPARED)
     _output(one)
     one.set_defaults(run=compare)
@@ -63,18 +69,27 @@ def _numbers(text: str) -> list[int]:
 
 
 def benchmark(client: Client, args: argparse.Namespace) -> int:
+    if args.export is not None or args.import_ is not None:
+        return travel.run(client, args)
+    if len(args.models) != 1:
+        raise CliError(USAGE, "cannot tell what to measure: name one model")
+    (model,) = args.models
     if args.history:
-        found = client.json("GET", f"/v1/benchmarks?model={in_address(args.model)}")["benchmarks"]
+        found = client.json("GET", f"/v1/benchmarks?model={in_address(model)}")["benchmarks"]
         if not found and args.output == "text":
-            complain(f"cannot show any: {args.model} was not measured yet; offgrid benchmark {args.model} does")
+            complain(f"cannot show any: {model} was not measured yet; offgrid benchmark {model} does")
             return REFUSED
         _show(found, args.output, _as_history, several=True)
         return 0
-    _show([_measure(client, args.model, args)], args.output, _as_text)
+    _show([_measure(client, model, args)], args.output, _as_text)
     return 0
 
 
 def compare(client: Client, args: argparse.Namespace) -> int:
+    if args.history:
+        columns, legend = machines.columns(client, args.models, _asked(args))
+        _show(columns, args.output, lambda records: [*legend, "", *_side_by_side(records)], several=True)
+        return 0
     if len(args.models) < 2:
         raise CliError(REFUSED, "cannot compare: name two models or more, each once")
     known = [_newest(client, model, args) for model in args.models]
@@ -88,11 +103,17 @@ def compare(client: Client, args: argparse.Namespace) -> int:
 
 
 def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, Record | None]:
-    """What the model is called, and what was measured last of it as it is loaded now, with this workload."""
+    """What the model is called, and what was measured last of it as it is loaded now, here, with this workload.
+
+    Where others disturbed every run of a kind it is not to be relied on, and is measured anew.
+    """
     found = client.json("GET", f"/v1/benchmarks?current=1&model={in_address(model)}")
     asked = _asked(args)
     fits = (
-        one for one in found["benchmarks"] if all(one["workload"].get(name) == value for name, value in asked.items())
+        one
+        for one in found["benchmarks"]
+        if all(one["workload"].get(name) == value for name, value in asked.items())
+        and not any(result["disturbed"] for result in one["results"])
     )
     return found["model"], next(fits, None)
 
@@ -173,8 +194,14 @@ def _as_history(records: Sequence[Record]) -> list[str]:
     for one in records:
         for result in one["results"]:
             cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
-            lines.append(f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells))
+            line = f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells)
+            lines.append(line + ("  disturbed" if result["disturbed"] else "") + _whence(one))
     return lines
+
+
+def _whence(record: Record) -> str:
+    """Of what was brought from another machine: which one."""
+    return f"  imported: {machines.described(record)}" if record.get("imported") else ""
 
 
 def _cell(result: dict[str, Any], name: str) -> str:
@@ -200,14 +227,18 @@ def _side_by_side(records: Sequence[Record]) -> list[str]:
 
 def _verdict(records: Sequence[Record], at: int, figure: str) -> str:
     """Of the first beside each other one."""
-    from offgridd.core.benchmark import is_clear
+    from offgridd.core.benchmark import LEAST_RUNS, is_clear
 
     values = [_values(one, at, figure) for one in records]
     if not all(values):
         return ""
-    clear = [is_clear(values[0], other) for other in values[1:]]
-    words = {True: "differ", False: "within noise"}
-    return words[clear[0]] if len(clear) == 1 else ", ".join(words[one] for one in clear)
+
+    def verdict(other: list[float]) -> str:
+        if min(len(values[0]), len(other)) < LEAST_RUNS:
+            return "too few runs to tell"
+        return "differ" if is_clear(values[0], other) else "within noise"
+
+    return ", ".join(verdict(other) for other in values[1:])
 
 
 def _values(record: Record, at: int, figure: str) -> list[float]:
@@ -218,7 +249,7 @@ def _values(record: Record, at: int, figure: str) -> list[float]:
         run["figures"][figure]
         for run in record["runs"]
         if (run["concurrency"], run["depth"]) == kind
-        and run["figures"][figure] is not None
+        and run["figures"].get(figure) is not None
         and (result["disturbed"] or not run["disturbed"])
     ]
 

