@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from offgridd.core.benchmark import Workload
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -127,6 +128,27 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchmarkSpec:
+    """When a model is measured by itself, and how good it has to be. Seconds; rates are tokens a second."""
+
+    when: Literal["on_change", "schedule", "never"] = "on_change"
+    every: float = 168 * 3600.0  # of a schedule
+    workload: Workload = Workload(iterations=5)
+    idle: float = 30.0  # so long no request must have been answered before
+    max_wait: float = 24 * 3600.0  # for that
+    min_generation_tps: float | None = None
+    max_ttft: float | None = None
+    max_regression: float | None = None  # the share of a rate that may be lost
+    on_fail: Literal["report", "hold"] = "report"
+    on_timeout: Literal["keep", "swap"] = "keep"
+
+    @property
+    def holds(self) -> bool:
+        """Whether a change has to prove itself before it takes the place of what serves."""
+        return self.on_fail == "hold" and self.when != "never"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One declared model."""
 
@@ -147,6 +169,12 @@ class ModelSpec:
     updates: Literal["manual", "notify", "auto"] = "notify"
     check_every: float = 86400.0  # seconds between two looks for something newer
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
+    benchmark: BenchmarkSpec | None = None
+    challenger: bool = False  # it is no model of its own: what is declared of one, beside what serves
+
+    @property
+    def holds(self) -> bool:
+        return self.benchmark is not None and self.benchmark.holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +250,7 @@ class Desired:
     server: ServerSpec = ServerSpec()
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     held: tuple[str, ...] = ()  # models whose declared change is held back, because they are suspended
+    challengers: Mapping[str, ModelSpec] = field(default_factory=dict)  # changes that have to prove themselves first
     store: StoreSpec = StoreSpec()
     endpoint: str = HUB  # where searches ask
     token: Secret | None = None

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, replace
 from functools import lru_cache
 
+from offgridd.core.benchmark import Workload
 from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
@@ -35,6 +36,16 @@ def question_key(spec: ModelSpec) -> str:
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
     return _load_key(spec.load, file_key, engine)
+
+
+def bench_key(load_key: str, workload: Workload, host: str) -> str:
+    """Changes when a measurement says nothing any more: the load key, the workload, the machine."""
+    return _bench_key(load_key, workload, host)
+
+
+@lru_cache(maxsize=32768)
+def _bench_key(load_key: str, workload: Workload, host: str) -> str:
+    return stable_key(load_key, asdict(workload), host)
 
 
 @lru_cache(maxsize=32768)

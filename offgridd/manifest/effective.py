@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from offgridd.manifest import gitsection, sections, storesection
+from offgridd.manifest import benchmarksection, gitsection, sections, storesection
 from offgridd.manifest.accept import merged
 from offgridd.manifest.fields import Section
 from offgridd.manifest.merge import origin
@@ -19,7 +19,9 @@ DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "server": sections.Server, "server.memory": sections.Memory, "store": storesection.Store, "git": gitsection.Git,
     "models.*.source": sections.Source, "models.*.cache": sections.Cache,
+    "models.*.benchmark": benchmarksection.Benchmark,
 }  # fmt: skip
+_BY_FIELD: Final = "models.*.benchmark"  # what `defaults` has of it stands in field by field
 
 
 class Value(NamedTuple):
@@ -71,7 +73,9 @@ def _section(root: MapNode, path: tuple[str, ...], defaults: Mapping[str, Entry]
     for name, field in kind.model_fields.items():
         inner, entry = f"{at}.{name}", given.get(name)
         nested = _SECTIONS.get(inner)
-        if nested is not None and not (entry is None and name in defaults):
+        if inner == _BY_FIELD:
+            yield from _by_field(root, (*path, name), defaults.get(name))
+        elif nested is not None and not (entry is None and name in defaults):
             yield from _section(root, (*path, name), {})
         elif entry is not None:
             yield Value((*path, name), plain(entry.value), _origin(entry))
@@ -79,6 +83,13 @@ def _section(root: MapNode, path: tuple[str, ...], defaults: Mapping[str, Entry]
             yield Value((*path, name), plain(defaults[name].value), f"defaults at {_origin(defaults[name])}")
         elif not field.is_required() and (value := _default(field)) is not None:
             yield Value((*path, name), value, DEFAULT)
+
+
+def _by_field(root: MapNode, path: tuple[str, ...], default: Entry | None) -> Iterator[Value]:
+    shared = default.value.entries if default and isinstance(default.value, MapNode) else {}
+    own = _map(_at(root, path[:-1]) or root, path[-1])
+    if own is not None or default is not None:
+        yield from _section(root, path, shared)
 
 
 def _origin(entry: Entry) -> str:

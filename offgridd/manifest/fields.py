@@ -66,6 +66,12 @@ def _read_interval(value: object) -> float:
     return seconds
 
 
+def _read_percent(value: object) -> float:
+    if not isinstance(value, str) or not values.matches(values.PERCENT, value):
+        raise PydanticCustomError("WrongType", "a share such as 10%, from 1% to 100%")
+    return int(value.removesuffix("%")) / 100
+
+
 def _read_min_rate(value: object) -> MinRate:
     try:
         rate, over = values.min_rate(value if isinstance(value, str) else "")
@@ -103,6 +109,11 @@ Interval = Annotated[
     WithJsonSchema({"type": "string", "pattern": values.DURATION}),
 ]
 
+Percent = Annotated[
+    float,
+    BeforeValidator(_read_percent),
+    WithJsonSchema({"type": "string", "pattern": values.PERCENT}),
+]
 CacheSize = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_read_size), WithJsonSchema(_ANY_SIZE_SCHEMA)]
 _QUANT_SCHEMA: Final = {"type": "string", "pattern": values.QUANT}
 Quants = Annotated[

@@ -49,6 +49,7 @@ _PAGES: Final = (
     ("git.verify", "Verify"),
     ("defaults", "Defaults"),
     ("defaults.cache", "Cache"),
+    ("defaults.benchmark", "Benchmark"),
     ("defaults.token", "Token"),
     ("models.NAME", "Model"),
     ("models.NAME.source", "Source"),
@@ -114,6 +115,8 @@ def _type(field: JsonSchema) -> str:
         return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{word}`" for word in field["enum"])
+    if field.get("pattern") == values.PERCENT:
+        return "share"
     known = {values.PERCENT: "share or size", values.SIZE: "size", values.DURATION: "duration"}
     known[values.MIN_RATE] = "rate over duration"
     patterns = [choice.get("pattern") for choice in (field, *field.get("anyOf", ()))]

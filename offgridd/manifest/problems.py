@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from offgridd.core.errors import Problem
 from offgridd.manifest import gitsection, sections, storesection, values
+from offgridd.manifest.benchmarksection import Benchmark
 from offgridd.manifest.fields import Section
 from offgridd.manifest.nodes import ListNode, MapNode, Node, Path, Scalar, key_mark, leaves, locate
 from offgridd.manifest.token import Token
@@ -55,6 +56,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "defaults": sections.Defaults,
     "a model": sections.Model,
     "a model's source": sections.Source,
+    "a model's benchmark": Benchmark,
 }
 
 
@@ -158,6 +160,8 @@ def _section(path: Path) -> type[Section]:
             return sections.Source
         case ("models", _, "cache") | ("defaults", "cache"):
             return sections.Cache
+        case ("models", _, "benchmark") | ("defaults", "benchmark"):
+            return Benchmark
         case ("server", "memory"):
             return sections.Memory
         case ("git", "verify"):

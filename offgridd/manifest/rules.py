@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from offgridd.core.desired import LoadSpec
 from offgridd.manifest import values
+from offgridd.manifest.benchmarksection import against_each_other
 from offgridd.manifest.nodes import Path
 from offgridd.manifest.problems import show
 
@@ -35,6 +36,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
         yield from _engine(name, model, _map(data, "defaults"))
         yield from _staying(name, model, _map(data, "defaults"))
         yield from _token(("models", name, "token"), model)
+        yield from _benchmark(name, model, _map(data, "defaults"))
     yield from _token(("defaults", "token"), _map(data, "defaults"))
     yield from _git(_map(data, "git"))
     yield from _aliases(models, where)
@@ -155,6 +157,16 @@ def _staying(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iter
     else:
         return
     yield Finding(path, "ConflictingFields", f"cannot use idle_unload for {show(name)}: {why}")
+
+
+def _benchmark(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:
+    """Field by field what stands in the model wins over the defaults."""
+    if not isinstance(model.get("benchmark", defaults.get("benchmark")), dict):
+        return
+    own = _map(model, "benchmark")
+    for key, why in against_each_other({**_map(defaults, "benchmark"), **own}):
+        path: Path = ("models", name, "benchmark", key) if key in own else ("defaults", "benchmark", key)
+        yield Finding(path, "ConflictingFields", f"cannot use this {key} for {show(name)}: {why}")
 
 
 def _against(given: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from offgridd.core.desired import (
     LoadSpec,
 )
 from offgridd.manifest import values
+from offgridd.manifest.benchmarksection import Benchmark
 from offgridd.manifest.fields import (
     Address,
     Alias,
@@ -221,12 +222,13 @@ class Loading(Section):
     )
     drain: Duration = live("30s", "How long a replaced or removed model may go on with its requests, up to 168h.")
     suspend: bool = live(False, "Freeze changes of the model and go on serving it; a crash is still repaired.")
+    benchmark: Benchmark | None = Field(
+        default=None, description="When the model is measured by itself, and how fast it has to be. Default: never."
+    )
 
 
 class Defaults(Sampling, Loading):
     """Fields that each model has unless it says otherwise."""
-
-    not_yet = frozenset({"benchmark"})
 
 
 class Model(Defaults):
