@@ -140,6 +140,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
         benchmarks=Benchmarks(state.benchmarks, workers.next_request, results.tell), measured=state.benchmarks,
+        newest=lambda: results.told,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,

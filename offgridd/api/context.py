@@ -156,6 +156,7 @@ class Context:
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     benchmarks: BenchmarksPort
     measured: MeasuredPort
+    newest: Callable[[], Mapping[str, Mapping[str, Any]]]  # records of declared models, our own
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket

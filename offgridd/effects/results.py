@@ -18,6 +18,7 @@ class Results:
 
     def __init__(self, newest: Callable[[], Mapping[str, dict[str, Any]]], now: Now) -> None:
         self._newest, self._now = newest, now
+        self._told: dict[str, dict[str, Any]] = {}  # by the name that is shown
 
     async def run(self) -> None:
         """For ever: at the start, and for models that were added."""
@@ -30,7 +31,14 @@ class Results:
                     self.tell(records[name])
             await self._now.changed()
 
+    @property
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        """The newest record of each declared model that has one: our own."""
+        return {name: one for name, one in self._told.items() if name in self._now.desired().models}
+
     def tell(self, record: dict[str, Any]) -> None:
         result = Result(record["load_key"], headline(record))
+        self._told = {name: one for name, one in self._told.items() if name in self._now.desired().models}
         if record["model"] in self._now.desired().models:
+            self._told[record["model"]] = record
             self._now.emit(ev.Benchmarked(record["model"], result))

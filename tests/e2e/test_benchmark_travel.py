@@ -58,6 +58,12 @@ def elsewhere(exported: dict[str, Any], number: int, **more: Any) -> dict[str, A
     return {**made, "uid": f"{number:032x}", **more}
 
 
+def gauges(rig: Rig) -> list[str]:
+    """Of benchmarks, as /metrics has them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{rig.port}/metrics", timeout=20) as response:
+        return [line for line in response.read().decode().splitlines() if line.startswith("offgridd_benchmark_")]
+
+
 def condition(rig: Rig) -> str:
     smol = next(one for one in rig.status()["models"] if one["name"] == "smol")
     return str(next(c["message"] for c in smol["conditions"] if c["type"] == "Benchmarked"))
@@ -68,7 +74,8 @@ def test_a_file_comes_in_once_and_is_no_result_of_this_machine(
 ) -> None:
     assert "id" not in exported
     assert os.uname().nodename not in json.dumps(exported), "where it comes from is not told by name"
-    before, current = condition(rig), kept(rig, "?model=smol&current=1")
+    before, current, shown = condition(rig), kept(rig, "?model=smol&current=1"), gauges(rig)
+    assert len(shown) == 4, "three figures of one kind, and when"
     file = tmp_path / "records.jsonl"
     file.write_bytes(
         lines(elsewhere(exported, 1, started=exported["started"] + 1000), elsewhere(exported, 2, model="x"))
@@ -78,7 +85,7 @@ def test_a_file_comes_in_once_and_is_no_result_of_this_machine(
         assert (done.returncode, done.stdout) == (0, said), done.stderr
     assert offgrid(rig, "benchmark", "--import", "-", stdin=lines(exported)).stdout == "0 imported, 1 were there\n"
     assert [one.get("imported", False) for one in kept(rig, "?model=smol")] == [True, False]
-    assert (condition(rig), kept(rig, "?model=smol&current=1")) == (before, current)
+    assert (condition(rig), kept(rig, "?model=smol&current=1"), gauges(rig)) == (before, current, shown)
     history = offgrid(rig, "benchmark", "--history", "one").stdout
     assert history.count("imported: Another processor, 999 cores") == 1
     done = offgrid(rig, "benchmark", "--export", str(tmp_path / "all"))
@@ -87,6 +94,7 @@ def test_a_file_comes_in_once_and_is_no_result_of_this_machine(
     rig.stop()
     rig.start()
     until(lambda: rig.is_ready() and condition(rig) == before)
+    assert gauges(rig) == shown
 
 
 def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any]) -> None:
