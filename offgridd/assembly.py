@@ -32,6 +32,7 @@ from offgridd.effects.bundling import Bundling
 from offgridd.effects.catalog import Catalog
 from offgridd.effects.checker import Checker
 from offgridd.effects.cpu import features
+from offgridd.effects.environment import kind
 from offgridd.effects.files import Files
 from offgridd.effects.garbage import Garbage
 from offgridd.effects.gpu import has_gpu
@@ -56,6 +57,7 @@ from offgridd.effects.store import Store
 from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
 from offgridd.effects.updates import Now, Updates
+from offgridd.effects.upkeep import Upkeep
 from offgridd.effects.workers import Workers
 from offgridd.reconcile.follow import Follow
 from offgridd.reconcile.intake import Intake
@@ -128,6 +130,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     )  # fmt: skip
 
     results = Results(state.benchmarks.newest, now)
+    benchmarks = Benchmarks(state.benchmarks, workers.next_request, loop.traffic, results.tell)
     checker = Checker(store, holds, files, state.pins, now)
 
     def machine() -> Machine:
@@ -139,8 +142,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
-        benchmarks=Benchmarks(state.benchmarks, workers.next_request, results.tell), measured=state.benchmarks,
-        newest=lambda: results.told,
+        benchmarks=benchmarks, measured=state.benchmarks, newest=lambda: results.newest,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,
@@ -154,16 +156,21 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         adopter=Adopter(store, holds, keeper, files, lambda: now.desired().store),
     )  # fmt: skip
     journal = Journal(state, status.transitions)
+    upkeep = Upkeep(
+        now, workers, benchmarks, loop.traffic, partial(loop.use, apart=True), state.verdicts, state.pins, intake.took,
+        results.told,
+    )  # fmt: skip
     background = (
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
-        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run
+        Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run,
+        upkeep.run,
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 
 
 def _host() -> HostFacts:
-    return HostFacts(total_memory(), features(), has_gpu())
+    return HostFacts(total_memory(), features(), has_gpu(), kind())
 
 
 def _followers(status: StatusView, workers: Workers) -> Callable[[Snapshot], None]:

@@ -1,8 +1,8 @@
 """Named places where a test may make the daemon fail: OFFGRIDD_FAILPOINTS="name=kill,other=sleep:2,third=eio@5".
 
 What can be asked for: `kill` (SIGKILL to ourselves), `eio` and `enospc` (an OSError), `sleep:SECONDS`, `hang` (for
-ever, also against SIGTERM); `@N` behind it means the N-th pass only. Without the variable a call costs one lookup in
-an empty map.
+ever, also against SIGTERM); `@N` behind it means the N-th pass only. `drag:SHARE:KEY` makes each step of the worker
+with that load key longer by that share. Without the variable a call costs one lookup in an empty map.
 """
 
 from __future__ import annotations
@@ -47,3 +47,10 @@ def failpoint(name: str) -> None:
                 time.sleep(3600)
         case _:
             raise ValueError(f"cannot do {action!r} at failpoint {name}: use kill, eio, enospc, sleep:SECONDS or hang")
+
+
+def drag(name: str, key: str, seconds: float) -> None:
+    """Sleeps a share of `seconds`, where that was asked for at `name` and for this key."""
+    kind, share, wanted = (*_ASKED.get(name, "").split(":"), "", "", "")[:3]
+    if kind == "drag" and wanted == key:
+        time.sleep(float(share) * seconds)

@@ -13,12 +13,12 @@ import anyio.to_thread
 import msgspec
 from quart import Quart, Response, request
 
-from offgridd.api import body, memory
+from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, raw, sse
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.params import bad, integer
 from offgridd.api.waiting import find_model, worker_for
-from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload, host_kind
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.fit import estimate
@@ -28,7 +28,7 @@ from offgridd.core.observed import VerifiedFile, Worker
 from offgridd.core.plan import current_file
 from offgridd.effects.benchmarks import Subject
 from offgridd.effects.benchrecords import Wanted
-from offgridd.effects.environment import same_machine
+from offgridd.effects.environment import kind
 
 _DEFAULT = Workload()
 MOST_SHOWN, MOST_NUMBER = 1000, 99_999_999
@@ -51,10 +51,12 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
         known, key = (None, "") if name is None else _known_as(ctx, name)
         current = request.args.get("current") == "1"  # however many of other ways to load it are newer
         before = _number("before", MOST_NUMBER)
-        wanted = Wanted(known, MOST_SHOWN if current else limit, before, key if current else None)
+        wanted = Wanted(known, MOST_SHOWN if current else limit, before, current, key if current else None)
 
         def listed() -> bytes:
-            found = [one for one in ctx.measured.listed(wanted) if not current or same_machine(one["environment"])]
+            found = [
+                one for one in ctx.measured.listed(wanted) if not current or host_kind(one["environment"]) == kind()
+            ]
             return msgspec.json.encode({"model": known, "benchmarks": [shown(one) for one in found[:limit]]})
 
         return raw(await anyio.to_thread.run_sync(listed))  # records may be many and large
@@ -111,8 +113,11 @@ async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> 
         return port
 
     described = {"sha256": file.sha256, "size": file.size}
-    needs = memory.shown(estimate(file.header, spec.load, ctx.machine().features, spec.cache_ram))
-    subject = Subject(shown_name(spec), first.load_key, described, asdict(first.effective), engine, needs, same)
+    needs = estimate(file.header, spec.load, ctx.loop.snapshot.observed.host.features, spec.cache_ram)
+    subject = Subject(
+        shown_name(spec), first.load_key, described, asdict(first.effective), engine, spec.benchmark, same,
+        estimate=needs,
+    )  # fmt: skip
     return await ctx.benchmarks.run(subject, workload, tell)
 
 

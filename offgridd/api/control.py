@@ -75,6 +75,7 @@ def add_control(app: Quart, ctx: Context) -> None:
             raise RequestRefused(400, "invalid_value", 'cannot tell what to try again: the body is {"model": NAME}')
         spec = find_model(ctx, given["model"])
         ctx.loop.emit(ev.Reconsidered(spec.name))
+        ctx.loop.emit(ev.Decided(spec.name, None))
         await ctx.loop.heard()
         return answer({"model": shown_name(spec)}, 202)
 
@@ -117,6 +118,7 @@ def describe_plan(ctx: Context, files: Files, kept: Files) -> dict[str, Any]:
     after = hold_back(before, wanted if known else replace(wanted, models=before.models))
     actions: list[dict[str, str | None]] = [{"action": c.kind, "model": c.model} for c in changes(before, after)]
     actions += [{"action": "held", "model": name} for name in after.held]
+    actions += [{"action": "measure", "model": name} for name in after.challengers]
     actions += [{"action": "server", "model": None}] if before.server != after.server else []
     actions += [{"action": "git", "model": None}] if not known else []
     return {"valid": True, "errors": [], "actions": actions, "changes": wanted.digest != before.digest}

@@ -15,7 +15,9 @@ from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.api.transitions import Transitions
-from offgridd.core.conditions import Condition, model_conditions, resting_conditions, whole_conditions
+from offgridd.core.challenge import challenger_name, contested
+from offgridd.core.condition import Condition
+from offgridd.core.conditions import model_conditions, resting_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
 from offgridd.core.fit import estimate
 from offgridd.core.gitsource import GitFacts
@@ -58,6 +60,7 @@ class StatusView:
         self._models: dict[str, _Card] = {}
         self._undeclared: dict[str, _Card] = {}
         self._kept: dict[str, ModelSpec] = {}
+        self._contested: Mapping[str, ModelSpec] = {}
         self.kept: Callable[[], Mapping[str, ModelSpec]] = dict  # files that are served and not declared
         self._whole: Json = {}
         self._encoded: bytes | None = None
@@ -125,6 +128,7 @@ class StatusView:
         self._encoded, self._snapshot, self._stale = None, snapshot, False
         self._now = stamp(self._clock())
         desired, observed, generation = snapshot.desired, snapshot.observed, snapshot.observed_generation
+        self._contested = contested(desired, observed)
         self._kept = dict(self.kept())
         kept = {name: spec for name, spec in self._kept.items() if name not in desired.models}
         self._metrics.forget({*desired.models, *kept})
@@ -155,14 +159,16 @@ class StatusView:
         facts = observed.of(spec.name)
         serving = self._metrics.models.get(spec.name)
         short = observed.short.get(spec.name)
-        parts = (spec, facts, observed.engine, serving and serving.now, short)
+        other = self._contested.get(spec.name) if declared else None
+        contest = (other, observed.of(challenger_name(spec.name))) if other else (None, None)
+        parts = (spec, facts, observed.engine, serving and serving.now, short, *contest)
         before = (self._models if declared else self._undeclared).get(spec.name)
         fetching = self._progress.shown(spec.name)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         asked = declared or facts.file or facts.verify_retry or facts.demanded
-        conditions = model_conditions(spec, facts, observed) if asked else resting_conditions(spec, facts)
-        shown = _model(spec, facts, self._dress(spec.name, conditions, _LATER, told=declared))
+        conditions = model_conditions(spec, facts, observed, other) if asked else resting_conditions(spec, facts)
+        shown = _model(spec, facts, other or spec, self._dress(spec.name, conditions, _LATER, told=declared))
         shown["managed"] = declared
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
@@ -230,7 +236,8 @@ def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
             return {"url": url.partition("?")[0], "size": pin.size if pin else None}  # a query may hold a signature
 
 
-def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
+def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: list[Json]) -> Json:
+    """`wanted`: what is declared, also where that waits to be judged."""
     serving = facts.serving()
     effective = serving.effective if serving else None
     return {
@@ -239,13 +246,13 @@ def _model(spec: ModelSpec, facts: ModelFacts, conditions: list[Json]) -> Json:
         "names": [name for name in (file_name(spec.source), *repository_names(spec.source)) if name],
         "description": spec.description,
         "declared": {
-            "context": spec.load.context,
-            "parallel": spec.load.parallel,
-            "kvCells": spec.load.kv_cells,
-            "threads": spec.load.threads,
-            "deterministic": spec.load.deterministic,
-            "cacheRam": spec.cache_ram,
-            **_camel(asdict(spec.load.placement)),
+            "context": wanted.load.context,
+            "parallel": wanted.load.parallel,
+            "kvCells": wanted.load.kv_cells,
+            "threads": wanted.load.threads,
+            "deterministic": wanted.load.deterministic,
+            "cacheRam": wanted.cache_ram,
+            **_camel(asdict(wanted.load.placement)),
         },
         "effective": effective
         and {

@@ -11,7 +11,7 @@ from itertools import takewhile
 
 import msgspec
 
-from offgridd.core.conditions import Condition
+from offgridd.core.condition import Condition
 
 KEPT = 8192  # a thousand models at their first look
 

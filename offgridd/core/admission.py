@@ -33,6 +33,11 @@ class Candidate:
     action: StartWorker
     cost: Callable[[], Charge]
 
+    @property
+    def gentle(self) -> bool:
+        """Nobody leaves for it: it is only to be measured."""
+        return self.spec.challenger or self.facts.gently
+
 
 @dataclass
 class Admission:
@@ -72,7 +77,7 @@ class _Judge:
             self._promise(candidate)  # others are on their way out
         elif old := [r for r in self.residents if r.spec.name == spec.name and r.worker.ready]:
             self._replace(candidate, old)
-        elif (victims := self._victims(spec, need)) is not None:
+        elif (victims := self._victims(candidate)) is not None:
             self._make_room(candidate, victims)
         else:
             self.made.short[spec.name] = self._why(candidate)
@@ -92,9 +97,7 @@ class _Judge:
         """There is no room for both: the old one ends first, where the new one has room then."""
         for one in old:
             self.soon.remove(one.worker.charge)
-        victims = (
-            [] if self.soon.fits(candidate.action.charge) else self._victims(candidate.spec, candidate.action.charge)
-        )
+        victims = [] if self.soon.fits(candidate.action.charge) else self._victims(candidate)
         for one in old:
             self.soon.add(one.worker.charge)
         if victims is None:
@@ -120,11 +123,14 @@ class _Judge:
         self.soon.remove(one.worker.charge)
         self.residents.remove(one)
 
-    def _victims(self, spec: ModelSpec, need: Charge, *, busy: bool = False) -> list[Resident] | None:
+    def _victims(self, candidate: Candidate, *, busy: bool = False) -> list[Resident] | None:
         """The least that has to go for it; None where even all that may go is not enough.
 
         `busy`: those count, too, that may go once they are idle.
         """
+        spec, need = candidate.spec, candidate.action.charge
+        if candidate.gentle:
+            return None
         chosen: list[Resident] = []
         there = sorted([*self.residents, *self.coming], key=lambda one: one.rank) if busy else self.residents
         for one in there:  # those of a higher priority come last
@@ -158,7 +164,7 @@ class _Judge:
             f"cannot load it: it needs {show_size(wanted)}, the budget is {show_size(limit)} and "
             f"{show_size(max(0, limit - taken))} are free"
         )
-        busy = self._victims(spec, need, busy=True) is not None
+        busy = self._victims(candidate, busy=True) is not None
         if candidate.facts.serving() or spec.priority not in self._holders:
             self._holders[spec.priority] = self._held_by(spec)
         return Short(_failure(candidate, lacking, text + self._holders[spec.priority]), passes=busy)

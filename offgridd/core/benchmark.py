@@ -127,6 +127,12 @@ def headline(record: Mapping[str, Any]) -> str:
     )
 
 
+def host_kind(environment: Mapping[str, Any]) -> str:
+    """What makes figures of two machines incomparable, from what a record says of the one."""
+    parts = [environment.get(name) for name in ("cpu", "cores", "machine")]
+    return ", ".join(str(part) for part in [*parts, *(environment.get("gpus") or ())])
+
+
 def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two sets of values differ by more than noise: the exact two-sided rank-sum test at ALPHA.
 

@@ -6,10 +6,10 @@ Every condition is there from the first look on. `Status` adds when it last chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from offgridd.core.benchmarked import benchmarked
 from offgridd.core.bundle import BUNDLED
+from offgridd.core.condition import Condition
 from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.gitsource import UNKNOWN, GitFacts
@@ -19,30 +19,24 @@ from offgridd.core.plan import current_file, current_pin, obstacle
 from offgridd.core.sizes import show_size
 from offgridd.core.updates import current_look, why_fixed
 
-Value = Literal["True", "False", "Unknown"]
 MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
 WHOLE_TYPES = ("Accepted", "Watched", "StateWritable", "SourceVerified", "Ready")
 _STAGES = ("Resolved", "Downloaded", "Verified", "Loaded")
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    type: str
-    status: Value
-    reason: str
-    message: str = ""
-
-
-def model_conditions(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> tuple[Condition, ...]:
-    """The eight conditions of a model, in the order of MODEL_TYPES."""
+def model_conditions(
+    spec: ModelSpec, facts: ModelFacts, observed: Observed, declared: ModelSpec | None = None
+) -> tuple[Condition, ...]:
+    """The eight conditions of a model, in the order of MODEL_TYPES. `declared`: what waits to be judged."""
     stages = _stages(spec, facts, observed, obstacle(spec, observed))
-    by = {c.type: c for c in stages}
+    by, measured = {c.type: c for c in stages}, benchmarked(spec, facts, observed, declared)
+    held = f"what is declared does not serve: {measured.reason}: {measured.message}" if declared is not None else ""
     return (
         *stages,
-        _benchmarked(spec, facts, observed),
+        measured,
         _up_to_date(spec, facts),
         _sandboxed(facts),
-        _ready(by, suspended=spec.suspend, serving=facts.serving() is not None),
+        _ready(by, suspended=spec.suspend, serving=facts.serving() is not None, held=held),
     )
 
 
@@ -193,15 +187,6 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     return Condition("Loaded", "False", "OnDemand", "the first request loads it")
 
 
-def _benchmarked(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> Condition:
-    kind, found, file = "Benchmarked", facts.result, current_file(spec, facts)
-    if found is None:
-        return Condition(kind, "Unknown", "NotMeasured")
-    if file is None or load_key(spec, file.key, observed.engine) != found.load_key:
-        return Condition(kind, "Unknown", "OutOfDate", f"as it was loaded before: {found.text}")
-    return Condition(kind, "True", "Measured", found.text)
-
-
 def _sandboxed(facts: ModelFacts) -> Condition:
     serving = facts.serving()
     if serving is None or serving.effective is None:
@@ -239,13 +224,15 @@ def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
     return Condition(kind, "False", "UpdateAvailable", text)
 
 
-def _ready(by: dict[str, Condition], *, suspended: bool, serving: bool) -> Condition:
+def _ready(by: dict[str, Condition], *, suspended: bool, serving: bool, held: str) -> Condition:
     if suspended and serving:
         return Condition("Ready", "True", "Suspended", "it serves as it did when it was suspended")
     for kind in ("Resolved", "Verified", "Loaded"):
         found = by[kind]
         if found.status != "True" and not (kind == "Loaded" and found.reason == "OnDemand"):
             return Condition("Ready", "False", found.reason, found.message)
+    if held:
+        return Condition("Ready", "True", "Held", held)
     loaded = by["Loaded"]
     if loaded.reason == "TemplateDegraded":
         return Condition("Ready", "True", loaded.reason, loaded.message)

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from offgridd.core.challenge import differ, kept_as
 from offgridd.core.desired import Desired, HubSource, ModelSpec, RemoteSource
 from offgridd.core.keys import source_key
 
 
 def hold_back(before: Desired, after: Desired) -> Desired:
     """`after`, but what is suspended stays as it was `before`; all of it, where the server is suspended.
+
+    What has to prove itself first is a challenger, and the model stays what it was.
 
     At the first manifest there is nothing to hold on to, and it is as declared. A model that did not change is the
     very object that it was, so that whoever looks at all of them sees at once which did.
@@ -22,14 +25,32 @@ def hold_back(before: Desired, after: Desired) -> Desired:
     whole = after.server.suspend
     names = [*before.models, *(n for n in after.models if n not in before.models)] if whole else list(after.models)
     models: dict[str, ModelSpec] = {}
+    challengers: dict[str, ModelSpec] = {}
     for name in names:
         old, new = before.models.get(name), after.models.get(name)
         if old is not None and (whole or (new is not None and new.suspend)):
             models[name] = replace(old, suspend=True)
+        elif old is not None and new is not None and new.holds and differ(old, new):
+            models[name], challengers[name] = kept_as(old, new), _known(before.challengers.get(name), new)
         elif new is not None and not whole:
             models[name] = new
-    held = [n for n in names if models.get(n) is not after.models.get(n) and not _alike(models, after.models, n)]
-    return replace(after, models=models, held=tuple(held))
+    held = [
+        n for n in names
+        if n not in challengers and models.get(n) is not after.models.get(n) and not _alike(models, after.models, n)
+    ]  # fmt: skip
+    return replace(after, models=models, held=tuple(held), challengers=challengers)
+
+
+def _known(before: ModelSpec | None, now: ModelSpec) -> ModelSpec:
+    return before if before is not None and before == now else now
+
+
+def take(desired: Desired, name: str, spec: ModelSpec) -> Desired:
+    """`desired` once the challenger of a model was judged; as it was, where that is another one by now."""
+    if desired.challengers.get(name) != spec:
+        return desired
+    challengers = {other: one for other, one in desired.challengers.items() if other != name}
+    return replace(desired, models={**desired.models, name: spec}, challengers=challengers)
 
 
 def _same(before: Desired, after: Desired) -> Desired:

@@ -9,7 +9,17 @@ from offgridd.core.actions import Why
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
-from offgridd.core.observed import Charge, Effective, HostFacts, Identity, ManifestFacts, Result, Short, VerifiedFile
+from offgridd.core.observed import (
+    Charge,
+    Effective,
+    HostFacts,
+    Identity,
+    ManifestFacts,
+    Result,
+    Short,
+    Verdict,
+    VerifiedFile,
+)
 from offgridd.core.updates import Look
 
 
@@ -61,6 +71,39 @@ class Benchmarked:
 
     model: str
     result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What came of measuring what is declared of a model; None: it is open again."""
+
+    model: str
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """A newer file of a model is tried beside the one that serves."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unchallenged:
+    """It is not any more."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is declared of a model was judged and is not worse: its worker serves from now on. `spec`: what was judged.
+
+    A newer file is tried under the very spec that the model has.
+    """
+
+    model: str
+    spec: ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +202,10 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Demanded:
-    """Somebody asked for a model that is loaded on demand."""
+    """Somebody asked for a model that is loaded on demand; `gently`: no other one is to leave for it."""
 
     model: str
+    gently: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +294,10 @@ Event = (
     | Verified
     | VerifyFailed
     | Benchmarked
+    | Decided
+    | Challenged
+    | Unchallenged
+    | Taken
     | UpdateSeen
     | Updated
     | FileSeen

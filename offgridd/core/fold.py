@@ -8,6 +8,7 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Why
+from offgridd.core.challenge import challenger_name, contested
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
@@ -16,6 +17,7 @@ from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Ret
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed", "WorkerHung")  # the reasons that say that a process failed of itself
+RESULTS = 4  # of a model that are remembered, each of another bench_key
 PEAKS = 4  # load keys of a model whose peak is remembered: an edit may be taken back
 CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds are a crash loop
 
@@ -23,7 +25,7 @@ CRASH_LIMIT, CRASH_WINDOW = 3, 300.0  # this many crashes within so many seconds
 def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observed:
     """The facts after the events, in their order, all at `now` (monotonic seconds). The maps are copied once."""
     models, running, starting = dict(observed.models), dict(observed.running), dict(observed.starting)
-    kept, whole = dict(observed.kept), dict[str, Any]()
+    kept, whole, challenged = dict(observed.kept), dict[str, Any](), set(observed.challenged)
     for event in happened:
         match event:
             case ev.ManifestSeen(facts):
@@ -41,11 +43,18 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 running.pop(model, None)
                 starting.pop(model, None)
             case ev.Reconsidered(model):
-                names = list(models) if model is None else [model]
+                names = list(models) if model is None else [model, challenger_name(model)]
                 models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in names)
             case ev.Judged(short, given_up):
                 whole["short"] = {name: why for name, why in short.items() if name not in given_up}
                 models.update((name, replace(models[name], demanded=False)) for name in given_up if name in models)
+            case ev.Challenged(model):
+                challenged.add(model)
+            case ev.Unchallenged(model):
+                challenged.discard(model)
+            case ev.Taken(model):
+                challenged.discard(model)
+                models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
             case ev.KeptRemoved(model):
                 kept.pop(model, None)
             case _:
@@ -57,15 +66,18 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 after = _fold_model(before, event, now)
                 if after is not before:
                     models[event.model] = after
+    if challenged != observed.challenged:
+        whole["challenged"] = frozenset(challenged)
     return replace(observed, models=models, running=running, starting=starting, kept=kept, **whole)
 
 
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
+    contesting = {challenger_name(name) for name in contested(desired, observed)}
 
     def over(name: str, facts: ModelFacts) -> bool:
-        if name in desired.models or facts.workers or facts.uses or name in observed.running:
+        if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:
             return False  # a request that still waits must not count against a model that is added again
         failed = facts.verify_retry or facts.start_retry
         return name not in kept or not facts.demanded or failed is not None
@@ -106,7 +118,10 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.Updated(_, pin, file):
             return replace(facts, pin=pin, file=file, verify_retry=None)
         case ev.Benchmarked(_, result):
-            return replace(facts, result=result)
+            others = [one for one in facts.results if one.bench_key != result.bench_key]
+            return replace(facts, results=(*others, result)[-RESULTS:])
+        case ev.Decided(_, verdict):
+            return replace(facts, verdict=verdict)
         case ev.UpdateSeen(_, look):
             return replace(facts, look=look)
         case ev.NetworkAwaited():
@@ -142,12 +157,22 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return replace(facts, drain=drain)
         case ev.Demanded() | ev.KeptDemanded():
             asked_at = facts.asked_at if facts.demanded else now
-            known = facts.demanded and not facts.leaving
-            return facts if known else replace(facts, demanded=True, leaving=False, asked_at=asked_at)
+            gently = isinstance(event, ev.Demanded) and event.gently and (facts.gently or not facts.demanded)
+            known = facts.demanded and not facts.leaving and facts.gently == gently
+            return facts if known else replace(facts, demanded=True, leaving=False, asked_at=asked_at, gently=gently)
         case ev.Unloaded():
             return replace(facts, demanded=False, leaving=True)
         case _:
             return facts
+
+
+def _taken(before: ModelFacts, challenger: ModelFacts) -> ModelFacts:
+    """The model, with the file and the workers of its challenger beside its own."""
+    return replace(
+        before, file=challenger.file, pin=challenger.pin, workers=(*before.workers, *challenger.workers),
+        peaks=dict([*before.peaks.items(), *challenger.peaks.items()][-PEAKS:]),
+        verify_retry=None, start_retry=None, crashes=(), evicted=None, verdict=None, demanded=True, leaving=False,
+    )  # fmt: skip
 
 
 def _differ(pin: Pin, file: VerifiedFile) -> bool:

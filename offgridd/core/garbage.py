@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, UrlSource
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Observed
@@ -113,6 +114,10 @@ def referred(
         for pin in (locked, pins.get(name), observed.of(name).pin):
             named += [f.sha256 for f in pin.files] if pin is not None else []
         found.update((sha256, "Declared") for sha256 in named if sha256)
+    for name, spec in desired.challengers.items():
+        locked = spec.lock if isinstance(spec.lock, Pin) else None
+        for pin in (locked, pins.get(challenger_name(name))):
+            found.update((f.sha256, "Declared") for f in (pin.files if pin else ()) if f.sha256)
     for name, pin in pins.items():
         if name.startswith(KEPT):
             for file in pin.files:

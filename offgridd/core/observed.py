@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import Failure, Problem
@@ -137,10 +138,28 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The newest benchmark of a model: what it was loaded with, and the figures in words."""
+    """A benchmark of a model on this machine. `kinds`: the label and medians of each; `text`: the first in words."""
 
     load_key: str
     text: str
+    bench_key: str = ""
+    at: float = 0.0  # seconds since the epoch
+    kinds: tuple[tuple[str, Mapping[str, float]], ...] = ()
+    disturbed: bool = False
+    least: float | None = None  # of its rates to the best ones so far the lowest, at best; None: there were none
+    least_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of measuring for `key`, a bench_key, beside results: why there is none, or that it is worse."""
+
+    key: str
+    status: Literal["False", "Unknown"]
+    reason: str
+    message: str
+    count: int = 1  # in a row
+    again: float | None = None  # monotonic seconds; None = not until the key changes or somebody asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +183,9 @@ class ModelFacts:
     pin: Pin | None = None  # of a source that is a hub's
     network: bool = False  # its hub is asked, or its bytes are on their way
     look: Look | None = None  # the newest, for something newer
-    result: Result | None = None
+    results: tuple[Result, ...] = ()  # the newest of each bench_key, the newest last
+    verdict: Verdict | None = None  # on what is declared
+    gently: bool = False  # nobody but us asked for it: it must not make others leave
 
     def serving(self) -> Worker | None:
         """The worker that new requests go to: the newest one that is ready and not stopping."""
@@ -178,6 +199,7 @@ class HostFacts:
     memory: int | None = None
     features: frozenset[str] = frozenset()
     gpu: bool = False  # there is one, and the engine is built for one
+    kind: str = ""  # what makes measurements of two machines incomparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +237,7 @@ class Observed:
     starting: Mapping[str, Charge] = field(default_factory=dict)  # by model, a worker whose process is not there yet
     host: HostFacts = HostFacts()
     short: Mapping[str, Short] = field(default_factory=dict)  # by model, what the newest plan said
+    challenged: frozenset[str] = frozenset()  # models of which a newer file is tried beside the one that serves
 
     def of(self, name: str) -> ModelFacts:
         return self.models.get(name, NO_FACTS)

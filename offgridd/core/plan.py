@@ -11,6 +11,7 @@ from functools import partial
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
 from offgridd.core.admission import Admission, Candidate, admit
+from offgridd.core.challenge import challengers
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
@@ -37,7 +38,7 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     if observed.stopping:
         return Plan()
     draft, bounds = _Draft(now), limits(desired.server.memory, observed.host.memory)
-    models = {**observed.kept, **desired.models}
+    models = {**observed.kept, **desired.models, **challengers(desired, observed)}
     for name in sorted({*models, *observed.models, *observed.running}):
         _consider(draft, name, models.get(name), observed, bounds)
     made = _admitted(draft, desired, models, observed, bounds)
@@ -154,7 +155,7 @@ def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | No
 def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
     file = current_file(spec, facts)
     live = [w for w in facts.workers if not w.stopping]
-    if facts.leaving and not spec.preload:
+    if _leaves(spec, facts):
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if spec.suspend and any(w.ready for w in live):
         return []  # also where its file was touched or replaced: what serves goes on
@@ -189,8 +190,13 @@ def _stops(name: str, facts: ModelFacts, *, keep: int | None, drain: float, why:
     return [StopWorker(name, w.id, drain, why) for w in ending]
 
 
+def _leaves(spec: ModelSpec, facts: ModelFacts) -> bool:
+    """A challenger that was unloaded is fetched and verified all the same when another one is declared."""
+    return facts.leaving and not spec.preload and not (spec.challenger and not facts.workers)
+
+
 def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
-    if facts.leaving and not spec.preload:
+    if _leaves(spec, facts):
         return False
     return running in _keys(spec, current_file(spec, facts), engine)
 

@@ -130,6 +130,8 @@ class Record(Struct):
     started: Moment
     seconds: Number
     load_seconds: Number | UnsetType = UNSET
+    baseline: dict[Name, Any] | UnsetType | None = UNSET  # where it was measured: the best one before
+    good: bool | UnsetType = UNSET
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -15,15 +16,21 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from offgridd.core.baseline import against_best, is_good
 from offgridd.core.benchmark import FORMAT, Lane, Run, Workload, figures, label, summary
+from offgridd.core.desired import BenchmarkSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import Estimate
+from offgridd.effects.benchrecords import Wanted
 from offgridd.effects.environment import Others, host, load
+from offgridd.effects.traffic import Traffic
 from offgridd.engine import wire
 
 TRIES: Final = 3  # of a measurement that is disturbed
 BUSY: Final = 0.1  # the share of the machine that others may use
 PATIENCE: Final = 60.0  # seconds for which the model may be busy with requests
 LOOK: Final = 0.25  # seconds between two looks at whether it still is
+EARLIER: Final = 200  # records of a model among which the best one is looked for
 WARM: Final = (64, 8)  # tokens of prompt and answer that are computed first and not counted
 
 Tell = Callable[[dict[str, Any]], None]
@@ -43,6 +50,7 @@ class RecordsPort(Protocol):
     """Blocking. `keep` gives the record its number, or raises OSError."""
 
     def keep(self, model: str, record: dict[str, Any]) -> int: ...
+    def listed(self, wanted: Wanted) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,11 @@ class Subject:
     file: Mapping[str, Any]
     load: Mapping[str, Any]
     engine: str
-    estimate: Mapping[str, Any] | None  # of its memory, in bytes
+    limits: BenchmarkSpec | None
     worker: Callable[[], Awaitable[WorkerPort]]
+    idle: float = 0.0  # seconds without a request before each run
+    patience: float = PATIENCE
+    estimate: Estimate | None = None  # of its memory
 
 
 @dataclass
@@ -75,22 +86,43 @@ class Benchmarks:
     """`kept` hears of each record once it is."""
 
     def __init__(
-        self, records: RecordsPort, next_request: Callable[[], int],
+        self, records: RecordsPort, next_request: Callable[[], int], traffic: Traffic,
         kept: Callable[[dict[str, Any]], None] = lambda _record: None,
     ) -> None:  # fmt: skip
-        self._records, self._next, self._kept = records, next_request, kept
+        self._records, self._next, self._traffic, self._kept = records, next_request, traffic, kept
         self._running: str | None = None
 
     async def run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
         """The record, which is kept. Raises RequestRefused; cancelled, nothing is kept."""
-        if self._running is not None:
-            text = f"cannot measure {subject.name}: a benchmark of {self._running} is running; wait for its end"
-            raise RequestRefused(409, "benchmark_running", text, retry_after=30)
-        self._running = subject.name
-        try:
+        with self.alone(subject.name):
             return await self._run(subject, workload, tell)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Nothing else is measured meanwhile. Raises RequestRefused where something is."""
+        if self._running is not None:
+            text = f"cannot measure {name}: a benchmark of {self._running} is running; wait for its end"
+            raise RequestRefused(409, "benchmark_running", text, retry_after=30)
+        self._running = name
+        try:
+            yield
         finally:
             self._running = None
+
+    async def measure(self, worker: WorkerPort, asked: wire.Bench) -> wire.Measured | wire.Refused | None:
+        """None where a request of any model came, or was there: those go first."""
+        found: wire.Measured | wire.Refused | None = None
+        number = self._next()
+        async with anyio.create_task_group() as group:
+
+            async def gives_way() -> None:
+                await self._traffic.begins()
+                group.cancel_scope.cancel()
+
+            group.start_soon(gives_way)
+            found = await worker.measure(msgspec.structs.replace(asked, id=number, seed=number))
+            group.cancel_scope.cancel()
+        return found
 
     async def _run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
         began, before, made = time.time(), load(), _Measuring(workload)
@@ -104,20 +136,21 @@ class Benchmarks:
                 await self._measure(subject, made, kind, tell)
                 tell({"done": iteration * len(workload.kinds) + workload.kinds.index(kind) + 1, "of": total})
         record = _record(subject, made) | {"started": began, "seconds": time.time() - began}
-        record["environment"] = {
-            **host(),
-            "engine": subject.engine,
-            "features": made.built.features,
-            "before": before,
-            "after": load(),
-        }
+        engine = {"engine": subject.engine, "features": made.built.features}
+        record["environment"] = {**host(), **engine, "before": before, "after": load()}
         try:
-            number = await anyio.to_thread.run_sync(self._records.keep, subject.name, record)
+            number = await anyio.to_thread.run_sync(self._keep, subject, record)
         except OSError as error:
             text = f"cannot keep the result: {error.strerror}; make room, then try again"
             raise RequestRefused(503, "not_kept", text) from None
         self._kept(record)
         return {"id": number, **record}
+
+    def _keep(self, subject: Subject, record: dict[str, Any]) -> int:
+        """Raises OSError."""
+        record["baseline"] = against_best(record, self._records.listed(Wanted(subject.name, EARLIER, own=True)))
+        record["good"] = is_good(record, subject.limits)
+        return self._records.keep(subject.name, record)
 
     async def _measure(self, subject: Subject, made: _Measuring, kind: tuple[int, int], tell: Tell) -> None:
         """One run that counts, after up to TRIES that others disturbed; those are noted, too."""
@@ -136,13 +169,13 @@ class Benchmarks:
         self, subject: Subject, made: _Measuring, asked: wire.Bench, tell: Tell
     ) -> tuple[Sequence[wire.Lane], float]:
         """What came of it, and the share of the machine that others used. Waits while requests go first."""
-        until = anyio.current_time() + PATIENCE
+        until = anyio.current_time() + subject.patience
         while True:
+            with anyio.move_on_after(until - anyio.current_time()):
+                await self._traffic.quiet(subject.idle)
             worker = await subject.worker()
-            number = self._next()
             others = Others(worker.pid)
-            found = await worker.measure(wire.Bench(number, asked.prompt_tokens, asked.output_tokens, asked.depth,
-                                                    asked.count, seed=number))  # fmt: skip
+            found = await self.measure(worker, asked)
             if isinstance(found, wire.Measured) and not found.why:
                 made.threads, made.peak = found.threads, max(made.peak, found.own_peak_bytes)
                 made.mapped = max(made.mapped, found.mapped_bytes)
@@ -153,7 +186,7 @@ class Benchmarks:
             await anyio.sleep(LOOK)
 
 
-def _check(subject: Subject, found: wire.Measured | wire.Refused, *, late: bool) -> None:
+def _check(subject: Subject, found: wire.Measured | wire.Refused | None, *, late: bool) -> None:
     """Raises RequestRefused where another try makes no sense."""
     if isinstance(found, wire.Refused) and found.code != "busy":
         raise RequestRefused(found.status, found.code, found.message, retry_after=found.retry_after)
@@ -162,7 +195,7 @@ def _check(subject: Subject, found: wire.Measured | wire.Refused, *, late: bool)
             400, "out_of_cells", f"cannot measure {subject.name}: its cells ran out; ask for fewer tokens"
         )
     if late:
-        text = f"cannot measure {subject.name}: it answered requests for {PATIENCE:.0f} s; try again when it is idle"
+        text = f"cannot measure {subject.name}: there were requests for {subject.patience:.0f} s; try again later"
         raise RequestRefused(409, "busy", text, retry_after=60)
 
 
@@ -175,13 +208,13 @@ def _record(subject: Subject, made: _Measuring) -> dict[str, Any]:
             for name, s in quiet.get(kind, by).items()}}
         for kind, by in all_.items()
     ]  # fmt: skip
-    needs = dict(subject.estimate) if subject.estimate else None
+    needs = subject.estimate
     return {
         "format": FORMAT, "uid": uuid.uuid4().hex, "model": subject.name, "load_key": subject.load_key,
         "file": dict(subject.file), "load": {**subject.load, "ubatch": made.built.ubatch},
         "load_seconds": made.load_seconds, "workload": asdict(made.workload), "threads": made.threads,
         "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped, **_reserved(made.built),
-                   "estimate": needs},
+                   "estimate": asdict(needs) | {"total": needs.total, "charge": needs.charge} if needs else None},
         "results": results, "runs": [asdict(run) for run in made.runs],
     }  # fmt: skip
 

@@ -20,15 +20,17 @@ from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 Record = dict[str, Any]
+NEWEST = 8  # benchmarks of each model that are looked at when the daemon starts
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Of `model`, or of all; at most `limit`; with numbers below `before`; our own of this `load_key`, or all."""
+    """Of `model`, or of all; at most `limit`; with numbers below `before`; only our `own`; of this `load_key`."""
 
     model: str | None = None
     limit: int = 100
     before: int | None = None
+    own: bool = False
     load_key: str | None = None
 
 
@@ -83,18 +85,22 @@ class BenchmarkRecords:
             raise os_error(error) from error
         return Taken(added, len(rows) - added)
 
-    def newest(self) -> dict[str, Record]:
-        """By model, of our own."""
-        newest = "select max(id) from benchmarks where imported = 0 group by model"
-        rows = self._rows(f"where id in ({newest})", ())
-        return {str(record["model"]): record for record in _readable(rows)}
+    def newest(self) -> dict[str, list[Record]]:
+        """By model the newest ones of our own, the newest last."""
+        ranked = "row_number() over (partition by model order by id desc) as age from benchmarks where imported = 0"
+        rows = self._rows(f"where id in (select id from (select id, {ranked}) where age <= ?) order by id", (NEWEST,))
+        found: dict[str, list[Record]] = {}
+        for record in _readable(rows):
+            found.setdefault(record["model"], []).append(record)
+        return found
 
     def listed(self, wanted: Wanted) -> list[Record]:
         """With their numbers, the newest first; `imported` where they are. Also behind some that can not be read."""
         found: list[Record] = []
         before = wanted.before
         while len(found) < wanted.limit:
-            asked = {"model = ?": wanted.model, "id < ?": before, "imported = 0 and load_key = ?": wanted.load_key}
+            asked = {"model = ?": wanted.model, "id < ?": before, "load_key = ?": wanted.load_key,
+                     "imported = ?": 0 if wanted.own else None}  # fmt: skip
             asked = {sql: value for sql, value in asked.items() if value is not None}
             where = f"where {' and '.join(asked)}" if asked else ""
             rows = self._rows(f"{where} order by id desc limit ?", (*asked.values(), wanted.limit))

@@ -46,6 +46,9 @@ STEPS: Final[tuple[str, ...]] = (
     create table peaks (model text primary key, peaks text);
     """,
     """
+    create table verdicts (model text primary key, verdict text);
+    """,
+    """
     alter table benchmarks add column uid text;
     alter table benchmarks add column imported integer not null default 0;
     update benchmarks set uid = lower(hex(randomblob(16)));

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from offgridd.core.benchmark import host_kind
 from offgridd.effects.gpu import gpu_names
 from offgridd.effects.memory import total_memory
 from offgridd.effects.pulse import worked
@@ -28,9 +29,10 @@ def host() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def same_machine(environment: Mapping[str, Any]) -> bool:
-    """Whether results from there can stand for this machine: the same processor, and as many of its cores."""
-    return (environment["cpu"], environment["cores"]) == (_cpu(), len(os.sched_getaffinity(0)))
+@cache
+def kind() -> str:
+    """What makes figures of two machines incomparable."""
+    return host_kind(host())
 
 
 class Others:

@@ -23,4 +23,5 @@ def load_of(action: StartWorker) -> wire.Load:
         placement=wire.Placement(**asdict(spec.placement)),
         sandbox=spec.sandbox,
         beside=action.beside,
+        key=action.key,
     )

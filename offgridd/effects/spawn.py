@@ -14,7 +14,16 @@ from collections.abc import Sequence
 import anyio
 import anyio.abc
 
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "OFFGRIDD_FAILPOINTS",
+)
 
 
 def environment() -> dict[str, str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from offgridd.core.gitsource import commit_of
 from offgridd.core.hub import Pin
+from offgridd.core.observed import Verdict
 from offgridd.core.updates import Look
 from offgridd.effects.benchrecords import BenchmarkRecords
 from offgridd.effects.database import StateTooNewError, open_database, os_error
@@ -161,6 +162,11 @@ class State:
     @property
     def benchmarks(self) -> BenchmarkRecords:
         return BenchmarkRecords(self._db)
+
+    @property
+    def verdicts(self) -> Records[Verdict]:
+        """What was decided of the newest change of a model that had to prove itself."""
+        return Records(self._db, "verdicts", Verdict, "what was decided of a change")
 
     @property
     def unreferenced(self) -> Records[dict[str, float]]:

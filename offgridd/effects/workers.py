@@ -92,6 +92,13 @@ class Workers:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
         return next((w for w in reversed(self._all.values()) if w.model == model and w.ready and not w.stopping), None)
 
+    def rename(self, model: str, other: str) -> None:
+        """The workers of a model are those of another one from now on."""
+        for worker in [w for w in self._all.values() if w.model == model]:
+            worker.model = other
+            self._newest[other] = worker
+        self._newest.pop(model, None)
+
     def forget(self, models: Container[str]) -> None:
         """Drops what the workers of other models have printed."""
         for name in [name for name in self._newest if name not in models]:

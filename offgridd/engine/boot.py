@@ -77,7 +77,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
             model.memory.value, unconfined, model.built,
         )
     )  # fmt: skip
-    Engine(model, preparer, link, load.cache, adapted, usage).run(lambda: os._exit(0))
+    Engine(model, preparer, link, load, adapted, usage).run(lambda: os._exit(0))
 
 
 def _cores() -> int:

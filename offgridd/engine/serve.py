@@ -26,22 +26,24 @@ from offgridd.engine.threads import Threads
 from offgridd.engine.trial import Trial, refusal
 from offgridd.engine.usage import Usage
 from offgridd.engine.wire import Abort, Admitted, Bench, CacheLimit, Finish, Gauges, Measured, Placed, Refused, Tokens
+from offgridd.failpoints import drag
 
 REPORT = 1.0  # seconds between two reports while there is work
 
 
 class Engine:
-    """`cache`: bytes of finished prefixes."""
+    """`load`: what the daemon asked for."""
 
     def __init__(
-        self, model: Model, preparer: Preparer, link: Link, cache: int, threads: Threads, usage: Usage
+        self, model: Model, preparer: Preparer, link: Link, load: wire.Load, threads: Threads, usage: Usage
     ) -> None:
+        self._key = load.key
         self._model, self._link, self._threads, self._usage = model, link, threads, usage
         apart = model.memory is Memory.APART  # then no sequence takes cells from another
         cells = (1 << 30) if apart else model.cells
         follows = model.memory is not Memory.WHOLE
         self._batch = Batch(model.slots, cells, model.chunk, follows=follows, copies=apart)
-        self._states = States(model, self._batch, cache)
+        self._states = States(model, self._batch, load.cache)
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
@@ -124,6 +126,7 @@ class Engine:
             else:
                 self._make_room()
             return False
+        drag("engine.step", self._key, time.monotonic() - began)
         now = time.monotonic()
         self._batch.decoded(decode, now - began)
         if trial is not None:

@@ -49,6 +49,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     placement: Placement = Placement()
     sandbox: str = "preferred"  # or required: then it does not load where it can not be confined wholly
     beside: bool = False  # other workers serve: it loads with one thread
+    key: str = ""  # what the daemon calls this way to load this file
 
     @property
     def gpu(self) -> bool:

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core import events as ev
-from offgridd.core.desired import Desired
+from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.gitsource import Files, GitFacts, commit_of
 from offgridd.core.observed import ManifestFacts
@@ -73,6 +73,7 @@ class Intake:
         self._pending: Desired | None = None  # what they say as long as nothing is fetched
         self.accepted: Files = ()  # the newest that were
         self._unkept: Files | None = None  # accepted, but the state directory did not take it
+        self._last_good: Files = ()  # what was accepted last in an earlier life
         self._lock = anyio.Lock()
         self._holding = Holding(self.state)
         self.follow.tell = self._report_git
@@ -89,7 +90,9 @@ class Intake:
 
     async def start(self) -> Seen:
         """The first reading: where it is refused, or its repository is not known, the last good manifest is desired."""
-        texts = await anyio.to_thread.run_sync(self.state.last_good) or ()
+        kept = await anyio.to_thread.run_sync(self.state.last_good)
+        texts: Files = kept or ()
+        self._last_good = texts
         good = await self._good(texts) if commit_of(texts) else None
         if good is not None and good.git is not None:
             self.follow.restore(good.git, texts)
@@ -107,6 +110,18 @@ class Intake:
         self.accepted = texts if good is not None or self._own is None else self._own.files or ()
         self._tell(from_last_good=good is not None)
         return replace(seen, generation=self._generation())
+
+    async def took(self, name: str, spec: ModelSpec, tell: Callable[[], None]) -> bool:
+        """What was declared of a model was judged and is to serve; False where something else is by now.
+
+        `tell` is called where it is so, before a newer manifest can be accepted.
+        """
+        async with self._lock:
+            if not self._holding.take(name, spec):
+                return False
+            tell()
+            await self._keep(self.accepted)
+            return True
 
     async def keep_again(self) -> None:
         """Tries again to keep what the state directory did not take."""
@@ -191,7 +206,7 @@ class Intake:
         failpoint("intake.before-accept")
         first, desired = self.desired is None, replace(desired, generation=self.state.generation_of(desired.digest))
         if first:
-            await anyio.to_thread.run_sync(self._holding.restore, desired)
+            await anyio.to_thread.run_sync(self._holding.restore, desired, self._last_good)
         held = self._holding.accepted(desired, files)
         self.desired = desired
         self.emit(held if first else desired)  # from then on the loop knows by itself what it has to hold on to

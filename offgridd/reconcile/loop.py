@@ -14,12 +14,13 @@ import anyio.lowlevel
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired
-from offgridd.core.edits import hold_back, ranked_otherwise, reached_otherwise
+from offgridd.core.edits import hold_back, ranked_otherwise, reached_otherwise, take
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.hub import Pin
 from offgridd.core.observed import HostFacts, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
+from offgridd.effects.traffic import Traffic
 
 RESYNC = 30.0  # seconds between looks at the verified files
 USES = 1.0  # seconds between passes while requests come and go
@@ -62,6 +63,7 @@ class Reconciler:
     workers: WorkersPort | None = None
     hub: HubPort | None = None
     host: Callable[[], HostFacts] = HostFacts
+    traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
         self._inbox: list[ev.Event | Desired] = []
@@ -87,6 +89,8 @@ class Reconciler:
 
         With many models a pass for each request would be dear: where nothing follows there is one a second for all.
         """
+        if not apart:
+            self.traffic.add(by)
         self._inbox.append(ev.Used(model, by, apart))
         self._said += 1
         spec = self.snapshot.observed.kept.get(model) or self.snapshot.desired.models.get(model)
@@ -173,14 +177,20 @@ class Reconciler:
         items, self._inbox, self._taken = self._inbox, [], self._said
         self._used = any(isinstance(item, ev.Used) for item in items)
         newest = next((item for item in reversed(items) if isinstance(item, Desired)), None)
-        if newest is not None:
-            before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
-            self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
-            self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
-            self._apply(*[ev.Reranked(name) for name in ranked_otherwise(self.snapshot.desired, after)])
-            self.snapshot = replace(self.snapshot, desired=after)
+        for item in items:  # in their order: what was judged may be declared otherwise by now, and held again
+            if isinstance(item, ev.Taken):
+                self.snapshot = replace(self.snapshot, desired=take(self.snapshot.desired, item.model, item.spec))
+            if item is newest:
+                self._declare(item)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
+
+    def _declare(self, newest: Desired) -> None:
+        before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
+        self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
+        self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
+        self._apply(*[ev.Reranked(name) for name in ranked_otherwise(self.snapshot.desired, after)])
+        self.snapshot = replace(self.snapshot, desired=after)
 
     def _apply(self, *happened: ev.Event) -> None:
         if happened:

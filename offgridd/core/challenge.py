@@ -1,0 +1,46 @@
+"""A change that has to prove itself: what is declared runs beside what serves, as a model of its own, and is judged.
+
+Its name no manifest can have. It is loaded when it is its turn, has no requests, and makes no other model leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from offgridd.core.desired import LOWEST_PRIORITY, Desired, ModelSpec
+from offgridd.core.keys import source_key
+from offgridd.core.observed import Observed
+
+_BEHIND = "@next"
+
+
+def challenger_name(model: str) -> str:
+    return model + _BEHIND
+
+
+def contested(desired: Desired, observed: Observed) -> Mapping[str, ModelSpec]:
+    """By model, what is to be judged: another spec, or the same one with a file that is newer."""
+    newer = {name: desired.models[name] for name in observed.challenged if name in desired.models}
+    return {**newer, **desired.challengers} if newer else desired.challengers
+
+
+def challengers(desired: Desired, observed: Observed) -> dict[str, ModelSpec]:
+    """The same as models of their own, by their own names."""
+    return {
+        challenger_name(name): replace(
+            spec, name=challenger_name(name), aliases=(), preload=False, pin=False, idle_unload=None,
+            priority=LOWEST_PRIORITY - 2, updates="manual", benchmark=None, challenger=True,
+        )
+        for name, spec in contested(desired, observed).items()
+    }  # fmt: skip
+
+
+def differ(old: ModelSpec, new: ModelSpec) -> bool:
+    """Whether `new` may be another file, or is loaded otherwise."""
+    return source_key(old) != source_key(new) or old.load != new.load
+
+
+def kept_as(old: ModelSpec, new: ModelSpec) -> ModelSpec:
+    """`new` with the file of `old`, loaded as that: all else takes effect at once."""
+    return replace(new, source=old.source, sha256=old.sha256, lock=old.lock, load=old.load)

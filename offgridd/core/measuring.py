@@ -1,0 +1,106 @@
+"""What is to be measured: models whose key has no result, and changes that have to prove themselves. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from offgridd.core.benchmarked import challenger_key, key_of, result_of
+from offgridd.core.challenge import contested
+from offgridd.core.desired import BenchmarkSpec, Desired, ModelSpec
+from offgridd.core.observed import ModelFacts, Observed
+from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`spec`: what is measured; of a contest what is declared and does not serve yet.
+
+    `take`: it is to serve without being judged, since what it would be held against can not serve.
+    """
+
+    kind: Literal["measure", "contest", "take"]
+    model: str
+    key: str
+    spec: ModelSpec
+
+    @property
+    def limits(self) -> BenchmarkSpec:
+        assert self.spec.benchmark is not None
+        return self.spec.benchmark
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """`later`: when something may be due (monotonic), None = not before something changes."""
+
+    jobs: tuple[Job, ...]
+    later: float | None
+
+
+def due(desired: Desired, observed: Observed, now: float, wall: float) -> Due:
+    """Contests first. `now`: monotonic; `wall`: seconds since the epoch."""
+    jobs, later = list[Job](), list[float]()
+    for found in (*_contests(desired, observed, now), *_measurements(desired, observed, now, wall)):
+        if isinstance(found, Job):
+            jobs.append(found)
+        else:
+            later.append(found)
+    return Due(tuple(jobs), min(later, default=None))
+
+
+def _contests(desired: Desired, observed: Observed, now: float) -> Iterator[Job | float]:
+    for name, declared in contested(desired, observed).items():
+        serves, facts = desired.models[name], observed.of(name)
+        key = challenger_key(declared, observed)
+        if key is None:
+            continue  # its file is not here yet
+        if _lost(serves, facts, observed.engine):
+            yield Job("take", name, key, declared)
+        elif (at := _again(facts, key)) is None or at <= now:
+            yield Job("contest", name, key, declared)
+        elif at != float("inf"):
+            yield at
+
+
+def _measurements(desired: Desired, observed: Observed, now: float, wall: float) -> Iterator[Job | float]:
+    waiting = contested(desired, observed)
+    for name, spec in desired.models.items():
+        if spec.benchmark is None or spec.benchmark.when == "never" or name in waiting:
+            continue
+        facts = observed.of(name)
+        key = key_of(spec, facts, observed)
+        if key is None or standing_failure(spec, facts, observed.engine) or (spec.preload and not facts.serving()):
+            continue
+        at, result = _again(facts, key), result_of(key, facts)
+        if at is not None and at > now:
+            if at != float("inf"):
+                yield at
+            continue
+        if result is not None and not result.disturbed:
+            if spec.benchmark.when != "schedule":
+                continue
+            left = result.at + spec.benchmark.every - wall
+            if 0 < left <= spec.benchmark.every:  # else its clock was wrong
+                yield now + left
+                continue
+        yield Job("measure", name, key, spec)
+
+
+def _again(facts: ModelFacts, key: str) -> float | None:
+    """When it may be tried again; None where it was not tried, inf for not by itself."""
+    verdict = facts.verdict
+    if verdict is None or verdict.key != key:
+        return None
+    return float("inf") if verdict.again is None else verdict.again
+
+
+def _lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
+    """Nothing of what is to be protected serves, or will by waiting."""
+    if facts.serving() is not None:
+        return False
+    retry = current_retry(spec, facts, engine)
+    if refusal(spec, current_file(spec, facts)) is not None:
+        return True
+    return retry is not None and (retry.at is None or retry.failure.condition in ("Resolved", "Downloaded", "Verified"))

@@ -1,0 +1,46 @@
+"""Whether this machine answers requests, of any model: what is measured waits until it does not, and ends when it does.
+
+Told at once, not with the passes of the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import anyio
+
+
+class Traffic:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._open, self._ended = clock, 0, -math.inf
+        self._turn = anyio.Event()  # set with the next request that begins, or ends
+
+    def add(self, by: int) -> None:
+        """Requests begin (1) or end (-1)."""
+        self._open += by
+        if by < 0:
+            self._ended = self._clock()
+        turn, self._turn = self._turn, anyio.Event()
+        turn.set()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last request ended; 0 while there is one."""
+        return 0.0 if self._open else self._clock() - self._ended
+
+    async def turns(self) -> None:
+        """Until a request begins or ends."""
+        await self._turn.wait()
+
+    async def begins(self) -> None:
+        """Until there is one."""
+        while not self._open:
+            await self._turn.wait()
+
+    async def quiet(self, seconds: float) -> None:
+        """Until there was none for so long."""
+        while (idle := self.idle) < seconds or self._open:
+            with anyio.move_on_after(None if self._open else seconds - idle):
+                await self._turn.wait()

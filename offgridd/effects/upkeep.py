@@ -1,0 +1,252 @@
+"""Measures what is due while nobody asks for anything, one thing at a time, and sees to what comes of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Final, Protocol
+
+import anyio
+import anyio.to_thread
+
+from offgridd.core import events as ev
+from offgridd.core.benchmarked import key_of
+from offgridd.core.challenge import challenger_name
+from offgridd.core.desired import ModelSpec
+from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import estimate
+from offgridd.core.hub import Pin
+from offgridd.core.judging import Outcome
+from offgridd.core.measuring import Job, due
+from offgridd.core.observed import Verdict
+from offgridd.core.plan import current_file, standing_failure
+from offgridd.effects.benchmarks import Benchmarks, Subject, WorkerPort
+from offgridd.effects.contest import Contest, Use
+from offgridd.effects.traffic import Traffic
+from offgridd.effects.updates import Now
+
+log = logging.getLogger("offgridd")
+PAUSE: Final = 1.0  # seconds between two looks at what is due
+ROOM_AGAIN, TELL_AGAIN, DISTURBED_AGAIN, MOST_AGAIN = 300.0, 3600.0, 600.0, 6 * 3600.0  # seconds
+_PASSES: Final = ("busy", "benchmark_running", "model_changed", "model_not_ready", "worker_stopped", "not_kept")
+
+
+class WorkersPort(Protocol):
+    def serving(self, model: str) -> WorkerPort | None: ...
+    def rename(self, model: str, other: str) -> None: ...
+
+
+class VerdictsPort(Protocol):
+    def all(self) -> dict[str, Verdict]: ...
+    def keep(self, model: str, value: Verdict) -> bool: ...
+    def drop(self, model: str) -> None: ...
+
+
+class PinsPort(Protocol):
+    def keep(self, model: str, value: Pin) -> bool: ...
+    def drop(self, model: str) -> None: ...
+
+
+Took = Callable[[str, ModelSpec, Callable[[], None]], Awaitable[bool]]
+
+
+class Upkeep:
+    """`verdicts` and `pins` outlive the daemon; `took` keeps that a change serves; `known`: of earlier results."""
+
+    def __init__(
+        self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic, use: Use,
+        verdicts: VerdictsPort, pins: PinsPort, took: Took, known: anyio.Event,
+    ) -> None:  # fmt: skip
+        self._now, self._workers, self._benchmarks, self._traffic, self._use = now, workers, benchmarks, traffic, use
+        self._verdicts, self._pins, self._took, self._known = verdicts, pins, took, known
+        self._contest = Contest(now, workers, benchmarks, traffic, use)
+        self._since: dict[tuple[str, str], float] = {}  # when a job was seen first, by model and key, monotonic
+        self._kept: set[str] = set()  # models with a verdict in the state
+
+    async def run(self) -> None:
+        """For ever."""
+        for name, verdict in (await anyio.to_thread.run_sync(self._verdicts.all)).items():
+            self._kept.add(name)
+            self._now.emit(ev.Decided(name, verdict))
+        await self._known.wait()
+        while True:
+            await self._forget()
+            now = time.monotonic()
+            found = due(self._now.desired(), self._now.observed(), now, time.time())
+            keys = {(job.model, job.key) for job in found.jobs}
+            self._since = {key: self._since.get(key, now) for key in keys}
+            job = self._first(found.jobs)
+            if job is not None and await self._idle(job):
+                await self._do(job)
+                await self._now.heard()
+            elif job is None:
+                with anyio.move_on_after(None if found.later is None else found.later - now):
+                    await self._now.changed()
+            await anyio.sleep(PAUSE)
+
+    def _first(self, jobs: tuple[Job, ...]) -> Job | None:
+        """Who waits longest."""
+        return min(jobs, key=lambda job: (job.kind == "measure", self._since[job.model, job.key]), default=None)
+
+    def _until(self, job: Job) -> float:
+        return self._since[job.model, job.key] + job.limits.max_wait
+
+    async def _idle(self, job: Job) -> bool:
+        """Whether its time has come; says so where it does not come for too long. Returns where something changed."""
+        if job.kind == "take" or self._traffic.idle >= job.limits.idle:
+            return True
+        left = self._until(job) - time.monotonic()
+        async with anyio.create_task_group() as group:
+
+            async def first(what: Callable[[], Awaitable[None]]) -> None:
+                await what()
+                group.cancel_scope.cancel()
+
+            group.start_soon(first, self._now.changed)
+            group.start_soon(first, lambda: self._traffic.quiet(job.limits.idle))
+            group.start_soon(first, lambda: anyio.sleep(max(0.0, left) if left > 0 else float("inf")))
+        verdict = self._now.observed().of(job.model).verdict
+        if left <= 0 and (verdict is None or (verdict.key, verdict.reason) != (job.key, "NoIdleTime")):
+            await self._no_time(job)
+        return False
+
+    async def _no_time(self, job: Job) -> None:
+        text = f"the machine was not idle for {job.limits.idle:.0f} s within {job.limits.max_wait:.0f} s"
+        if job.kind == "contest" and job.limits.on_timeout == "swap":
+            await self._take(job, f"{text}; on_timeout says swap")
+        else:
+            self._say(job, "Unknown", "NoIdleTime", text, again=0.0)
+
+    async def _do(self, job: Job) -> None:
+        try:
+            match job.kind:
+                case "take":
+                    await self._take(job, "what served before it can not serve")
+                case "contest":
+                    outcome = await self._contest.judge(job, self._until(job))
+                    if outcome is not None:
+                        await self._judged(job, outcome)
+                case "measure":
+                    await self._measure(job)
+        except RequestRefused as refused:
+            await self._failed(job, refused)
+
+    async def _judged(self, job: Job, outcome: Outcome) -> None:
+        match outcome.reason:
+            case "":
+                await self._take(job, outcome.text)
+            case "CannotHold":
+                self._say(job, "False", "CannotHold", outcome.text, again=time.monotonic() + ROOM_AGAIN)
+            case "NoIdleTime" | "NoVerdict" if job.limits.on_timeout == "swap" and time.monotonic() >= self._until(job):
+                await self._take(job, f"{outcome.text}; on_timeout says swap")
+            case "NoIdleTime":
+                self._say(job, "Unknown", "NoIdleTime", outcome.text, again=0.0)
+            case "NoVerdict":
+                text = f"{outcome.text}: it can not be told from noise, and is measured again later"
+                self._say(job, "Unknown", "NoVerdict", text, again=time.monotonic() + TELL_AGAIN)
+            case _:
+                self._say(job, "False", outcome.reason, outcome.text)
+                verdict = Verdict(job.key, "False", outcome.reason, outcome.text)
+                self._kept.add(job.model)
+                await anyio.to_thread.run_sync(self._verdicts.keep, job.model, verdict)
+
+    async def _take(self, job: Job, why: str) -> None:
+        """What is declared serves from now on."""
+        pin = self._now.observed().of(challenger_name(job.model)).pin
+
+        def tell() -> None:
+            self._workers.rename(challenger_name(job.model), job.model)
+            self._now.emit(ev.Taken(job.model, job.spec))
+
+        if job.model in self._now.observed().challenged:
+            tell()
+        elif not await self._took(job.model, job.spec, tell):
+            return
+        log.info("model %s: what is declared serves now: %s", job.model, why)
+        if pin is not None:
+            await anyio.to_thread.run_sync(self._pins.keep, job.model, pin)
+            await anyio.to_thread.run_sync(self._pins.drop, challenger_name(job.model))
+
+    async def _measure(self, job: Job) -> None:
+        """Raises RequestRefused."""
+        there, used = self._workers.serving(job.model) is not None, self._now.observed().of(job.model).used_at
+        self._use(job.model, 1)
+        try:
+            subject = await self._subject(job)
+            record = await self._benchmarks.run(subject, job.limits.workload, lambda _: None)
+        finally:
+            self._use(job.model, -1)
+            if not there and not job.spec.preload and self._now.observed().of(job.model).used_at == used:
+                self._now.emit(ev.Unloaded(job.model))
+        if any(kind["disturbed"] for kind in record["results"]):
+            before = self._now.observed().of(job.model).verdict
+            count = before.count + 1 if before and (before.key, before.reason) == (job.key, "Disturbed") else 1
+            again = time.monotonic() + min(MOST_AGAIN, DISTURBED_AGAIN * 2 ** (count - 1))
+            text = "others used the processors during each run; it is measured again later"
+            self._now.emit(ev.Decided(job.model, Verdict(job.key, "Unknown", "Disturbed", text, count, again)))
+        else:
+            self._now.emit(ev.Decided(job.model, None))
+
+    async def _subject(self, job: Job) -> Subject:
+        """Loads the model where it is not, if there is room. Raises RequestRefused."""
+        await self._loaded(job)
+        observed = self._now.observed()
+        facts, spec = observed.of(job.model), self._now.desired().models[job.model]
+        file, serving = current_file(spec, facts), facts.serving()
+        if file is None or serving is None or serving.effective is None:
+            raise RequestRefused(503, "model_not_ready", f"cannot measure {job.model}: it has just gone")
+        described = {"sha256": file.sha256, "size": file.size}
+
+        async def worker() -> WorkerPort:
+            now, there = self._now.observed(), self._workers.serving(job.model)
+            wanted = self._now.desired().models.get(job.model)
+            if there is None or wanted is None or key_of(wanted, now.of(job.model), now) != job.key:
+                raise RequestRefused(409, "model_changed", f"cannot go on measuring {job.model}: it changes")
+            return there
+
+        needs = estimate(file.header, spec.load, observed.host.features, spec.cache_ram)
+        left = max(0.0, self._until(job) - time.monotonic())
+        return Subject(job.model, serving.load_key, described, asdict(serving.effective), observed.engine, job.limits,
+                       worker, job.limits.idle, left, needs)  # fmt: skip
+
+    async def _loaded(self, job: Job) -> None:
+        if self._workers.serving(job.model) is not None:
+            return
+        self._now.emit(ev.Demanded(job.model, gently=True))
+        await self._now.heard()
+        while self._workers.serving(job.model) is None:
+            observed, spec = self._now.observed(), self._now.desired().models.get(job.model)
+            failure = standing_failure(spec, observed.of(job.model), observed.engine) if spec else None
+            short = observed.short.get(job.model)
+            if spec is None or failure or short:
+                why = failure or (short.failure if short else None)
+                text = f"cannot measure {job.model}: {why.message if why else 'it was removed'}"
+                raise RequestRefused(503, "no_room" if short else "model_not_ready", text)
+            await self._now.changed()
+        await self._now.heard()
+
+    async def _failed(self, job: Job, refused: RequestRefused) -> None:
+        if refused.code == "no_room":
+            self._say(job, "Unknown", "NoRoom", str(refused), again=time.monotonic() + ROOM_AGAIN)
+        elif refused.code in _PASSES:
+            await anyio.sleep(PAUSE)
+        else:
+            before = self._now.observed().of(job.model).verdict
+            again = before is None or (before.key, before.reason) != (job.key, "MeasureFailed")
+            crashed = refused.code == "worker_crashed" and again  # it may have been the machine
+            self._say(job, "False", "MeasureFailed", str(refused), again=time.monotonic() + 60 if crashed else None)
+
+    def _say(self, job: Job, status: str, reason: str, text: str, *, again: float | None = None) -> None:
+        verdict = Verdict(job.key, "False" if status == "False" else "Unknown", reason, text, again=again)
+        log.info("model %s: Benchmarked is %s/%s: %s", job.model, status, reason, text)
+        self._now.emit(ev.Decided(job.model, verdict))
+
+    async def _forget(self) -> None:
+        """What was decided and is open again, or of a model that is declared no more."""
+        observed, models = self._now.observed(), self._now.desired().models
+        gone = [name for name in self._kept if name not in models or observed.of(name).verdict is None]
+        for name in gone if self._now.desired().generation else ():
+            self._kept.discard(name)
+            await anyio.to_thread.run_sync(self._verdicts.drop, name)
