@@ -6,14 +6,13 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any
 
 from offgridd.cli import machines, plots, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
-from offgridd.cli.terminal import complain, is_terminal, say
+from offgridd.cli.measuring import measure
+from offgridd.cli.terminal import complain, say
 from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
@@ -86,9 +85,9 @@ def benchmark(client: Client, args: argparse.Namespace) -> int:
             return REFUSED
         _show(found, args.output, _as_history, several=True)
         if args.output == "text" or args.plot not in (None, plots.TERMINAL):
-            plots.history(found, args.plot, _whence)
+            plots.history(found, args.plot, machines.whence)
         return 0
-    _show([_measure(client, model, args)], args.output, _as_text)
+    _show([measure(client, model, _asked(args))], args.output, _as_text)
     return 0
 
 
@@ -97,7 +96,7 @@ def compare(client: Client, args: argparse.Namespace) -> int:
     if args.history:
         columns, legend = machines.columns(client, args.models, _asked(args))
         _show(columns, args.output, lambda records: [*legend, "", *_side_by_side(records)], several=True)
-        _plot(columns, args.plot)
+        plots.side_by_side(columns, args.plot, _values)
         return 0
     if len(args.models) < 2:
         raise CliError(REFUSED, "cannot compare: name two models or more, each once")
@@ -106,15 +105,10 @@ def compare(client: Client, args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CliError(REFUSED, f"cannot compare: {twice} is named twice; name two models or more, each once")
-    records = [_measure(client, name, args) if one is None or args.again else one for name, one in known]
+    records = [measure(client, name, _asked(args)) if one is None or args.again else one for name, one in known]
     _show(records, args.output, _side_by_side, several=True)
-    _plot(records, args.plot)
+    plots.side_by_side(records, args.plot, _values)
     return 0
-
-
-def _plot(records: Sequence[Record], file: str | None) -> None:
-    if file is not None:
-        plots.side_by_side(records, file, _values)
 
 
 def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, Record | None]:
@@ -136,38 +130,6 @@ def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
     names = ("prompt_tokens", "output_tokens", "iterations", "concurrency", "depth")
     return {name: getattr(args, name) for name in names}
-
-
-def _measure(client: Client, model: str, args: argparse.Namespace) -> Record:
-    """Raises CliError."""
-    body = json.dumps({"model": model, **_asked(args)}).encode()
-    alive = is_terminal(sys.stderr)
-    with closing(client.events("POST", "/v1/benchmark", body)) as events:
-        try:
-            for item in events:
-                if "result" in item:
-                    found: Record = item["result"]
-                    return found
-                if "error" in item:
-                    raise CliError(REFUSED, str(item["error"]["message"]))
-                if alive:
-                    _clear()
-                    say(f"{model}: {_stage(item)}", end="", file=sys.stderr)
-        finally:
-            if alive:
-                _clear()
-    raise CliError(REFUSED, "cannot measure: the daemon said no more")
-
-
-def _clear() -> None:
-    """The line, which then begins anew."""
-    print(end="\r\x1b[K", file=sys.stderr, flush=True)
-
-
-def _stage(item: dict[str, Any]) -> str:
-    if "done" in item:
-        return f"{item['done']} of {item['of']} runs"
-    return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"
 
 
 def _show(
@@ -210,13 +172,8 @@ def _as_history(records: Sequence[Record]) -> list[str]:
         for result in one["results"]:
             cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
             line = f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells)
-            lines.append(line + ("  disturbed" if result["disturbed"] else "") + _whence(one))
+            lines.append(line + ("  disturbed" if result["disturbed"] else "") + machines.whence(one))
     return lines
-
-
-def _whence(record: Record) -> str:
-    """Of what was brought from another machine: which one."""
-    return f"  imported: {machines.described(record)}" if record.get("imported") else ""
 
 
 def _cell(result: dict[str, Any], name: str) -> str:

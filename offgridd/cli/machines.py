@@ -49,3 +49,8 @@ def described(record: Record) -> str:
     found = record["environment"]
     gpus = "".join(f", {name}" for name in found.get("gpus", ()))
     return f"{found['cpu'] or found['machine']}, {found['cores']} cores{gpus}"
+
+
+def whence(record: Record) -> str:
+    """Behind a result that was brought from another machine: which one."""
+    return f"  imported: {described(record)}" if record.get("imported") else ""

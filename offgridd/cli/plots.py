@@ -42,9 +42,11 @@ def history(records: Sequence[Record], file: str | None, whence: Callable[[Recor
 
 
 def side_by_side(
-    records: Sequence[Record], file: str, values: Callable[[Record, int, str], Sequence[float]]
+    records: Sequence[Record], file: str | None, values: Callable[[Record, int, str], Sequence[float]]
 ) -> None:  # fmt: skip
-    """Each figure of each kind; `values`: of the runs that a record's figure was made of."""
+    """Each figure of each kind; `values`: of the runs that a record's figure was made of. Nothing without a file."""
+    if file is None:
+        return
     groups = []
     for at, result in enumerate(records[0]["results"]):
         for name, title in _FIGURES.items():

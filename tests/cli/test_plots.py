@@ -9,9 +9,10 @@ import pytest
 from support.records import record
 
 from offgridd.cli import plots
-from offgridd.cli.benchmark import _side_by_side, _values, _whence
+from offgridd.cli.benchmark import _side_by_side, _values
 from offgridd.cli.chart import chart
 from offgridd.cli.client import CliError
+from offgridd.cli.machines import whence
 from offgridd.core.svg import Panel, Series
 
 EVIL = "\x1b]0;owned\x07\x1b[2J" + "long " * 40
@@ -40,18 +41,18 @@ def test_a_history_is_drawn_only_where_it_is_wanted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    plots.history(RECORDS, None, _whence)
+    plots.history(RECORDS, None, whence)
     assert capsys.readouterr().out == "", "no terminal, and none asked for"
-    plots.history(RECORDS, plots.TERMINAL, _whence)
+    plots.history(RECORDS, plots.TERMINAL, whence)
     out = capsys.readouterr().out
     assert ("prompt, tokens/s" in out, "generation, tokens/s" in out, "\x1b" in out) == (True, True, False)
-    plots.history([], plots.TERMINAL, _whence)
+    plots.history([], plots.TERMINAL, whence)
     assert capsys.readouterr().out == ""
 
 
 def test_a_history_as_a_file_has_a_point_for_each_result_that_counts(tmp_path: Path) -> None:
     others = [record(8, results__0__disturbed=True), record(9, model="<evil>", imported=True)]
-    plots.history([*RECORDS, *others], str(tmp_path / "h.svg"), _whence)
+    plots.history([*RECORDS, *others], str(tmp_path / "h.svg"), whence)
     root = ET.parse(tmp_path / "h.svg").getroot()
     assert len([one for one in root.iter() if one.tag.endswith("circle")]) == 2 * 4
     words = "".join(root.itertext())

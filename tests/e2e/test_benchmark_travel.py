@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from support.records import lines, record
 from support.rig import FILE, Rig, running, until
@@ -118,6 +119,23 @@ def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any], tmp_path:
         assert offgrid(rig, "benchmark", *wrong).returncode in (1, 2)
     done = offgrid(rig, "compare", "--history", "smol", "--prompt-tokens", "63")
     assert (done.returncode, "--import FILE" in done.stderr) == (1, True)
+
+
+def test_in_a_terminal_there_is_a_chart_and_no_command_of_a_record(rig: Rig, exported: dict[str, Any]) -> None:
+    evil = elsewhere(exported, 50, started=exported["started"] + 5)
+    evil["environment"]["cpu"] = "\x1b]0;owned\x07\x1b[2J"
+    offgrid(rig, "benchmark", "--import", "-", stdin=lines(evil))
+    command = f"{OFFGRID} --host {rig.socket} benchmark --history smol"
+    env = {**os.environ, "TERM": "xterm"}
+    env.pop("NO_COLOR", None)
+    for more, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        shown = pexpect.run(command, timeout=60, env={**env, **more}).decode()
+        assert ("generation, tokens/s" in shown, "\x1b[38;5;" in shown) == (True, coloured)
+        assert "owned" in shown
+        assert not any(bad in shown for bad in ("\x1b]", "\x07", "\x1b[2J"))
+        assert coloured or max(map(len, shown.split("generation, tokens/s")[1].splitlines())) <= 80
+    rows = offgrid(rig, "benchmark", "--history", "smol", "--output", "csv").stdout
+    assert "\x1b" not in rows
 
 
 def test_what_was_disturbed_or_measured_elsewhere_is_measured_anew(rig: Rig) -> None:
