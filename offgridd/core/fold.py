@@ -171,7 +171,7 @@ def _taken(before: ModelFacts, challenger: ModelFacts) -> ModelFacts:
     return replace(
         before, file=challenger.file, pin=challenger.pin, workers=(*before.workers, *challenger.workers),
         peaks=dict([*before.peaks.items(), *challenger.peaks.items()][-PEAKS:]),
-        verify_retry=None, start_retry=None, crashes=(), evicted=None, verdict=None, demanded=True, leaving=False,
+        verify_retry=None, start_retry=None, crashes=(), evicted=None, verdict=None,
     )  # fmt: skip
 
 

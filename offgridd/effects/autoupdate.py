@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 import anyio
 
 from offgridd.core import events as ev
+from offgridd.core.benchmarked import challenger_key
+from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import Pin
@@ -73,6 +75,9 @@ class AutoUpdates:
             file = await self._updates.fetch(spec, newer)
             if before is None or not self._is_same(spec, pin):
                 return  # it was edited or updated by hand meanwhile
+            if spec.holds:
+                await self._contend(spec, look, file)
+                return
             self._now.emit(ev.Updated(spec.name, newer, file))
             log.info("model %s: trying what is newer, %s at %s", spec.name, newer.files[0].path, newer.commit[:12])
             why = await self._verdict(spec, newer, file)
@@ -89,6 +94,29 @@ class AutoUpdates:
         except ActionFailed as failed:
             bad = failed.failure.condition == "Verified"
             await self._updates.reject(spec, look, failed.failure.message, passing=not bad)
+
+    async def _contend(self, spec: ModelSpec, look: Look, file: VerifiedFile) -> None:
+        """The old one serves until the newer one was measured beside it: who judges says which goes on."""
+        assert look.newer is not None
+        pin = self._now.observed().of(spec.name).pin
+        assert pin is not None
+        self._now.emit(ev.Updated(challenger_name(spec.name), look.newer, file))
+        self._now.emit(ev.Challenged(spec.name))
+        log.info("model %s: measuring what is newer, at %s", spec.name, look.newer.commit[:12])
+        await self._now.heard()
+        while self._is_same(spec, pin):
+            observed = self._now.observed()
+            verdict, declared = observed.of(spec.name).verdict, self._now.desired().models[spec.name]
+            key = challenger_key(declared, observed)
+            if verdict and verdict.key == key and verdict.status == "False" and verdict.again is None:
+                await self._updates.reject(spec, look, f"{verdict.reason}: {verdict.message}", passing=False)
+                break
+            await self._now.changed()
+        else:
+            now = self._now.observed().of(spec.name)
+            if now.file is not None and now.file.key == file.key:
+                await self._updates.settle(spec, look.newer)
+        self._now.emit(ev.Unchallenged(spec.name))
 
     def _is_same(self, spec: ModelSpec, pin: Pin) -> bool:
         """Whether the model still asks the same question, and has that answer."""

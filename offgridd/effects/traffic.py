@@ -5,7 +5,6 @@ Told at once, not with the passes of the loop.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ import anyio
 
 class Traffic:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._open, self._ended = clock, 0, -math.inf
+        self._clock, self._open, self._ended = clock, 0, clock()  # what was before us nobody knows
         self._turn = anyio.Event()  # set with the next request that begins, or ends
 
     def add(self, by: int) -> None:

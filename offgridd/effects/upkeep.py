@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -97,7 +98,12 @@ class Upkeep:
         """Whether its time has come; says so where it does not come for too long. Returns where something changed."""
         if job.kind == "take" or self._traffic.idle >= job.limits.idle:
             return True
-        left = self._until(job) - time.monotonic()
+        verdict = self._now.observed().of(job.model).verdict
+        told = verdict is not None and (verdict.key, verdict.reason) == (job.key, "NoIdleTime")
+        left = math.inf if told else self._until(job) - time.monotonic()
+        if left <= 0:
+            await self._no_time(job)
+            return False
         async with anyio.create_task_group() as group:
 
             async def first(what: Callable[[], Awaitable[None]]) -> None:
@@ -106,10 +112,7 @@ class Upkeep:
 
             group.start_soon(first, self._now.changed)
             group.start_soon(first, lambda: self._traffic.quiet(job.limits.idle))
-            group.start_soon(first, lambda: anyio.sleep(max(0.0, left) if left > 0 else float("inf")))
-        verdict = self._now.observed().of(job.model).verdict
-        if left <= 0 and (verdict is None or (verdict.key, verdict.reason) != (job.key, "NoIdleTime")):
-            await self._no_time(job)
+            group.start_soon(first, lambda: anyio.sleep(left))
         return False
 
     async def _no_time(self, job: Job) -> None:
@@ -240,7 +243,6 @@ class Upkeep:
 
     def _say(self, job: Job, status: str, reason: str, text: str, *, again: float | None = None) -> None:
         verdict = Verdict(job.key, "False" if status == "False" else "Unknown", reason, text, again=again)
-        log.info("model %s: Benchmarked is %s/%s: %s", job.model, status, reason, text)
         self._now.emit(ev.Decided(job.model, verdict))
 
     async def _forget(self) -> None:
