@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-transfer bench-fit bench-catalog test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,9 @@ bench-fit: setup
 
 bench-transfer: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m transfer $(ARGS)
+
+bench-regress: setup
+	PYTHONPATH=tests $(BIN)/python benchmarks/regress.py $(ARGS)
 
 bench-catalog: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/catalog.py $(ARGS)
