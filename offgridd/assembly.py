@@ -47,6 +47,7 @@ from offgridd.effects.memory import total_memory
 from offgridd.effects.origins import Origins
 from offgridd.effects.peaks import Peaks
 from offgridd.effects.pulse import Pulse
+from offgridd.effects.quality import Quality
 from offgridd.effects.repository import Repository
 from offgridd.effects.results import Results
 from offgridd.effects.scrub import Scrub
@@ -142,7 +143,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         closing=host.closing, draining=host.draining,
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
-        benchmarks=benchmarks, measured=state.benchmarks, newest=lambda: results.newest,
+        benchmarks=benchmarks, quality=Quality(loop.traffic, workers.next_request), measured=state.benchmarks,
+        newest=lambda: results.newest,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,

@@ -1,4 +1,4 @@
-"""The peer: llama-server and llama-bench, built from the very source that our wheel is made of, and run beside ours."""
+"""The peer: llama.cpp's own programs, built from the very source that our wheel is made of, and run beside ours."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def place() -> Path:
     return kept / "serving" / f"{pinned()[0]}-{key}"
 
 
-def build() -> Path:
-    """The folder of the programs; the first call downloads the source and compiles for some minutes."""
-    folder = place()
+def build(*names: str) -> Path:
+    """The folder of these programs (PROGRAMS); the first call downloads the source and compiles for some minutes."""
+    folder, wanted = place(), names or PROGRAMS
     programs = folder / "build" / "bin"
-    if all((programs / name).exists() for name in PROGRAMS):
+    if all((programs / name).exists() for name in wanted):
         return programs
     folder.mkdir(parents=True, exist_ok=True)
     source = _source(folder)
@@ -66,7 +66,7 @@ def build() -> Path:
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "CFLAGS": NO_AMX, "CXXFLAGS": NO_AMX}
     options = ["-DCMAKE_BUILD_TYPE=Release", *(f"-D{name}={value}" for name, value in SWITCHES.items())]
     _run("cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", *options, env=env)
-    _run("cmake", "--build", folder / "build", "--target", *PROGRAMS, env=env)
+    _run("cmake", "--build", folder / "build", "--target", *wanted, env=env)
     return programs
 
 

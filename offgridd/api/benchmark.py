@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import anyio
@@ -34,16 +34,28 @@ _DEFAULT = Workload()
 MOST_SHOWN, MOST_NUMBER = 1000, 99_999_999
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`quality`: whether its quality is probed, too."""
+
+    spec: ModelSpec
+    workload: Workload
+    quality: bool
+
+
 def add_benchmark(app: Quart, ctx: Context) -> None:
     @app.post("/v1/benchmark")
     async def benchmark() -> Response:
         given = await body.read_json()
         if not isinstance(given.get("model"), str):
             raise bad("model", "it must be the name of a model")
-        spec, workload = find_model(ctx, given["model"]), parse_workload(given)
+        quality = given.pop("quality", False)
+        if not isinstance(quality, bool):
+            raise bad("quality", "it must be true or false")
+        asked = Asked(find_model(ctx, given["model"]), parse_workload(given), quality)
         if "text/event-stream" in request.headers.get("Accept", ""):
-            return sse(_progress(ctx, spec, workload))
-        return answer(shown(await _run(ctx, spec, workload, lambda _: None)))
+            return sse(_progress(ctx, asked))
+        return answer(shown(await _run(ctx, asked, lambda _: None)))
 
     @app.get("/v1/benchmarks")
     async def benchmarks() -> Response:
@@ -98,8 +110,9 @@ def parse_workload(given: dict[str, Any]) -> Workload:
     return found
 
 
-async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> dict[str, Any]:
+async def _run(ctx: Context, asked: Asked, tell: Any) -> dict[str, Any]:
     """Raises RequestRefused."""
+    spec = asked.spec
     await worker_for(ctx, spec, apart=True)
     await ctx.loop.heard()  # what it has made of the file, where it has just become ready
     _, first, file, engine = await _serving(ctx, spec)
@@ -118,7 +131,11 @@ async def _run(ctx: Context, spec: ModelSpec, workload: Workload, tell: Any) -> 
         shown_name(spec), first.load_key, described, asdict(first.effective), engine, spec.benchmark, same,
         estimate=needs,
     )  # fmt: skip
-    return await ctx.benchmarks.run(subject, workload, tell)
+
+    async def quality() -> dict[str, Any]:
+        return {"quality": await ctx.quality.probe(subject, tell)}
+
+    return await ctx.benchmarks.run(subject, asked.workload, tell, quality if asked.quality else None)
 
 
 async def _serving(ctx: Context, spec: ModelSpec) -> tuple[WorkerPort, Worker, VerifiedFile, str]:
@@ -145,7 +162,7 @@ def _changed(spec: ModelSpec) -> RequestRefused:
     return RequestRefused(409, "model_changed", text, retry_after=5)
 
 
-async def _progress(ctx: Context, spec: ModelSpec, workload: Workload) -> AsyncIterator[bytes]:
+async def _progress(ctx: Context, asked: Asked) -> AsyncIterator[bytes]:
     """What happens, then the result or an error. A client that leaves ends it."""
     sent, received = anyio.create_memory_object_stream[dict[str, Any]](1024)
 
@@ -156,7 +173,7 @@ async def _progress(ctx: Context, spec: ModelSpec, workload: Workload) -> AsyncI
     async def work() -> None:
         async with sent:
             try:
-                record = await _run(ctx, spec, workload, tell)
+                record = await _run(ctx, asked, tell)
                 await sent.send({"result": shown(record)})
             except RequestRefused as error:
                 await sent.send({"error": error_body(error)})

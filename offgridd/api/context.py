@@ -20,7 +20,7 @@ from offgridd.core.locking import LockEntry
 from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
-from offgridd.effects.benchmarks import Subject
+from offgridd.effects.benchmarks import More, Subject
 from offgridd.effects.benchrecords import Row, Taken, Wanted
 from offgridd.effects.bundling import Run
 from offgridd.engine import wire
@@ -35,7 +35,7 @@ class WorkerPort(Protocol):
     def load_seconds(self) -> float: ...
     @property
     def built(self) -> wire.Built: ...
-    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
+    async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused: ...
     def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
 
@@ -109,7 +109,7 @@ class SyncerPort(Protocol):
 
 class BenchmarksPort(Protocol):
     async def run(
-        self, subject: Subject, workload: Workload, tell: Callable[[dict[str, Any]], None]
+        self, subject: Subject, workload: Workload, tell: Callable[[dict[str, Any]], None], more: More | None
     ) -> dict[str, Any]: ...
 
 
@@ -118,6 +118,10 @@ class MeasuredPort(Protocol):
 
     def listed(self, wanted: Wanted) -> Sequence[dict[str, Any]]: ...
     def take(self, records: Iterable[Row]) -> Taken: ...
+
+
+class QualityPort(Protocol):
+    async def probe(self, subject: Subject, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class Context:
     syncer: SyncerPort
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     benchmarks: BenchmarksPort
+    quality: QualityPort
     measured: MeasuredPort
     newest: Callable[[], Mapping[str, Mapping[str, Any]]]  # records of declared models, our own
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin

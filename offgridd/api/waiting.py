@@ -50,12 +50,12 @@ class Counted:
         self._ctx, self._model, self._worker = ctx, model, worker
 
     async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]:
-        with used(self._ctx, self._model):
+        with used(self._ctx, self._model, apart=all(chat.probe for chat in chats)):
             async with aclosing(self._worker.stream(chats, quiet)) as frames:
                 async for frame in frames:
                     yield frame
 
-    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+    async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused:
         with used(self._ctx, self._model, apart=True):
             return await self._worker.measure(asked)
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from offgridd.cli import machines, plots, travel
+from offgridd.cli import machines, plots, quality, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.measuring import measure
 from offgridd.cli.terminal import complain, say
@@ -36,6 +36,7 @@ def add_to(commands: Any) -> None:
     what.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
     travel.add_to(what)
     one.add_argument("--plot", nargs="?", const=plots.TERMINAL, metavar="FILE.svg", help="with --history: draw it")
+    quality.add_to(one)
     _workload(one, iterations=3)
     _output(one)
     one.set_defaults(run=benchmark)
@@ -45,6 +46,7 @@ def add_to(commands: Any) -> None:
     how.add_argument("--again", action="store_true", help="measure all of them anew")
     one.add_argument("--plot", metavar="FILE.svg", help="draw them side by side")
     how.add_argument("--history", action="store_true", help="one MODEL as it was measured on several machines")
+    quality.add_to(one)
     _workload(one, iterations=COMPARED)
     _output(one)
     one.set_defaults(run=compare)
@@ -87,7 +89,7 @@ def benchmark(client: Client, args: argparse.Namespace) -> int:
         if args.output == "text" or args.plot not in (None, plots.TERMINAL):
             plots.history(found, args.plot, machines.whence)
         return 0
-    _show([measure(client, model, _asked(args))], args.output, _as_text)
+    _show([measure(client, model, {**_asked(args), "quality": args.quality})], args.output, _as_text)
     return 0
 
 
@@ -105,7 +107,10 @@ def compare(client: Client, args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CliError(REFUSED, f"cannot compare: {twice} is named twice; name two models or more, each once")
-    records = [measure(client, name, _asked(args)) if one is None or args.again else one for name, one in known]
+    records = [
+        measure(client, name, {**_asked(args), "quality": args.quality}) if one is None or args.again else one
+        for name, one in known
+    ]
     _show(records, args.output, _side_by_side, several=True)
     plots.side_by_side(records, args.plot, _values)
     return 0
@@ -123,6 +128,7 @@ def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, 
         for one in found["benchmarks"]
         if all(one["workload"].get(name) == value for name, value in asked.items())
         and not any(result["disturbed"] for result in one["results"])
+        and (quality.has_it(one) or not args.quality)
     )
     return found["model"], next(fits, None)
 
@@ -159,6 +165,7 @@ def _as_text(records: Sequence[Record]) -> list[str]:
                 for name, (title, show) in _ROWS.items()
                 if name in result
             ]
+        lines += quality.lines(one)
     return lines
 
 
@@ -194,7 +201,7 @@ def _side_by_side(records: Sequence[Record]) -> list[str]:
         lines += [
             f"{one['model']}{_note(column)}" for one, column in zip(records, columns, strict=True) if _note(column)
         ]
-    return lines
+    return lines + quality.side_by_side(records, width)
 
 
 def _verdict(records: Sequence[Record], at: int, figure: str) -> str:
@@ -227,22 +234,23 @@ def _values(record: Record, at: int, figure: str) -> list[float]:
 
 
 def _as_csv(records: Sequence[Record]) -> str:
-    out = io.StringIO()
+    out, more = io.StringIO(), quality.columns(records)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb"])
+    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb", *more])
     for one in records:
         for result in one["results"]:
             medians = [result[name]["median"] if name in result else "" for name in _ROWS]
             head = [one["model"], stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
-            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"]])
+            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"], *quality.cells(one, more)])
     return out.getvalue()
 
 
 def _as_markdown(records: Sequence[Record]) -> list[str]:
-    lines = ["| model | what | " + " | ".join(title for title, _ in _ROWS.values()) + " | memory, MB |"]
-    lines.append("| --- | --- |" + " ---: |" * (len(_ROWS) + 1))
+    more = quality.columns(records)
+    titles = ["model", "what", *(title for title, _ in _ROWS.values()), "memory, MB", *more]
+    lines = [f"| {' | '.join(titles)} |", "| --- | --- |" + " ---: |" * (len(titles) - 2)]
     for one in records:
         for result in one["results"]:
-            cells = " | ".join(_cell(result, name) for name in _ROWS)
-            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {cells} | {one['memory_mb']} |")
+            cells = [*(_cell(result, name) for name in _ROWS), one["memory_mb"], *quality.cells(one, more)]
+            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {' | '.join(map(str, cells))} |")
     return lines

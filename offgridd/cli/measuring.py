@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
+from offgridd.cli import quality
 from offgridd.cli.client import REFUSED, Client, CliError
 from offgridd.cli.terminal import is_terminal, say
 
@@ -39,6 +40,8 @@ def _clear() -> None:
 
 
 def _stage(item: dict[str, Any]) -> str:
+    if (probing := quality.stage(item)) is not None:
+        return probing
     if "done" in item:
         return f"{item['done']} of {item['of']} runs"
     return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"

@@ -56,7 +56,9 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 
 def ratio_interval(new: Sequence[float], old: Sequence[float]) -> Interval:
-    """Of `new` to `old`, all above 0: by the ranks that the rank-sum test leaves. Four values a side are the least.
+    """Of `new` to `old`, all above 0: by the ranks that the rank-sum test leaves.
+
+    Four values a side are the least, or three beside five.
 
     Hodges and Lehmann 1963, of the logarithms.
     """

@@ -112,6 +112,30 @@ class Environment(Struct):
     gpus: Annotated[list[Text], Meta(max_length=256)] | UnsetType = UNSET
 
 
+class AnswerGiven(Struct):
+    question: Name
+    answer: Annotated[str, Meta(max_length=1 << 16)]
+    right: bool
+
+
+class Quality(Struct):
+    """The perplexity of the bundled text with its standard error, unless `not_measured` says why there is none."""
+
+    perplexity: Annotated[float, Meta(ge=0)] | None
+    error: Annotated[float, Meta(ge=0)] | None
+    tokens: Bytes
+    n_ctx: Count
+    tokens_sha256: Text | None
+    not_measured: Text | None
+    right: Count
+    asked: Count
+    json_valid: Count
+    json_asked: Count
+    not_asked: Text | None
+    questions_sha256: Text
+    answers: Annotated[list[AnswerGiven], Meta(max_length=1000)]
+
+
 class Record(Struct):
     """One benchmark of one model on one machine."""
 
@@ -132,6 +156,7 @@ class Record(Struct):
     load_seconds: Number | UnsetType = UNSET
     baseline: dict[Name, Any] | UnsetType | None = UNSET  # where it was measured: the best one before
     good: bool | UnsetType = UNSET
+    quality: Quality | UnsetType | None = UNSET
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +176,9 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
     asked = list(product(found.workload.concurrency, found.workload.depth))
     if [(one.concurrency, one.depth) for one in found.results] != asked:
         raise ValueError("its results are not those of its workload, each once and in order")
+    probed = found.quality
+    if probed and not probed.not_measured and (probed.perplexity is None or probed.error is None):
+        raise ValueError("its quality has no perplexity, and does not say why")
     if not all(text.isprintable() for text in (found.model, *(one.label for one in found.results))):
         raise ValueError("a name in it has characters that can not be shown")
     return record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -34,6 +34,7 @@ EARLIER: Final = 200  # records of a model among which the best one is looked fo
 WARM: Final = (64, 8)  # tokens of prompt and answer that are computed first and not counted
 
 Tell = Callable[[dict[str, Any]], None]
+More = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class WorkerPort(Protocol):
@@ -43,7 +44,8 @@ class WorkerPort(Protocol):
     def load_seconds(self) -> float: ...
     @property
     def built(self) -> wire.Built: ...
-    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused: ...
+    async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused: ...
+    def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
 
 class RecordsPort(Protocol):
@@ -92,10 +94,10 @@ class Benchmarks:
         self._records, self._next, self._traffic, self._kept = records, next_request, traffic, kept
         self._running: str | None = None
 
-    async def run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
-        """The record, which is kept. Raises RequestRefused; cancelled, nothing is kept."""
+    async def run(self, subject: Subject, workload: Workload, tell: Tell, more: More | None = None) -> dict[str, Any]:
+        """The record, which is kept; with what `more` finds. Raises RequestRefused; cancelled, nothing is kept."""
         with self.alone(subject.name):
-            return await self._run(subject, workload, tell)
+            return await self._run(subject, workload, tell, more)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -111,20 +113,13 @@ class Benchmarks:
 
     async def measure(self, worker: WorkerPort, asked: wire.Bench) -> wire.Measured | wire.Refused | None:
         """None where a request of any model came, or was there: those go first."""
-        found: wire.Measured | wire.Refused | None = None
         number = self._next()
-        async with anyio.create_task_group() as group:
-
-            async def gives_way() -> None:
-                await self._traffic.begins()
-                group.cancel_scope.cancel()
-
-            group.start_soon(gives_way)
-            found = await worker.measure(msgspec.structs.replace(asked, id=number, seed=number))
-            group.cancel_scope.cancel()
+        numbered = msgspec.structs.replace(asked, id=number, seed=number)
+        found = await self._traffic.beside_none(lambda: worker.measure(numbered))
+        assert not isinstance(found, wire.Scored)
         return found
 
-    async def _run(self, subject: Subject, workload: Workload, tell: Tell) -> dict[str, Any]:
+    async def _run(self, subject: Subject, workload: Workload, tell: Tell, more: More | None) -> dict[str, Any]:
         began, before, made = time.time(), load(), _Measuring(workload)
         least = workload.prompt_tokens + min(workload.depth)  # what fits fits the smallest kind
         warm = wire.Bench(0, min(WARM[0], least), min(WARM[1], workload.output_tokens))
@@ -135,7 +130,8 @@ class Benchmarks:
             for kind in workload.kinds:
                 await self._measure(subject, made, kind, tell)
                 tell({"done": iteration * len(workload.kinds) + workload.kinds.index(kind) + 1, "of": total})
-        record = _record(subject, made) | {"started": began, "seconds": time.time() - began}
+        found = await more() if more else {}
+        record = _record(subject, made) | found | {"started": began, "seconds": time.time() - began}
         engine = {"engine": subject.engine, "features": made.built.features}
         record["environment"] = {**host(), **engine, "before": before, "after": load()}
         try:

@@ -6,9 +6,12 @@ Told at once, not with the passes of the loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
+
+T = TypeVar("T")
 
 
 class Traffic:
@@ -37,6 +40,20 @@ class Traffic:
         """Until there is one."""
         while not self._open:
             await self._turn.wait()
+
+    async def beside_none(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What comes of it; None where a request of any model came, or was there: those go first."""
+        found: T | None = None
+        async with anyio.create_task_group() as group:
+
+            async def gives_way() -> None:
+                await self.begins()
+                group.cancel_scope.cancel()
+
+            group.start_soon(gives_way)
+            found = await work()
+            group.cancel_scope.cancel()
+        return found
 
     async def quiet(self, seconds: float) -> None:
         """Until there was none for so long."""

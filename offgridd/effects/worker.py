@@ -33,7 +33,7 @@ MEASURE = 3600.0  # seconds between two looks at a measurement
 _STOPPED = "cannot go on measuring: the model's worker is being replaced or stopped; try again"
 
 Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
-Measure = wire.Measured | wire.Refused
+Measure = wire.Measured | wire.Scored | wire.Refused
 
 
 class WorkerProcess:
@@ -135,6 +135,7 @@ class WorkerProcess:
         mailbox = Mailbox[Answer](quiet)
         left = {chat.id for chat in chats}
         self._requests.update((request, mailbox) for request in left)
+        self._measuring.update(chat.id for chat in chats if chat.probe)
         try:
             for chat in chats:
                 self._send(chat)
@@ -155,13 +156,14 @@ class WorkerProcess:
             for chat in chats:
                 self._requests.pop(chat.id, None)
                 self._placed.discard(chat.id)
+                self._measuring.discard(chat.id)
             if self.stopping and not self._requests:
                 self.idle.set()
             for request in left:
                 with contextlib.suppress(ChannelClosed):
                     self._channel.send(wire.Abort(request), always=True)
 
-    async def measure(self, asked: wire.Bench) -> wire.Measured | wire.Refused:
+    async def measure(self, asked: wire.Bench | wire.Score) -> Measure:
         """Until it is done, broken off or refused. Cancelled: it is broken off."""
         if self.stopping:
             return self._ended(asked.id, "worker_stopped", _STOPPED)
@@ -282,7 +284,7 @@ class WorkerProcess:
                 self._placed.update(request for request in requests if request in self._requests)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
-            case wire.Admitted(request) | wire.Finish(request) | wire.Measured(request):
+            case wire.Admitted(request) | wire.Finish(request) | wire.Measured(request) | wire.Scored(request):
                 self._give(request, frame)
 
     def _give(self, request: int, frame: Answer | Measure) -> None:

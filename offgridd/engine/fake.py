@@ -18,7 +18,7 @@ import numpy as np
 from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
-from offgridd.engine.sampling import Ids, Row
+from offgridd.engine.sampling import Ids, Row, Table
 from offgridd.engine.wire import Built, Load, SamplingParams
 
 END = 256  # the one control token
@@ -32,6 +32,12 @@ class FakeVocab:
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode("utf-8", "replace"))
+
+    def document(self, text: str) -> list[int]:
+        return self.tokenize(text)
+
+    def edges(self) -> tuple[None, bool]:
+        return None, False
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         return bytes([token]) if token != END else b"<|end|>" if special else b""
@@ -67,6 +73,7 @@ class Fake:
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
         self._last: list[int | None] = []  # for each part of the newest decode, the checksum that decides
+        self._every: list[int] = []  # of each row of its first part
 
     @property
     def built(self) -> Built:
@@ -91,6 +98,7 @@ class Fake:
         if self._flag.is_set():
             raise Aborted
         self._last = [self._extend(part) for part in parts]
+        self._every = [cell.checksum for cell in self._cache[parts[0].slot][parts[0].start :]] if parts[0].every else []
 
     def _need(self, cells: int) -> None:
         if sum(map(len, self._cache)) + cells <= self.cells:
@@ -105,7 +113,7 @@ class Fake:
         for token in part.tokens:
             before = cache[-1].checksum if cache else 0
             cache.append(_Cell(zlib.crc32(token.to_bytes(2, "little"), before)))
-        return cache[-1].checksum if part.logits else None
+        return cache[-1].checksum if part.logits or part.every else None
 
     def cut(self, slot: int, length: int) -> None:
         if self.memory is Memory.WHOLE and 0 < length < len(self._cache[slot]):
@@ -135,6 +143,12 @@ class Fake:
     def logits(self, part: int) -> Row:
         checksum = self._last[part]
         assert checksum is not None, "logits were not asked for"
+        return self._row(checksum)
+
+    def table(self) -> Table:
+        return np.stack([self._row(checksum) for checksum in self._every])
+
+    def _row(self, checksum: int) -> Row:
         row = np.full(self.vocab.size, -50, np.float32)
         row[_LETTERS[checksum % len(_LETTERS)]] = 50
         return row

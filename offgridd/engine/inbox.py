@@ -17,7 +17,7 @@ from typing import NamedTuple
 from offgridd.engine.fair import FairQueue
 from offgridd.engine.link import Link
 from offgridd.engine.prepare import Prepared, Preparer
-from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Refused, ToWorker, to_worker
+from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Refused, Score, ToWorker, to_worker
 
 _EX_SOFTWARE = 70  # a peer that breaks the format, or a bug of ours
 UNPREPARED = 96  # requests that may wait to be prepared
@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
     prepared: Prepared | None
 
 
-Item = Arrival | Refused | Abort | CacheLimit | Bench
+Item = Arrival | Refused | Abort | CacheLimit | Bench | Score
 
 
 def queue_full(request: int) -> Refused:
@@ -130,7 +130,7 @@ class Inbox:
             with self._flag_lock:
                 if self._yields:
                     self._abort()
-        elif isinstance(frame, Abort | CacheLimit | Bench):
+        elif isinstance(frame, Abort | CacheLimit | Bench | Score):
             self._items.put(frame)
             with self._flag_lock:
                 if isinstance(frame, Abort) and self._decoding == frame.id:

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
-from offgridd.engine.sampling import Chain, Row
+from offgridd.engine.sampling import Chain, Row, Table
 from offgridd.engine.wire import Built, SamplingParams
 
 
@@ -42,6 +42,12 @@ class Vocabulary(Protocol):
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""
 
+    def document(self, text: str) -> list[int]:
+        """Token ids of a text by itself: where the model wants BOS before one, it is there."""
+
+    def edges(self) -> tuple[int | None, bool]:
+        """BOS where the model wants it before a text, and whether it wants a token behind one, too."""
+
     def piece(self, token: int, *, special: bool = False) -> bytes: ...
     def is_end(self, token: int) -> bool: ...
     def controls(self) -> tuple[dict[str, int], dict[int, int]]:
@@ -55,12 +61,16 @@ class Vocabulary(Protocol):
 
 
 class Part(NamedTuple):
-    """Rows of one sequence in a decode: `tokens` at `start`.. of sequence `slot`; `logits` of the last one."""
+    """Rows of one sequence in a decode: `tokens` at `start`.. of sequence `slot`.
+
+    `logits`: what the last one gives is wanted; `every`: what each of them gives.
+    """
 
     slot: int
     start: int
     tokens: Sequence[int]
     logits: bool
+    every: bool = False
 
 
 class Model(Protocol):
@@ -106,5 +116,8 @@ class Model(Protocol):
 
     def logits(self, part: int) -> Row:
         """What that part of the newest decode gave, to be changed at will; good until the next decode."""
+
+    def table(self) -> Table:
+        """What each row of the newest decode gave, which was of one part with `every`; good until the next decode."""
 
     def chain(self, params: SamplingParams) -> Chain: ...

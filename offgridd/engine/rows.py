@@ -29,21 +29,22 @@ class RowBatch:
         )
         pointers = ctypes.cast(self._batch.seq_id, ctypes.POINTER(ctypes.c_size_t))
         self._sequence = np.ctypeslib.as_array(pointers, (rows,))
+        self.count = 0  # rows of the newest batch
         self.last: list[int] = []  # for each part of the newest batch, the index of its last row
 
     def fill(self, parts: Sequence[Part]) -> Any:
         """The batch that holds the parts, one behind the other."""
         at, self.last = 0, []
-        for slot, start, tokens, logits in parts:
+        for slot, start, tokens, logits, every in parts:
             end = at + len(tokens)
             if end > self._rows:
                 raise ValueError(f"cannot decode {end} rows: {self._rows} is the most")
             self._token[at:end] = tokens
             self._pos[at:end] = np.arange(start, start + len(tokens))
             self._sequence[at:end] = self._address[slot]
-            self._logits[at:end] = 0
-            self._logits[end - 1] = logits
+            self._logits[at:end] = every
+            self._logits[end - 1] = logits or every
             self.last.append(end - 1)
             at = end
-        self._batch.n_tokens = at
+        self._batch.n_tokens = self.count = at
         return self._batch

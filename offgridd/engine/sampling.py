@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from offgridd.engine.wire import SamplingParams
 
 Row = NDArray[np.float32]
+Table = NDArray[np.float32]  # a row of logits for each row of a decode
 Ids = NDArray[np.intp]
 PENALTY_WINDOW = 64  # tokens that the penalties look back on
 _FIRST_CUT, _WIDER = 4.0, 3.0  # logits below the best one

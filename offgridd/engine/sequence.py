@@ -19,7 +19,7 @@ class Sequence:
     leader: Sequence | None = None  # whose prompt begins alike: it waits until that one has computed `share` tokens
     share: int = 0
     cached: int = 0  # tokens of the prompt that were not computed for it
-    kept: bool = True  # whether what is computed of it may serve others later
+    kept: bool = True  # whether what is computed of it may serve others later; else it has nothing of others either
 
     @property
     def left(self) -> int:

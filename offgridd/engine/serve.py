@@ -14,18 +14,20 @@ from offgridd.engine.batch import Batch
 from offgridd.engine.grammar import GrammarError
 from offgridd.engine.inbox import Arrival, Asked, Inbox, Item, queue_full
 from offgridd.engine.link import Link
+from offgridd.engine.measurement import Measurement
 from offgridd.engine.meter import Meter, Stopwatch
 from offgridd.engine.port import Aborted, Memory, Model, OutOfCells, Part
 from offgridd.engine.prepare import Prepared, Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.sampling import Sampler
+from offgridd.engine.score import reading
 from offgridd.engine.sequence import Decode, Rows, Sequence
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
-from offgridd.engine.trial import Trial, refusal
+from offgridd.engine.trial import trial
 from offgridd.engine.usage import Usage
-from offgridd.engine.wire import Abort, Admitted, Bench, CacheLimit, Finish, Gauges, Measured, Placed, Refused, Tokens
+from offgridd.engine.wire import Abort, Admitted, Bench, CacheLimit, Finish, Gauges, Placed, Refused, Score, Tokens
 from offgridd.failpoints import drag
 
 REPORT = 1.0  # seconds between two reports while there is work
@@ -47,7 +49,7 @@ class Engine:
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
-        self._trial: Trial | None = None
+        self._trial: Measurement | None = None
 
     def run(self, closed: Callable[[], None]) -> None:
         """Serves until the daemon is gone; then `closed` ends the process."""
@@ -68,14 +70,15 @@ class Engine:
                 self._end_trial("yielded")
                 self._queue(asked, prepared)
             case Arrival(asked):
-                self._meter.ended("abort")
+                if not asked.chat.probe:
+                    self._meter.ended("abort")
                 self._link.send(Finish(asked.id, "abort", 0, 0))
             case Refused():
                 self._meter.ended("refused")
                 self._link.send(item)
             case CacheLimit(size):
                 self._states.prefixes.resize(size)
-            case Bench():
+            case Bench() | Score():
                 self._try(item)
             case Abort(request):
                 if self._trial is not None and self._trial.asked.id == request:
@@ -88,7 +91,9 @@ class Engine:
     def _queue(self, asked: Asked, prepared: Prepared) -> None:
         chat, tokens = asked.chat, prepared.tokens
         left = self._model.context - len(tokens)
-        sequence = Sequence(chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left))
+        sequence = Sequence(
+            chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left), kept=not chat.probe
+        )
         if not self._batch.waiting.put(sequence):
             self._fill()  # many may have come while slots became free
             if not self._batch.waiting.put(sequence):
@@ -109,8 +114,8 @@ class Engine:
     def _do(self, decode: Decode) -> bool:
         """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""
         rows = decode.rows
-        parts = [Part(r.sequence.slot, r.start, r.tokens, r.sample) for r in rows]
         trial, alone = self._trial, rows[0].sequence.id if len(rows) == 1 else None
+        parts = [Part(r.sequence.slot, r.start, r.tokens, r.sample, trial is not None and trial.every(r)) for r in rows]
         began = time.monotonic()
         try:
             with self._inbox.decoding(trial.asked.id if trial else alone, yields=trial is not None):
@@ -132,30 +137,34 @@ class Engine:
         if trial is not None:
             self._measure(trial, rows, began, now)
             return True
-        prompt = sum(r.count for r in rows if r.start < r.sequence.prompt)
-        self._meter.stepped(prompt, len(decode) - prompt)
+        counted = [r for r in rows if r.sequence.kept]
+        prompt = sum(r.count for r in counted if r.start < r.sequence.prompt)
+        self._meter.stepped(prompt, sum(r.count for r in counted) - prompt)
         self._sample(rows, now)
         if self._threads.adaptive and not decode.prompt:
             self._adapt(len(rows), now - began, now)
         return True
 
-    def _try(self, asked: Bench) -> None:
-        busy = len(self._batch) > 0
-        if (refused := refusal(asked, self._model, self._batch.cells, busy=busy)) is not None:
-            self._link.send(refused)
+    def _try(self, asked: Bench | Score) -> None:
+        model, cells, busy = self._model, self._batch.cells, len(self._batch) > 0
+        made: Measurement | Refused
+        if isinstance(asked, Bench):
+            made = trial(asked, model, cells, busy=busy)
+        else:
+            made = reading(asked, model, cells, busy=busy)
+        if isinstance(made, Refused):
+            self._link.send(made)
             return
         self._model.use_threads(self._threads.most)
-        self._trial = Trial(asked, self._model.vocab, time.monotonic())
+        self._trial = made
         for sequence in self._trial.sequences:
             if not self._batch.waiting.put(sequence):
                 self._fill()  # so many wait for one client
                 self._batch.waiting.put(sequence)
 
-    def _measure(self, trial: Trial, rows: tuple[Rows, ...], began: float, now: float) -> None:
-        trial.decoded(rows, began)
-        for part, r in enumerate(rows):
-            if r.sample and trial.token(r.sequence, self._model.logits(part), now):
-                self._states.release(r.sequence)
+    def _measure(self, trial: Measurement, rows: tuple[Rows, ...], began: float, now: float) -> None:
+        for sequence in trial.took(rows, self._model, began, now):
+            self._states.release(sequence)
         if trial.done:
             self._end_trial("")
 
@@ -166,9 +175,8 @@ class Engine:
         for sequence in trial.sequences:
             self._states.release(sequence)
         self._model.use_threads(self._threads.now)
-        memory, lanes = self._usage.look(), () if why else trial.lanes()
-        peak, threads = self._usage.peak, self._threads.most
-        self._link.send(Measured(trial.asked.id, lanes, threads, peak, memory.mapped, why))
+        memory = self._usage.look()
+        self._link.send(trial.result(why, self._threads.most, self._usage.peak, memory.mapped))
 
     def _adapt(self, rows: int, seconds: float, now: float) -> None:
         threads, before = self._threads, self._threads.now
@@ -193,7 +201,8 @@ class Engine:
                 except GrammarError as error:
                     self._refuse(r.sequence.id, 400, "invalid_grammar", str(error))
                     continue
-                self._meter.token(answer.watch, now)
+                if not answer.chat.probe:
+                    self._meter.token(answer.watch, now)
                 items += [item] if item.text or item.logprob else []
                 ended += [(answer, reason)] if reason else []
         if items:
@@ -203,13 +212,16 @@ class Engine:
 
     def _end(self, answer: Answer, reason: str) -> None:
         self._release(answer)
-        self._meter.ended(reason, answer.sequence.cached)
+        if not answer.chat.probe:
+            self._meter.ended(reason, answer.sequence.cached)
         self._link.send(answer.finish(reason))
 
     def _refuse(self, request: int, status: int, code: str, text: str) -> None:
         """Ends a request that is under way with an error."""
-        self._release(self._answers[request])
-        self._meter.ended("error")
+        answer = self._answers[request]
+        self._release(answer)
+        if not answer.chat.probe:
+            self._meter.ended("error")
         self._link.send(Refused(request, status, code, text))
 
     def _release(self, answer: Answer) -> None:

@@ -93,7 +93,7 @@ class States:
 
     def _begin(self, sequence: Sequence) -> None:
         """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
-        kept = self._batch.lead(sequence, self.prefixes.length(sequence.tokens[:-1]))
+        kept = self._batch.lead(sequence, self.prefixes.length(sequence.tokens[:-1]) if sequence.kept else 0)
         if not kept:
             return
         try:

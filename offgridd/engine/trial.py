@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence as Items
 
 from offgridd.engine.port import Model, Vocabulary
 from offgridd.engine.sampling import Row
 from offgridd.engine.sequence import Rows, Sequence
-from offgridd.engine.wire import Bench, Lane, Refused
+from offgridd.engine.wire import Bench, Lane, Measured, Refused
 
 
 class Trial:
@@ -33,6 +34,17 @@ class Trial:
 
     def _some(self, count: int) -> list[int]:
         return self._dice.choices(self._plain, k=count)
+
+    def every(self, _rows: Rows) -> bool:
+        return False
+
+    def took(self, rows: Items[Rows], model: Model, began: float, now: float) -> list[Sequence]:
+        self.decoded(rows, began)
+        sampled = [(part, r.sequence) for part, r in enumerate(rows) if r.sample]
+        return [sequence for part, sequence in sampled if self.token(sequence, model.logits(part), now)]
+
+    def result(self, why: str, threads: int, own_peak: int, mapped: int) -> Measured:
+        return Measured(self.asked.id, () if why else self.lanes(), threads, own_peak, mapped, why)
 
     def decoded(self, rows: Items[Rows], began: float) -> None:
         """A decode was done, which began then."""
@@ -75,7 +87,12 @@ class Trial:
         return tuple(Lane(times[0] if prompt is None else min(prompt, times[0]), times) for prompt, times in found)
 
 
-def refusal(asked: Bench, model: Model, cells: int, *, busy: bool) -> Refused | None:
+def trial(asked: Bench, model: Model, cells: int, *, busy: bool) -> Trial | Refused:
+    """The measurement, which begins now, or why there is none here."""
+    return _refusal(asked, model, cells, busy=busy) or Trial(asked, model.vocab, time.monotonic())
+
+
+def _refusal(asked: Bench, model: Model, cells: int, *, busy: bool) -> Refused | None:
     """Why it can not be measured here and now."""
     prompt = asked.depth + asked.prompt_tokens
     length = prompt + max(1, asked.output_tokens)  # the first token is always computed, and needs its cell

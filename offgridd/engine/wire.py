@@ -105,6 +105,7 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     logprobs: int | None = None  # None = no; else so many of the likeliest tokens beside the chosen one
     constraint: Constraint | None = None
     clip: bool = False  # max_tokens is the manifest's default: what the context leaves may be less
+    probe: bool = False  # the daemon asks by itself: nothing of it is kept or counted, nor begun by what was kept
 
 
 class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -145,6 +146,19 @@ class Built(msgspec.Struct, frozen=True, omit_defaults=True):
     ubatch: int = 0  # most rows of one decode
     features: tuple[str, ...] = ()  # of the processor or a device, that the library uses: in its own words
     buffers: tuple[Buffer, ...] = ()
+
+
+class Score(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Daemon -> worker: how likely is this text? Ends in one `Scored` or `Refused`.
+
+    Of the text's tokens the `chunk`-th `n_ctx`, from 0: those behind the first half, each by what is before it. It
+    gives way to a `Chat`, and nothing of it is kept.
+    """
+
+    id: int
+    text: str
+    n_ctx: int
+    chunk: int = 0
 
 
 class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -218,7 +232,7 @@ class Finish(Frame, frozen=True, tag=True, omit_defaults=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0  # of the prompt, that were not computed for this request
-    timings: Timings | None = None  # None where no token was made
+    timings: Timings | None = None  # None where no token was made, and of a probe
 
 
 # Upper bounds of a Spread in seconds; one more count is for what is above the last.
@@ -277,6 +291,21 @@ class Measured(Frame, frozen=True, tag=True, omit_defaults=True):
     why: str = ""  # yielded | aborted | out_of_cells
 
 
+class Scored(Frame, frozen=True, tag=True, omit_defaults=True):
+    """`why` it was broken off; then there are no sums.
+
+    Of `tokens` tokens the negative logarithms of their probabilities, summed, and the sum of their squares.
+    """
+
+    id: int
+    tokens: int = 0
+    sum: float = 0.0
+    squares: float = 0.0
+    chunks: int = 0  # that the text has
+    tokens_sha256: str = ""  # of the text's tokens and how many there may be: alike where figures can be compared
+    why: str = ""  # yielded | aborted | out_of_cells
+
+
 class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     id: int
     status: int
@@ -287,8 +316,8 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     waiting: bool = False  # it had not been placed when its worker ended: another one may answer it
 
 
-ToWorker = Load | Chat | Abort | CacheLimit | Bench
-FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats | Measured
+ToWorker = Load | Chat | Abort | CacheLimit | Bench | Score
+FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats | Measured | Scored
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

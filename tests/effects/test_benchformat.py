@@ -15,6 +15,11 @@ from offgridd.effects.benchformat import ADDED, checked, schema, schema_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 HUGE = 10**400
+QUALITY = {
+    "perplexity": 1e200, "error": 0.5, "tokens": 9, "n_ctx": 512, "tokens_sha256": "a", "not_measured": None,
+    "right": 1, "asked": 2, "json_valid": 0, "json_asked": 1, "not_asked": None, "questions_sha256": "b",
+    "answers": [{"question": "q", "answer": "\u001b[31m", "right": True}],
+}  # fmt: skip
 WRONG: list[tuple[str, Any, str]] = [
     ("format", "offgridd.benchmark/v2", "its format is version 2, this offgridd knows offgridd.benchmark/v1"),
     ("format", "offgridd.benchmark/v1\n", "it is no benchmark's record"),
@@ -45,11 +50,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("runs__0__figures", {"x" * 300: 1}, "length"),
     ("runs", [RECORD["runs"][0]] * 4801, "length <= 4800"),
     ("load", [], "Expected `object`"),
+    ("quality", 5, "Expected `object | null`, got `int`"),
+    ("quality", {**QUALITY, "right": "all"}, "Expected `int`, got `str`"),
+    ("quality", {}, "missing required field"),
 ]
 OTHERWISE: list[tuple[str, Any, str]] = [  # what a schema can not say
     ("workload__depth", [0, 512], "its results are not those of its workload"),
     ("results__0__depth", 5, "its results are not those of its workload"),
     ("model", "a\x1b[31mb", "a name in it has characters that can not be shown"),
+    ("quality", {**QUALITY, "error": None}, "its quality has no perplexity, and does not say why"),
     ("model", "a\nb", "a name in it has characters that can not be shown"),
     ("results__0__label", "pp\u202e512", "a name in it has characters that can not be shown"),
 ]
@@ -57,7 +66,8 @@ OTHERWISE: list[tuple[str, Any, str]] = [  # what a schema can not say
 
 def test_a_record_is_taken_as_it_is() -> None:
     assert checked(RECORD) == RECORD
-    later = record(memory__new=1, results__0__quality={"ppl": 3}, more=[{"x": None}])
+    later = record(memory__new=1, results__0__more={"x": 3}, more=[{"x": None}], quality=QUALITY)
+    assert checked(record(quality=None)) == record(quality=None)
     assert checked(later) == later, "what a later version says more stays"
     assert valid(later, schema(), schema()["$defs"])
 

@@ -43,6 +43,7 @@ class Serving:
         self._sock, self._splitter, self._bodies = sock, wire.Splitter(), list[bytes]()
         self._request = 0
         self.stats: wire.Stats | None = None  # the newest
+        self.scored: wire.Scored | None = None
 
     def send(self, frame: wire.Frame) -> None:
         self._sock.sendall(wire.encode(frame))
@@ -71,6 +72,8 @@ class Serving:
                 self.got[request].end = end
             case wire.Stats() as stats:
                 self.stats = stats
+            case wire.Scored() as scored:
+                self.scored = scored
 
     def begun(self, request: int) -> None:
         """Until it has some text."""
@@ -81,6 +84,18 @@ class Serving:
         while any(self.got[r].end is None for r in requests):
             self.take()
         return [self.got[r] for r in requests]
+
+    def score(self, text: str, n_ctx: int, chunk: int = 0) -> wire.Scored | wire.Refused:
+        """How likely it says that a piece of the text is, waited for."""
+        self._request, self.scored = self._request + 1, None
+        self.got[self._request] = Got()
+        self.send(wire.Score(self._request, text, n_ctx, chunk))
+        while self.scored is None and self.got[self._request].end is None:
+            self.take()
+        end = self.scored or self.got[self._request].end
+        assert isinstance(end, wire.Scored | wire.Refused)
+        assert end.id == self._request
+        return end
 
     def rested(self) -> wire.Gauges:
         """What it reports when its last request, which was waited for, has ended."""

@@ -19,7 +19,7 @@ from offgridd.engine.llama.vocab import Vocab
 from offgridd.engine.port import Aborted, LoadError, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.rows import RowBatch
-from offgridd.engine.sampling import Row
+from offgridd.engine.sampling import Row, Table
 from offgridd.engine.wire import Built, Load, Placement, SamplingParams
 
 UBATCH = 512
@@ -202,6 +202,11 @@ class Llama:
         pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
         row: Row = np.ctypeslib.as_array(pointer, (self.vocab.size,))
         return row
+
+    def table(self) -> Table:
+        rows: int = self._rows.count
+        table: Table = np.ctypeslib.as_array(lib.llama_get_logits_ith(self._ctx, 0), (rows, self.vocab.size))
+        return table
 
     def chain(self, params: SamplingParams) -> NativeChain:
         return NativeChain(self.vocab, params, self.context)

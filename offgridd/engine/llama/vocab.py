@@ -19,10 +19,20 @@ class Vocab:
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids; without `special` no text becomes a control token. BOS is never added."""
+        return self._tokens(text, edges=False, special=special)
+
+    def document(self, text: str) -> list[int]:
+        return self._tokens(text, edges=True, special=False)
+
+    def edges(self) -> tuple[int | None, bool]:
+        bos = lib.llama_vocab_bos(self.pointer) if lib.llama_vocab_get_add_bos(self.pointer) else None
+        return bos, bool(lib.llama_vocab_get_add_eos(self.pointer))
+
+    def _tokens(self, text: str, *, edges: bool, special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         room = len(raw) + 16
         tokens = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self.pointer, raw, len(raw), tokens, room, False, special)
+        count = lib.llama_tokenize(self.pointer, raw, len(raw), tokens, room, edges, special)
         if count < 0:
             raise ValueError("cannot tokenise the text")
         return list(tokens[:count])

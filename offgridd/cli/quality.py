@@ -1,0 +1,87 @@
+"""How benchmark and compare show what a probe of quality found: a record's `quality`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from offgridd.core.quality import compared, compared_answers
+
+Record = dict[str, Any]
+# as columns of CSV and Markdown, where there is something to show
+COLUMNS = ("perplexity", "error", "right", "asked", "json_valid", "json_asked")
+_ANSWERS = (("answers right", "right", "asked"), ("JSON valid", "json_valid", "json_asked"))
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    text = "also the perplexity of a text and the answers to a few questions"
+    parser.add_argument("--quality", action="store_true", help=text)
+
+
+def has_it(record: Record) -> bool:
+    return record.get("quality") is not None
+
+
+def stage(item: Record) -> str | None:
+    """How far it is, where that is what is being told of."""
+    if "read" in item:
+        return f"{item['read']} of {item['of']} parts of the text"
+    return f"{item['asked']} of {item['of']} questions" if "asked" in item else None
+
+
+def lines(record: Record) -> list[str]:
+    """Of one record."""
+    if not has_it(record):
+        return []
+    found = record["quality"]
+    if found["not_measured"]:
+        rows = [("perplexity", f"not measured: {found['not_measured']}")]
+    else:
+        said = f"{found['perplexity']:.3f} +/- {found['error']:.3f}, {found['tokens']} tokens"
+        rows = [("perplexity", said)]
+    if found["not_asked"]:
+        rows.append(("questions", f"not asked: {found['not_asked']}"))
+    else:
+        rows += [(title, f"{found[right]} of {found[asked]}") for title, right, asked in _ANSWERS]
+    return ["", *(f"{title:<22} {text}" for title, text in rows)]
+
+
+def side_by_side(records: Sequence[Record], width: int) -> list[str]:
+    """The first beside each other one; nothing where one of them has none."""
+    if not all(map(has_it, records)):
+        return []
+    found = [one["quality"] for one in records]
+    first, others = found[0], found[1:]
+    rows = [
+        ("perplexity", [_number(one["perplexity"]) for one in found], [compared(first, one) for one in others]),
+        ("its standard error", [_number(one["error"]) for one in found], []),
+    ]
+    for title, right, asked in _ANSWERS:
+        cells = ["-" if one["not_asked"] else f"{one[right]} of {one[asked]}" for one in found]
+        rows.append((title, cells, [compared_answers(first, one) for one in others]))
+    made = [
+        f"{title:<22} {' '.join(f'{cell:>{width}}' for cell in cells)}  {', '.join(filter(None, words))}".rstrip()
+        for title, cells, words in rows
+    ]
+    whys = [
+        f"{one['model']}: {what}: {one['quality'][field]}"
+        for one in records
+        for what, field in (("no perplexity", "not_measured"), ("no questions", "not_asked"))
+        if one["quality"][field]
+    ]
+    return ["", *made, *whys]
+
+
+def columns(records: Sequence[Record]) -> tuple[str, ...]:
+    return COLUMNS if any(map(has_it, records)) else ()
+
+
+def cells(record: Record, names: Sequence[str]) -> list[Any]:
+    """What stands in these columns."""
+    found = record.get("quality") or {}
+    return ["" if found.get(name) is None else found[name] for name in names]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

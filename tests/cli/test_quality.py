@@ -1,0 +1,54 @@
+"""How probes of quality are shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offgridd.cli.quality import cells, columns, lines, side_by_side, stage
+
+
+def record(name: str, **more: Any) -> dict[str, Any]:
+    found = {
+        "perplexity": 20.0, "error": 0.5, "tokens": 2040, "text_sha256": "t", "tokens_sha256": "v", "n_ctx": 512,
+        "right": 9, "asked": 13, "json_valid": 2, "json_asked": 4, "not_measured": None, "not_asked": None,
+        "questions_sha256": "q",
+    }  # fmt: skip
+    return {"model": name, "quality": {**found, **more}}
+
+
+def test_one_is_shown_with_its_error() -> None:
+    assert lines(record("a")) == [
+        "", "perplexity             20.000 +/- 0.500, 2040 tokens", "answers right          9 of 13",
+        "JSON valid             2 of 4",
+    ]  # fmt: skip
+    assert lines({"model": "a"}) == []
+
+
+def test_what_was_not_measured_says_why() -> None:
+    found = record("a", perplexity=None, error=None, not_measured="too small", not_asked="no template", asked=0)
+    assert lines(found)[1:] == [
+        "perplexity             not measured: too small",
+        "questions              not asked: no template",
+    ]
+    shown = side_by_side([record("b"), found], 8)
+    assert shown[1].split() == ["perplexity", "20.000", "-"]
+    assert shown[-2:] == ["a: no perplexity: too small", "a: no questions: no template"]
+
+
+def test_models_stand_side_by_side_with_a_word_on_each_beside_the_first() -> None:
+    first, near, far = record("a"), record("b", perplexity=20.6), record("c", perplexity=21.0, right=1)
+    other = record("d", tokens_sha256="w", questions_sha256="r")
+    shown = side_by_side([first, near, far, other], 8)
+    assert shown[1].endswith("within the error, differ, not comparable: another vocabulary")
+    assert shown[3].split()[:8] == ["answers", "right", "9", "of", "13", "9", "of", "13"]
+    assert shown[3].endswith("not comparable: other questions")
+    assert side_by_side([first, {"model": "b"}], 8) == []
+
+
+def test_tables_have_the_columns_only_where_there_is_something_in_them() -> None:
+    assert columns([{"model": "a"}]) == ()
+    names = columns([record("a"), {"model": "b"}])
+    assert cells(record("a", perplexity=None), names) == ["", 0.5, 9, 13, 2, 4]
+    assert cells({"model": "b"}, names) == [""] * 6
+    assert stage({"read": 1, "of": 8}) == "1 of 8 parts of the text"
+    assert stage({"done": 1, "of": 8}) is None
