@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -28,7 +29,7 @@ def valid(value: Any, rule: Any, defs: dict[str, Any]) -> bool:
         checks += [rule.get("minLength", 0) <= len(value) <= rule.get("maxLength", len(value))]
     if isinstance(value, int | float):
         checks += [rule.get("minimum", value) <= value <= rule.get("maximum", value)]
-        checks += [value < rule.get("exclusiveMaximum", value + 1)]
+        checks += [value < rule.get("exclusiveMaximum", math.inf)]
     if isinstance(value, list):
         checks += [valid(item, rule.get("items", True), defs) for item in value]
         checks += [rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value))]
