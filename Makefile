@@ -63,3 +63,4 @@ demo-hub: setup
 
 schema: setup
 	$(BIN)/python -m offgridd.manifest
+	$(BIN)/python -m offgridd.effects.benchformat > docs/benchmark.schema.json

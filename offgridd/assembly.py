@@ -130,8 +130,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
-    results = Results(state.newest_benchmarks, now)
-    benchmarks = Benchmarks(state, workers.next_request, loop.traffic, results.tell)
+    results = Results(state.benchmarks.newest, now)
+    benchmarks = Benchmarks(state.benchmarks, workers.next_request, loop.traffic, results.tell)
     checker = Checker(store, holds, files, state.pins, now)
 
     def machine() -> Machine:
@@ -144,6 +144,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         jobs=Jobs(group), machine=machine, texts=lambda: intake.accepted, once=host.once, private=settings.private,
         history=state.history, settings=settings.origins,
         benchmarks=benchmarks, quality=Quality(loop.traffic, workers.next_request), measured=state.benchmarks,
+        newest=lambda: results.newest,
         search=Searcher(catalog, access.searched, lambda: machine().limits.all).search,
         syncer=Syncer(catalog, access.searched),
         look=HubLook(access, store).look,

@@ -6,6 +6,7 @@ from quart import Quart
 
 from offgridd.api import body
 from offgridd.api.adopt import add_adopt
+from offgridd.api.benchimport import add_benchmark_import
 from offgridd.api.benchmark import add_benchmark
 from offgridd.api.bundle import add_bundle
 from offgridd.api.catalog import add_catalog
@@ -47,4 +48,5 @@ def create_app(ctx: Context) -> Quart:
     add_verify(app, ctx)
     add_loading(app, ctx)
     add_benchmark(app, ctx)
+    add_benchmark_import(app, ctx)
     return app

@@ -18,17 +18,20 @@ from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, ra
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.params import bad, integer
 from offgridd.api.waiting import find_model, worker_for
-from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload, host_kind
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import estimate
 from offgridd.core.keys import load_key
 from offgridd.core.naming import shown_name
 from offgridd.core.observed import VerifiedFile, Worker
 from offgridd.core.plan import current_file
 from offgridd.effects.benchmarks import Subject
+from offgridd.effects.benchrecords import Wanted
+from offgridd.effects.environment import kind
 
 _DEFAULT = Workload()
-MOST_SHOWN = 1000
+MOST_SHOWN, MOST_NUMBER = 1000, 99_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,17 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
 
     @app.get("/v1/benchmarks")
     async def benchmarks() -> Response:
-        name, limit = request.args.get("model"), _limit(request.args.get("limit"))
-        wanted, key = (None, "") if name is None else _known_as(ctx, name)
-        current = request.args.get("current") == "1"
+        name, limit = request.args.get("model"), _number("limit", MOST_SHOWN) or 100
+        known, key = (None, "") if name is None else _known_as(ctx, name)
+        current = request.args.get("current") == "1"  # however many of other ways to load it are newer
+        before = _number("before", MOST_NUMBER)
+        wanted = Wanted(known, MOST_SHOWN if current else limit, before, current, key if current else None)
 
         def listed() -> bytes:
-            found = ctx.measured(wanted, MOST_SHOWN if current else limit)
-            if current:  # however many of other ways to load it are newer
-                found = [one for one in found if one["load_key"] == key][:limit]
-            return msgspec.json.encode({"model": wanted, "benchmarks": [shown(one) for one in found]})
+            found = [
+                one for one in ctx.measured.listed(wanted) if not current or host_kind(one["environment"]) == kind()
+            ]
+            return msgspec.json.encode({"model": known, "benchmarks": [shown(one) for one in found[:limit]]})
 
         return raw(await anyio.to_thread.run_sync(listed))  # records may be many and large
 
@@ -121,9 +126,11 @@ async def _run(ctx: Context, asked: Asked, tell: Any) -> dict[str, Any]:
         return port
 
     described = {"sha256": file.sha256, "size": file.size}
+    needs = estimate(file.header, spec.load, ctx.loop.snapshot.observed.host.features, spec.cache_ram)
     subject = Subject(
-        shown_name(spec), first.load_key, described, asdict(first.effective), engine, spec.benchmark, same
-    )
+        shown_name(spec), first.load_key, described, asdict(first.effective), engine, spec.benchmark, same,
+        estimate=needs,
+    )  # fmt: skip
 
     async def quality() -> dict[str, Any]:
         return {"quality": await ctx.quality.probe(subject, tell)}
@@ -195,11 +202,13 @@ def _known_as(ctx: Context, name: str) -> tuple[str, str]:
     return shown_name(spec), load_key(spec, file.key, observed.engine) if file else ""
 
 
-def _limit(given: str | None) -> int:
+def _number(name: str, most: int) -> int | None:
+    """Of the present request's query. Raises RequestRefused."""
+    given = request.args.get(name)
     if given is None:
-        return 100
-    if not (given.isascii() and given.isdecimal() and len(given) < 9 and 1 <= int(given) <= MOST_SHOWN):
-        raise bad("limit", f"it must be a number from 1 to {MOST_SHOWN}")
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) < 9 and 1 <= int(given) <= most):
+        raise bad(name, f"it must be a number from 1 to {most}")
     return int(given)
 
 

@@ -21,6 +21,7 @@ from offgridd.core.looked import Looked
 from offgridd.core.search import Found, Query
 from offgridd.core.updates import Look
 from offgridd.effects.benchmarks import More, Subject
+from offgridd.effects.benchrecords import Row, Taken, Wanted
 from offgridd.effects.bundling import Run
 from offgridd.engine import wire
 from offgridd.reconcile.intake import Seen
@@ -30,6 +31,10 @@ from offgridd.reconcile.loop import Reconciler
 class WorkerPort(Protocol):
     @property
     def pid(self) -> int: ...
+    @property
+    def load_seconds(self) -> float: ...
+    @property
+    def built(self) -> wire.Built: ...
     async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused: ...
     def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
@@ -108,6 +113,13 @@ class BenchmarksPort(Protocol):
     ) -> dict[str, Any]: ...
 
 
+class MeasuredPort(Protocol):
+    """Blocking; see effects.benchrecords."""
+
+    def listed(self, wanted: Wanted) -> Sequence[dict[str, Any]]: ...
+    def take(self, records: Iterable[Row]) -> Taken: ...
+
+
 class QualityPort(Protocol):
     async def probe(self, subject: Subject, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]: ...
 
@@ -148,7 +160,8 @@ class Context:
     history: Callable[[], Sequence[tuple[int, str, float, str]]]  # blocking; see effects.state
     benchmarks: BenchmarksPort
     quality: QualityPort
-    measured: Callable[[str | None, int], Sequence[dict[str, Any]]]  # blocking: earlier results, the newest first
+    measured: MeasuredPort
+    newest: Callable[[], Mapping[str, Mapping[str, Any]]]  # records of declared models, our own
     settings: Mapping[str, tuple[Any, str]]  # of the host: name -> value and origin
     private: bool  # who asks is the daemon's own user
     admin: bool = False  # this app stands on the admin socket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ def add_control(app: Quart, ctx: Context) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         text = await anyio.to_thread.run_sync(
-            _exposition, dict(ctx.metrics.models), ctx.status.ready, ctx.status.gauges
+            _exposition, dict(ctx.metrics.models), ctx.status.ready, ctx.status.gauges, ctx.newest()
         )
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -79,10 +80,13 @@ def add_control(app: Quart, ctx: Context) -> None:
         return answer({"model": shown_name(spec)}, 202)
 
 
-def _exposition(totals: dict[str, Totals], ready: dict[str, bool], whole: dict[str, float]) -> bytes:
+def _exposition(
+    totals: dict[str, Totals], ready: dict[str, bool], whole: dict[str, float],
+    measured: Mapping[str, Mapping[str, Any]],
+) -> bytes:  # fmt: skip
     from offgridd.api.prometheus import exposition  # only where somebody asks: it takes a while to import
 
-    return exposition(totals, ready, whole)
+    return exposition(totals, ready, whole, measured)
 
 
 def _seen(seen: Seen) -> Response:

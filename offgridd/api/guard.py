@@ -17,6 +17,9 @@ LOCAL_ONLY = {"/v1/reload", "/v1/reconcile", "/v1/logs", "/v1/pull", "/v1/jobs",
               "/v1/update", "/v1/bundle/export", "/v1/bundle/import", "/v1/gc", "/v1/adopt", "/v1/verify",
               "/v1/catalog/sync", "/v1/load", "/v1/unload", "/v1/retry", "/v1/config"}  # fmt: skip
 
+# The rest of these routes is for everybody.
+LOCAL_METHODS = {("POST", "/v1/benchmarks")}
+
 
 def host_allowed(host: str, desired: Desired, local: str = "") -> bool:
     """A loopback name, a literal of an address we listen on or of the connection's own, or a name that is allowed.
@@ -63,7 +66,8 @@ def add_guard(app: Quart, ctx: Context) -> None:
         if "Origin" in request.headers:
             raise RequestRefused(403, "origin_not_allowed", "cannot serve requests from web pages of other origins")
         # The rule that matched, not the path: there are many ways to write a path.
-        if request.url_rule is not None and request.url_rule.rule in LOCAL_ONLY:
+        rule = "" if request.url_rule is None else request.url_rule.rule
+        if rule in LOCAL_ONLY or (request.method, rule) in LOCAL_METHODS:
             text = "cannot act over TCP: this route is for the admin socket; give offgrid its path with --host"
             raise RequestRefused(403, "admin_only", text)
 

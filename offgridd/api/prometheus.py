@@ -1,12 +1,14 @@
 """The metrics as Prometheus reads them. One door to its client library, which is imported at the first question.
 
-Labels are bounded: `model` is a declared name, `outcome` and `source` are words of ours.
+Labels are bounded: `model` is a declared name, `outcome` and `source` are words of ours, `kind` is a label of
+the newest benchmark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -34,6 +36,15 @@ _WHOLE = {
     "memory_budget_bytes": "What models may take of the RAM.",
     "memory_taken_bytes": "What the workers are charged with of it.",
 }
+# Of the newest benchmark: the figure, its gauge, and what that says.
+_MEASURED = {
+    "prompt_tps": (
+        "prompt_tokens_per_second",
+        "Prompt tokens a second in the newest benchmark: a median.",
+    ),
+    "generation_tps": ("generation_tokens_per_second", "Tokens of answers a second in it."),
+    "ttft": ("first_token_seconds", "Seconds to the first token in it."),
+}
 _SPREADS = {
     "queue": "Seconds from the arrival of a request at its worker until it had a slot.",
     "prefill": "Seconds from there to its first token.",
@@ -41,10 +52,14 @@ _SPREADS = {
     "inter_token": "Seconds between two tokens of an answer.",
 }
 
+_Records = Mapping[str, Mapping[str, Any]]
+
 
 class _Families(Collector):
-    def __init__(self, totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float]) -> None:
-        self._totals, self._ready, self._whole = totals, ready, whole
+    def __init__(
+        self, totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float], measured: _Records
+    ) -> None:
+        self._totals, self._ready, self._whole, self._measured = totals, ready, whole, measured
 
     def collect(self) -> Iterator[Metric]:
         for name, text in _WHOLE.items():
@@ -57,6 +72,7 @@ class _Families(Collector):
             ready.add_metric([name], float(value))
         yield ready
         yield from self._counters()
+        yield from self._benchmarks()
         for name, text in _GAUGES.items():
             gauge = GaugeMetricFamily(f"offgridd_{name}", text, labels=["model"])
             for model, totals in self._totals.items():
@@ -92,13 +108,33 @@ class _Families(Collector):
             rows.add_metric([model], totals.step_rows)
         return iter((requests, prompt, made, steps, rows))
 
+    def _benchmarks(self) -> Iterator[Metric]:
+        """A kind that was disturbed says nothing."""
+        when = GaugeMetricFamily(
+            "offgridd_benchmark_timestamp_seconds", "When the newest benchmark began.", labels=["model"]
+        )
+        for model, record in self._measured.items():
+            when.add_metric([model], record["started"])
+        yield when
+        for figure, (name, text) in _MEASURED.items():
+            gauge = GaugeMetricFamily(f"offgridd_benchmark_{name}", text, labels=["model", "kind"])
+            for model, record in self._measured.items():
+                for result in record["results"]:
+                    if figure in result and not result["disturbed"]:
+                        gauge.add_metric([model, result["label"]], result[figure]["median"])
+            yield gauge
+
 
 def exposition(
-    totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float] | None = None
-) -> bytes:
-    """The text format, version 0.0.4. `whole`: values that are no model's, by the names in _WHOLE."""
+    totals: Mapping[str, Totals], ready: Mapping[str, bool], whole: Mapping[str, float] | None = None,
+    measured: _Records | None = None,
+) -> bytes:  # fmt: skip
+    """The text format, version 0.0.4. `whole`: values that are no model's, by the names in _WHOLE.
+
+    `measured`: the newest benchmark of each model that has one.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(totals, ready, whole or {}))
+    registry.register(_Families(totals, ready, whole or {}, measured or {}))
     return generate_latest(registry)
 
 

@@ -63,6 +63,14 @@ class Counted:
     def pid(self) -> int:
         return self._worker.pid
 
+    @property
+    def load_seconds(self) -> float:
+        return self._worker.load_seconds
+
+    @property
+    def built(self) -> wire.Built:
+        return self._worker.built
+
 
 @contextmanager
 def used(ctx: Context, model: str, *, apart: bool = False) -> Iterator[None]:

@@ -6,17 +6,17 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any
 
-from offgridd.cli import quality
+from offgridd.cli import machines, plots, quality, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
-from offgridd.cli.terminal import complain, is_terminal, say
+from offgridd.cli.measuring import measure
+from offgridd.cli.terminal import complain, say
 from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
+USAGE = 2
 COMPARED = 5  # iterations of compare: under four no difference can be told from noise
 # figure -> what it is called, how it is shown
 _ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -31,15 +31,21 @@ _ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def add_to(commands: Any) -> None:
     one = commands.add_parser("benchmark", help="measure how fast a model is here")
-    one.add_argument("model")
-    one.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    one.add_argument("models", nargs="*", metavar="MODEL")
+    what = one.add_mutually_exclusive_group()
+    what.add_argument("--history", action="store_true", help="what was measured before, and nothing new")
+    travel.add_to(what)
+    one.add_argument("--plot", nargs="?", const=plots.TERMINAL, metavar="FILE.svg", help="with --history: draw it")
     quality.add_to(one)
     _workload(one, iterations=3)
     _output(one)
     one.set_defaults(run=benchmark)
     one = commands.add_parser("compare", help="models side by side; measures what was not measured yet")
     one.add_argument("models", nargs="+", metavar="MODEL")
-    one.add_argument("--again", action="store_true", help="measure all of them anew")
+    how = one.add_mutually_exclusive_group()
+    how.add_argument("--again", action="store_true", help="measure all of them anew")
+    one.add_argument("--plot", metavar="FILE.svg", help="draw them side by side")
+    how.add_argument("--history", action="store_true", help="one MODEL as it was measured on several machines")
     quality.add_to(one)
     _workload(one, iterations=COMPARED)
     _output(one)
@@ -66,18 +72,34 @@ def _numbers(text: str) -> list[int]:
 
 
 def benchmark(client: Client, args: argparse.Namespace) -> int:
+    if args.export is not None or args.import_ is not None:
+        return travel.run(client, args)
+    if len(args.models) != 1:
+        raise CliError(USAGE, "cannot tell what to measure: name one model")
+    (model,) = args.models
+    plots.check(args.plot, terminal=True)
+    if args.plot is not None and not args.history:
+        raise CliError(USAGE, "cannot plot one result: --plot goes with --history")
     if args.history:
-        found = client.json("GET", f"/v1/benchmarks?model={in_address(args.model)}")["benchmarks"]
+        found = client.json("GET", f"/v1/benchmarks?model={in_address(model)}")["benchmarks"]
         if not found and args.output == "text":
-            complain(f"cannot show any: {args.model} was not measured yet; offgrid benchmark {args.model} does")
+            complain(f"cannot show any: {model} was not measured yet; offgrid benchmark {model} does")
             return REFUSED
         _show(found, args.output, _as_history, several=True)
+        if args.output == "text" or args.plot not in (None, plots.TERMINAL):
+            plots.history(found, args.plot, machines.whence)
         return 0
-    _show([_measure(client, args.model, args)], args.output, _as_text)
+    _show([measure(client, model, {**_asked(args), "quality": args.quality})], args.output, _as_text)
     return 0
 
 
 def compare(client: Client, args: argparse.Namespace) -> int:
+    plots.check(args.plot)
+    if args.history:
+        columns, legend = machines.columns(client, args.models, _asked(args))
+        _show(columns, args.output, lambda records: [*legend, "", *_side_by_side(records)], several=True)
+        plots.side_by_side(columns, args.plot, _values)
+        return 0
     if len(args.models) < 2:
         raise CliError(REFUSED, "cannot compare: name two models or more, each once")
     known = [_newest(client, model, args) for model in args.models]
@@ -85,19 +107,27 @@ def compare(client: Client, args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CliError(REFUSED, f"cannot compare: {twice} is named twice; name two models or more, each once")
-    records = [_measure(client, name, args) if one is None or args.again else one for name, one in known]
+    records = [
+        measure(client, name, {**_asked(args), "quality": args.quality}) if one is None or args.again else one
+        for name, one in known
+    ]
     _show(records, args.output, _side_by_side, several=True)
+    plots.side_by_side(records, args.plot, _values)
     return 0
 
 
 def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, Record | None]:
-    """What the model is called, and what was measured last of it as it is loaded now, with this workload."""
+    """What the model is called, and what was measured last of it as it is loaded now, here, with this workload.
+
+    Where others disturbed every run of a kind it is not to be relied on, and is measured anew.
+    """
     found = client.json("GET", f"/v1/benchmarks?current=1&model={in_address(model)}")
     asked = _asked(args)
     fits = (
         one
         for one in found["benchmarks"]
         if all(one["workload"].get(name) == value for name, value in asked.items())
+        and not any(result["disturbed"] for result in one["results"])
         and (quality.has_it(one) or not args.quality)
     )
     return found["model"], next(fits, None)
@@ -106,40 +136,6 @@ def _newest(client: Client, model: str, args: argparse.Namespace) -> tuple[str, 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
     names = ("prompt_tokens", "output_tokens", "iterations", "concurrency", "depth")
     return {name: getattr(args, name) for name in names}
-
-
-def _measure(client: Client, model: str, args: argparse.Namespace) -> Record:
-    """Raises CliError."""
-    body = json.dumps({"model": model, **_asked(args), "quality": args.quality}).encode()
-    alive = is_terminal(sys.stderr)
-    with closing(client.events("POST", "/v1/benchmark", body)) as events:
-        try:
-            for item in events:
-                if "result" in item:
-                    found: Record = item["result"]
-                    return found
-                if "error" in item:
-                    raise CliError(REFUSED, str(item["error"]["message"]))
-                if alive:
-                    _clear()
-                    say(f"{model}: {_stage(item)}", end="", file=sys.stderr)
-        finally:
-            if alive:
-                _clear()
-    raise CliError(REFUSED, "cannot measure: the daemon said no more")
-
-
-def _clear() -> None:
-    """The line, which then begins anew."""
-    print(end="\r\x1b[K", file=sys.stderr, flush=True)
-
-
-def _stage(item: dict[str, Any]) -> str:
-    if (probing := quality.stage(item)) is not None:
-        return probing
-    if "done" in item:
-        return f"{item['done']} of {item['of']} runs"
-    return f"disturbed, {item['disturbed']}; again" if "disturbed" in item else "waits while requests go first"
 
 
 def _show(
@@ -182,7 +178,8 @@ def _as_history(records: Sequence[Record]) -> list[str]:
     for one in records:
         for result in one["results"]:
             cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
-            lines.append(f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells))
+            line = f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells)
+            lines.append(line + ("  disturbed" if result["disturbed"] else "") + machines.whence(one))
     return lines
 
 
@@ -209,14 +206,18 @@ def _side_by_side(records: Sequence[Record]) -> list[str]:
 
 def _verdict(records: Sequence[Record], at: int, figure: str) -> str:
     """Of the first beside each other one."""
-    from offgridd.core.benchmark import is_clear
+    from offgridd.core.benchmark import LEAST_RUNS, is_clear
 
     values = [_values(one, at, figure) for one in records]
     if not all(values):
         return ""
-    clear = [is_clear(values[0], other) for other in values[1:]]
-    words = {True: "differ", False: "within noise"}
-    return words[clear[0]] if len(clear) == 1 else ", ".join(words[one] for one in clear)
+
+    def verdict(other: list[float]) -> str:
+        if min(len(values[0]), len(other)) < LEAST_RUNS:
+            return "too few runs to tell"
+        return "differ" if is_clear(values[0], other) else "within noise"
+
+    return ", ".join(verdict(other) for other in values[1:])
 
 
 def _values(record: Record, at: int, figure: str) -> list[float]:
@@ -227,7 +228,7 @@ def _values(record: Record, at: int, figure: str) -> list[float]:
         run["figures"][figure]
         for run in record["runs"]
         if (run["concurrency"], run["depth"]) == kind
-        and run["figures"][figure] is not None
+        and run["figures"].get(figure) is not None
         and (result["disturbed"] or not run["disturbed"])
     ]
 

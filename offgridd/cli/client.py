@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from offgridd import places
 from offgridd.core.desired import DEFAULT_LISTEN
 
+_PIECE = 64 << 10  # bytes
 REFUSED, NO_DAEMON, TIMEOUT, HUB = 1, 3, 4, 5
 ACTING = (
     "/v1/reload",
@@ -195,6 +196,22 @@ class Client:
             except (OSError, http.client.HTTPException):
                 pass
         raise CliError(NO_DAEMON, "cannot watch any longer: the daemon has ended")
+
+    def lines(self, path: str, data: bytes) -> Any:
+        """What the answer to lines of JSON says. In pieces: such a request may be longer than others."""
+        pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+        with self._talking():
+            connection = self._connect(path)
+            headers = {"Content-Type": "application/x-ndjson", "Connection": "close"}
+            with closing(connection):
+                try:
+                    connection.request("POST", path, pieces, headers)
+                except BrokenPipeError:
+                    pass  # it was refused before its end: the answer says why
+                with connection.getresponse() as response:
+                    if response.status >= 400:
+                        raise CliError(REFUSED, self._why(response)[1] + self._hint)
+                    return self._parsed(response.read())
 
     @staticmethod
     def _parsed(data: bytes) -> Any:

@@ -19,6 +19,8 @@ FORMAT: Final = "offgridd.benchmark/v1"
 MOST_TOKENS, MOST_ITERATIONS, MOST_KINDS = 1 << 20, 100, 16
 ALPHA: Final = 0.05  # how likely a difference may be chance that is called one
 
+LEAST_RUNS: Final = 4  # a side: of fewer no order is so unlikely that it could not be chance
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -136,7 +138,7 @@ def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:
 
     Mann and Whitney 1947, ties counted half. Under four values on either side no difference can be clear.
     """
-    if min(len(one), len(other)) < 4:
+    if min(len(one), len(other)) < LEAST_RUNS:
         return False
     if math.comb(len(one) + len(other), len(one)) > 200_000:
         return _by_normal(one, other) <= ALPHA

@@ -6,6 +6,7 @@ What is disturbed is measured again; only a whole result is kept.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,8 @@ from offgridd.core.baseline import against_best, is_good
 from offgridd.core.benchmark import FORMAT, Lane, Run, Workload, figures, label, summary
 from offgridd.core.desired import BenchmarkSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import Estimate
+from offgridd.effects.benchrecords import Wanted
 from offgridd.effects.environment import Others, host, load
 from offgridd.effects.traffic import Traffic
 from offgridd.engine import wire
@@ -37,6 +40,10 @@ More = Callable[[], Awaitable[dict[str, Any]]]
 class WorkerPort(Protocol):
     @property
     def pid(self) -> int: ...
+    @property
+    def load_seconds(self) -> float: ...
+    @property
+    def built(self) -> wire.Built: ...
     async def measure(self, asked: wire.Bench | wire.Score) -> wire.Measured | wire.Scored | wire.Refused: ...
     def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]: ...
 
@@ -44,8 +51,8 @@ class WorkerPort(Protocol):
 class RecordsPort(Protocol):
     """Blocking. `keep` gives the record its number, or raises OSError."""
 
-    def keep_benchmark(self, model: str, record: dict[str, Any]) -> int: ...
-    def benchmarks(self, model: str | None, limit: int) -> list[dict[str, Any]]: ...
+    def keep(self, model: str, record: dict[str, Any]) -> int: ...
+    def listed(self, wanted: Wanted) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Subject:
     worker: Callable[[], Awaitable[WorkerPort]]
     idle: float = 0.0  # seconds without a request before each run
     patience: float = PATIENCE
+    estimate: Estimate | None = None  # of its memory
 
 
 @dataclass
@@ -72,6 +80,8 @@ class _Measuring:
     threads: int = 0
     peak: int = 0
     mapped: int = 0
+    load_seconds: float = 0.0  # of the newest worker
+    built: wire.Built = field(default_factory=wire.Built)
 
 
 class Benchmarks:
@@ -122,7 +132,8 @@ class Benchmarks:
                 tell({"done": iteration * len(workload.kinds) + workload.kinds.index(kind) + 1, "of": total})
         found = await more() if more else {}
         record = _record(subject, made) | found | {"started": began, "seconds": time.time() - began}
-        record["environment"] = {**host(), "engine": subject.engine, "before": before, "after": load()}
+        engine = {"engine": subject.engine, "features": made.built.features}
+        record["environment"] = {**host(), **engine, "before": before, "after": load()}
         try:
             number = await anyio.to_thread.run_sync(self._keep, subject, record)
         except OSError as error:
@@ -133,9 +144,9 @@ class Benchmarks:
 
     def _keep(self, subject: Subject, record: dict[str, Any]) -> int:
         """Raises OSError."""
-        record["baseline"] = against_best(record, self._records.benchmarks(subject.name, EARLIER))
+        record["baseline"] = against_best(record, self._records.listed(Wanted(subject.name, EARLIER, own=True)))
         record["good"] = is_good(record, subject.limits)
-        return self._records.keep_benchmark(subject.name, record)
+        return self._records.keep(subject.name, record)
 
     async def _measure(self, subject: Subject, made: _Measuring, kind: tuple[int, int], tell: Tell) -> None:
         """One run that counts, after up to TRIES that others disturbed; those are noted, too."""
@@ -164,6 +175,7 @@ class Benchmarks:
             if isinstance(found, wire.Measured) and not found.why:
                 made.threads, made.peak = found.threads, max(made.peak, found.own_peak_bytes)
                 made.mapped = max(made.mapped, found.mapped_bytes)
+                made.load_seconds, made.built = worker.load_seconds, worker.built
                 return found.lanes, others.share()
             _check(subject, found, late=anyio.current_time() > until)
             tell({"waits": "requests go first"})
@@ -192,9 +204,19 @@ def _record(subject: Subject, made: _Measuring) -> dict[str, Any]:
             for name, s in quiet.get(kind, by).items()}}
         for kind, by in all_.items()
     ]  # fmt: skip
+    needs = subject.estimate
     return {
-        "format": FORMAT, "model": subject.name, "load_key": subject.load_key, "file": dict(subject.file),
-        "load": dict(subject.load), "workload": asdict(made.workload), "threads": made.threads,
-        "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped},
+        "format": FORMAT, "uid": uuid.uuid4().hex, "model": subject.name, "load_key": subject.load_key,
+        "file": dict(subject.file), "load": {**subject.load, "ubatch": made.built.ubatch},
+        "load_seconds": made.load_seconds, "workload": asdict(made.workload), "threads": made.threads,
+        "memory": {"own_peak_bytes": made.peak, "mapped_bytes": made.mapped, **_reserved(made.built),
+                   "estimate": asdict(needs) | {"total": needs.total, "charge": needs.charge} if needs else None},
         "results": results, "runs": [asdict(run) for run in made.runs],
     }  # fmt: skip
+
+
+def _reserved(built: wire.Built) -> dict[str, Any]:
+    """What the library says that it has reserved, whole and of GPUs; those are null where it uses none."""
+    buffers = [msgspec.structs.asdict(one) for one in built.buffers]
+    gpu = [one.bytes for one in built.buffers if not one.device.startswith("CPU") and not one.device.endswith("_Host")]
+    return {"reserved": buffers, "gpu_reserved_bytes": sum(gpu) if gpu else None}

@@ -48,6 +48,12 @@ STEPS: Final[tuple[str, ...]] = (
     """
     create table verdicts (model text primary key, verdict text);
     """,
+    """
+    alter table benchmarks add column uid text;
+    alter table benchmarks add column imported integer not null default 0;
+    update benchmarks set uid = lower(hex(randomblob(16)));
+    create unique index benchmarks_by_uid on benchmarks (uid);
+    """,
 )
 VERSION: Final = len(STEPS)
 CACHE: Final = 512  # KiB of pages that are held in memory: little is ever read

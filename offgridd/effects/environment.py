@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from offgridd.core.benchmark import host_kind
+from offgridd.effects.gpu import gpu_names
 from offgridd.effects.memory import total_memory
 from offgridd.effects.pulse import worked
 
@@ -23,6 +24,7 @@ def host() -> dict[str, Any]:
     system = os.uname()
     return {
         "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "governor": _text(_GOVERNOR), "memory": total_memory(),
+        "gpus": gpu_names(),
         "kernel": system.release, "machine": system.machine, "offgridd": importlib.metadata.version("offgridd"),
     }  # fmt: skip
 

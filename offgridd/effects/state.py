@@ -15,12 +15,12 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from offgridd.core.gitsource import commit_of
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Verdict
 from offgridd.core.updates import Look
+from offgridd.effects.benchrecords import BenchmarkRecords
 from offgridd.effects.database import StateTooNewError, open_database, os_error
 from offgridd.effects.durable import private, replace_file
 from offgridd.effects.records import Inventory, Records
@@ -29,7 +29,6 @@ from offgridd.failpoints import failpoint
 log = logging.getLogger("offgridd")
 
 EVENTS, HISTORY = 10_000, 10  # events and generations that are kept, the newest
-NEWEST = 8  # benchmarks of each model that are looked at when the daemon starts
 _REMEMBER = """
     insert into history (number, digest, accepted, source) values (?, ?, ?, ?)
     on conflict (number) do update set digest = excluded.digest, source = excluded.source
@@ -130,40 +129,6 @@ class State:
             return []
         return [(int(number), str(event)) for number, event in found]
 
-    def keep_benchmark(self, model: str, record: dict[str, Any]) -> int:
-        """Its number. Raises OSError."""
-        row = (model, record["load_key"], record["started"], json.dumps(record))
-        failpoint("benchmark.before-write")
-        try:
-            kept = self._db.execute("insert into benchmarks (model, load_key, at, record) values (?, ?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise os_error(error) from error
-        return int(kept.lastrowid or 0)
-
-    def newest_benchmarks(self) -> dict[str, list[dict[str, Any]]]:
-        """By model the newest ones, the newest last."""
-        query = """select model, record from (
-            select id, model, record, row_number() over (partition by model order by id desc) as age from benchmarks)
-            where age <= ? order by id"""
-        found: dict[str, list[dict[str, Any]]] = {}
-        try:
-            for model, record in self._db.execute(query, (NEWEST,)).fetchall():
-                found.setdefault(str(model), []).append(json.loads(record))
-        except (sqlite3.Error, ValueError) as error:
-            log.warning("cannot read earlier benchmarks: %s", error)
-        return found
-
-    def benchmarks(self, model: str | None, limit: int) -> list[dict[str, Any]]:
-        """Records with their numbers, the newest first; of one model, or of all."""
-        where, values = ("where model = ?", [model]) if model is not None else ("", [])
-        query = f"select id, record from benchmarks {where} order by id desc limit ?"
-        try:
-            found = self._db.execute(query, (*values, limit)).fetchall()
-            return [{"id": int(number), **json.loads(record)} for number, record in found]
-        except (sqlite3.Error, ValueError) as error:
-            log.warning("cannot read earlier benchmarks: %s", error)
-            return []
-
     def last_good(self) -> list[tuple[str, bytes]] | None:
         """None where there is none, or none that can be read."""
         try:
@@ -193,6 +158,10 @@ class State:
     def peaks(self) -> Records[dict[str, int]]:
         """By load key, the most bytes of its own that a worker of the model was seen to take."""
         return Records(self._db, "peaks", dict[str, int], "what workers take of the memory")
+
+    @property
+    def benchmarks(self) -> BenchmarkRecords:
+        return BenchmarkRecords(self._db)
 
     @property
     def verdicts(self) -> Records[Verdict]:

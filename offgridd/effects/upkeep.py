@@ -17,6 +17,7 @@ from offgridd.core.benchmarked import key_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
+from offgridd.core.fit import estimate
 from offgridd.core.hub import Pin
 from offgridd.core.judging import Outcome
 from offgridd.core.measuring import Due, Job, due
@@ -220,8 +221,9 @@ class Upkeep:
                 raise RequestRefused(409, "model_changed", f"cannot go on measuring {job.model}: it changes")
             return there
 
+        needs = estimate(file.header, spec.load, observed.host.features, spec.cache_ram)
         return Subject(job.model, serving.load_key, described, asdict(serving.effective), observed.engine, job.limits,
-                       worker, job.limits.idle, job.limits.idle + PATIENCE)  # fmt: skip
+                       worker, job.limits.idle, job.limits.idle + PATIENCE, needs)  # fmt: skip
 
     async def _loaded(self, job: Job) -> None:
         if self._workers.serving(job.model) is not None:

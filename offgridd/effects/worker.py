@@ -65,6 +65,9 @@ class WorkerProcess:
         self._gone = anyio.Event()
         self._channel: Channel
         self._printed = Printed()
+        self._began = anyio.current_time()
+        self.load_seconds = 0.0  # from the start of its process until it could serve
+        self.built = wire.Built()
 
     @classmethod
     async def spawn(
@@ -105,8 +108,9 @@ class WorkerProcess:
             case None:
                 raise ActionFailed(await self.death())
             case wire.Loaded():
-                self.ready = True
-                return Effective(**msgspec.structs.asdict(frame))
+                self.ready, self.built = True, frame.built
+                self.load_seconds = anyio.current_time() - self._began
+                return Effective(**{n: v for n, v in msgspec.structs.asdict(frame).items() if n != "built"})
             case wire.LoadFailed():
                 raise ActionFailed(Failure("Loaded", frame.reason, self._printed.behind(printable(frame.message))))
             case _:

@@ -74,7 +74,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
         Loaded(
             model.context, model.slots, model.cells, threads, why or None,
             model.cache_types, adapted.adaptive, load.deterministic,
-            model.memory.value, unconfined,
+            model.memory.value, unconfined, model.built,
         )
     )  # fmt: skip
     Engine(model, preparer, link, load, adapted, usage).run(lambda: os._exit(0))

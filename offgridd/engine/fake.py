@@ -19,7 +19,7 @@ from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Ids, Row, Table
-from offgridd.engine.wire import Load, SamplingParams
+from offgridd.engine.wire import Built, Load, SamplingParams
 
 END = 256  # the one control token
 _LETTERS = b"etaoin shrdlu cmfwyp vbgkjqxz"
@@ -74,6 +74,10 @@ class Fake:
         self._flag = threading.Event()
         self._last: list[int | None] = []  # for each part of the newest decode, the checksum that decides
         self._every: list[int] = []  # of each row of its first part
+
+    @property
+    def built(self) -> Built:
+        return Built(self.chunk)
 
     def template(self) -> str:
         return "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "

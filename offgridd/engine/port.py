@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Chain, Row, Table
-from offgridd.engine.wire import SamplingParams
+from offgridd.engine.wire import Built, SamplingParams
 
 
 class LoadError(Exception):
@@ -85,6 +85,8 @@ class Model(Protocol):
 
     @property
     def vocab(self) -> Vocabulary: ...
+    @property
+    def built(self) -> Built: ...
     def template(self) -> str | None:
         """The chat template in the file."""
 

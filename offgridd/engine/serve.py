@@ -235,6 +235,9 @@ class Engine:
             return
         self._reported, batch, prefixes = now, self._batch, self._states.prefixes
         memory = self._usage.look()
-        gauges = Gauges(len(batch.running), len(batch.waiting), len(batch.parked), batch.used, prefixes.held,
-                        prefixes.tokens, self._threads.now, memory.own, self._usage.peak, memory.mapped)  # fmt: skip
+        requests = (len(batch.running), len(batch.waiting), len(batch.parked))
+        if self._trial is not None:  # it is alone: what is there are sequences of its own
+            requests = (0, 0, 0)
+        gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens,
+                        self._threads.now, memory.own, self._usage.peak, memory.mapped)  # fmt: skip
         self._link.send(self._meter.take(gauges))

@@ -129,6 +129,25 @@ class Bench(Frame, frozen=True, tag=True, omit_defaults=True):
     seed: int = 0
 
 
+class Buffer(msgspec.Struct, frozen=True, array_like=True):
+    """Memory that the library says it has reserved, on a device of this name.
+
+    `what`: weights | kv | compute | output.
+    """
+
+    device: str
+    what: str
+    bytes: int
+
+
+class Built(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of the engine once it is loaded: only benchmarks tell of it."""
+
+    ubatch: int = 0  # most rows of one decode
+    features: tuple[str, ...] = ()  # of the processor or a device, that the library uses: in its own words
+    buffers: tuple[Buffer, ...] = ()
+
+
 class Score(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker: how likely is this text? Ends in one `Scored` or `Refused`.
 
@@ -155,6 +174,7 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     deterministic: bool = False
     memory: str = ""  # one buffer | a buffer each | whole states
     unconfined: tuple[str, ...] = ()  # what it could not give up, in words
+    built: Built = Built()
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):

@@ -142,5 +142,20 @@ def test_a_report_is_not_changed_by_the_next() -> None:
     assert first.ends == {"stop": 1}
 
 
+def test_the_newest_benchmark_is_shown_by_kind_and_without_what_was_disturbed() -> None:
+    kinds = [{"label": label, "concurrency": 1, "depth": 0, "disturbed": disturbed, "ttft": {"median": 0.5}}
+             for label, disturbed in (("pp1 + tg2", False), ('so "c\\d', False), ("pp1 x 4", True))]  # fmt: skip
+    kinds[0]["generation_tps"] = {"median": 7.25}
+    text = exposition({}, {}, None, {"a": {"started": 1.5e9, "results": kinds}}).decode()
+    families = text_string_to_metric_families(text)
+    found = {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+    assert found == {
+        ("offgridd_benchmark_timestamp_seconds", "a"): 1.5e9,
+        ("offgridd_benchmark_first_token_seconds", "pp1 + tg2", "a"): 0.5,
+        ("offgridd_benchmark_first_token_seconds", 'so "c\\d', "a"): 0.5,
+        ("offgridd_benchmark_generation_tokens_per_second", "pp1 + tg2", "a"): 7.25,
+    }
+
+
 def test_without_models_there_is_text_all_the_same() -> None:
     assert read(Metrics(), {}) == {}

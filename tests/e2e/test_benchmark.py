@@ -96,6 +96,11 @@ def test_a_result_has_what_was_asked_and_stays(rig: Rig) -> None:
     assert made["memory_mb"] > 0
     assert made["environment"]["cores"] == len(os.sched_getaffinity(0))
     assert made["environment"]["engine"] == "fake"
+    assert 0 < made["load_seconds"] < 60
+    assert made["load"]["ubatch"] == 512
+    memory = made["memory"]
+    assert (memory["reserved"], memory["gpu_reserved_bytes"]) == ([], None)  # the fake engine reserves nothing
+    assert memory["estimate"]["kv"] == 30 * 2 * 192 * 2 * 8192 * 4, "layers, keys and values, f16 of 3 heads, cells"
     assert kept(rig, "?model=one&limit=1") == [made]
 
 

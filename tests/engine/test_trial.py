@@ -78,6 +78,18 @@ def test_a_request_goes_first_and_gets_its_own_answer() -> None:
         assert isinstance(measured(w, wire.Bench(3, 10, 10)), wire.Measured)
 
 
+def test_its_sequences_are_no_requests_that_run_or_wait() -> None:
+    with worker(context=65536) as w:
+        w.send(wire.Bench(1, 30_000, 30_000, 0, 4))
+        while not isinstance(frame := w.receive(), wire.Stats) or not frame.now.cells_used:
+            assert not isinstance(frame, wire.Measured), "it is long enough to be seen"
+        assert (frame.now.running, frame.now.waiting, frame.now.parked) == (0, 0, 0)
+        w.send(wire.Abort(1))
+        w.ask(2, "long", 60_000)
+        while not isinstance(frame := w.receive(), wire.Stats) or not frame.now.running:
+            pass
+
+
 def test_while_requests_run_it_is_refused() -> None:
     with worker(context=8192) as w:
         w.ask(1, "long", 7000)

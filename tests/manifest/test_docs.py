@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import jsonschema
 
 from offgridd.core.desired import PackageSource
 from offgridd.manifest import Accepted, SourceText, accept, schema
@@ -27,33 +28,7 @@ def accepted(path: Path) -> Accepted:
 
 
 def valid(value: Any, rule: Any) -> bool:
-    """As much of JSON schema as ours uses."""
-    if isinstance(rule, bool):
-        return rule
-    if "$ref" in rule:
-        return valid(value, schema()["$defs"][rule["$ref"].rsplit("/", 1)[1]])
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
-    if "type" in rule and not isinstance(value, kinds[rule["type"]]):
-        return False
-    if isinstance(value, bool):
-        return rule.get("type", "boolean") == "boolean"
-    checks = [value in rule.get("enum", [value]), value == rule.get("const", value)]
-    checks += [any(valid(value, choice) for choice in rule["anyOf"])] if "anyOf" in rule else []
-    checks += [sum(valid(value, choice) for choice in rule["oneOf"]) == 1] if "oneOf" in rule else []
-    if isinstance(value, str):
-        checks += [bool(re.search(rule.get("pattern", ""), value)), len(value) <= rule.get("maxLength", len(value))]
-    if isinstance(value, int | float):
-        checks += [rule.get("minimum", value) <= value <= rule.get("maximum", value)]
-    if isinstance(value, list):
-        checks += [valid(item, rule.get("items", True)) for item in value]
-    if isinstance(value, dict):
-        checks += [key in value for key in rule.get("required", ())]
-        for key, entry in value.items():
-            patterns = [sub for pattern, sub in rule.get("patternProperties", {}).items() if re.search(pattern, key)]
-            known = rule.get("properties", {})
-            rules = [known[key]] if key in known else patterns or [rule.get("additionalProperties", True)]
-            checks += [valid(entry, sub) for sub in rules]
-    return all(checks)
+    return jsonschema.valid(value, rule, schema()["$defs"])
 
 
 @pytest.mark.parametrize(

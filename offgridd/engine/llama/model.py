@@ -11,6 +11,7 @@ import llama_cpp as lib
 import numpy as np
 
 from offgridd.engine.llama import layout, log
+from offgridd.engine.llama.buffers import features
 from offgridd.engine.llama.determinism import REASON, check_bits, check_kind
 from offgridd.engine.llama.placement import KV_TYPES, check_locked, kv_types, model_params
 from offgridd.engine.llama.sampler import NativeChain
@@ -19,7 +20,7 @@ from offgridd.engine.port import Aborted, LoadError, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.rows import RowBatch
 from offgridd.engine.sampling import Row, Table
-from offgridd.engine.wire import Load, Placement, SamplingParams
+from offgridd.engine.wire import Built, Load, Placement, SamplingParams
 
 UBATCH = 512
 CELL_STEP = 256  # the library rounds a buffer of cells up to a multiple of it
@@ -87,6 +88,7 @@ class Llama:
     def _open(self, memory: Memory, settings: Settings) -> None:
         """Makes the context. Raises LoadError."""
         self.memory = memory
+        log.forget_context()
         params = self._context_params(settings)
         self.chunk: int = params.n_ubatch
         self._ctx = lib.llama_init_from_model(self._model, params)
@@ -118,6 +120,11 @@ class Llama:
         params.flash_attn_type = int(settings.placement.flash_attention)
         params.type_k, params.type_v = (KV_TYPES[name] for name in self.cache_types)
         return params
+
+    @property
+    def built(self) -> Built:
+        """In the library's own words."""
+        return Built(self.chunk, features(lib.llama_print_system_info().decode("utf-8", "replace")), log.buffers())
 
     def template(self) -> str | None:
         found = lib.llama_model_chat_template(self._model, None)
