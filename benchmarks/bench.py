@@ -27,7 +27,7 @@ from support.rig import Rig, until
 BOUND: Final = 0.95
 LEAST, MOST = 15, 60  # pairs
 MAPPED: Final = ("-lm", "mmap")  # what was -mmp 1 before
-SPIN: Final = {"GOMP_SPINCOUNT": "500"}  # as effects/spawn has it
+SPIN: Final = {"GOMP_SPINCOUNT": "1000"}  # as effects/spawn has it
 
 
 class Kind(NamedTuple):

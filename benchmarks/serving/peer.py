@@ -24,7 +24,7 @@ PROGRAMS = ("llama-server", "llama-bench")
 SWITCHES = {"LLAMA_CURL": "OFF", "LLAMA_BUILD_TESTS": "OFF", "LLAMA_BUILD_EXAMPLES": "OFF", "GGML_NATIVE": "ON",
             "LLAMA_BUILD_COMMON": "ON", "LLAMA_BUILD_TOOLS": "ON", "LLAMA_BUILD_SERVER": "ON"}  # fmt: skip
 NO_AMX = "-U__AMX_INT8__"  # as scripts/setup.py has it: docs/decisions/0012-no-amx.md
-SPIN = {"GOMP_SPINCOUNT": "500"}  # as our workers have it; llama-bench is the limit, so it gets the same
+SPIN = {"GOMP_SPINCOUNT": "1000"}  # as our workers have it; llama-bench is the limit, so it gets the same
 
 
 @dataclass(frozen=True, slots=True)

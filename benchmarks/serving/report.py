@@ -30,7 +30,7 @@ HEAD = """# Serving, measured
 - Same file, 2 threads, flash attention, greedy, the same prompts; the end tokens are forbidden, so that all answers
   have their length. 16 slots and 16,384 cells; for the chat and the long prompt 10 and 81,920. `llama-server -c CELLS
   -np SLOTS -t 2 -fa on` runs in its own environment with the better of `--kv-unified` and `--no-kv-unified` in that
-  very scene (the notes have both); `llama-bench` with `GOMP_SPINCOUNT=500`, as our workers have it.
+  very scene (the notes have both); `llama-bench` with the `GOMP_SPINCOUNT` of our workers.
 - Figures are medians over the pairs. The ratio is the median of the pairs' ratios, always so that more is better, with
   its 95 % bootstrap interval. A bound holds when the interval's upper end meets it and the interval is no wider than
   twice the bound's distance from 1 (0.06 at a bound of 1), or when its lower end meets it. Else pairs are added, up to

@@ -49,7 +49,7 @@ def worker(file: Path, shape: Shape) -> Iterator[Worker]:
     """In the environment that the daemon gives it."""
     ours, theirs = socket.socketpair()
     found = file.stat()
-    environment = {"PATH": os.environ["PATH"], "GOMP_SPINCOUNT": "500", "GGML_NO_BACKTRACE": "1"}
+    environment = {"PATH": os.environ["PATH"], "GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
     argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
     with (
         ours,

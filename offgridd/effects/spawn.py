@@ -29,9 +29,10 @@ _PASSED_ON = (
 def environment() -> dict[str, str]:
     """A worker's environment: no token, nothing it does not need."""
     kept = {k: os.environ[k] for k in _PASSED_ON if k in os.environ}
-    # The default spin count of libgomp makes threads collapse on a busy machine; a backtrace would start gdb.
+    # The default spin count of libgomp makes threads collapse on a busy machine, and so do some thousands; with fewer
+    # than 1,000 a quiet one is slower (benchmarks/README.md). A backtrace would start gdb.
     # numpy's own library would start threads before the worker can confine itself, and has no use for them.
-    return {"GOMP_SPINCOUNT": "500", "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1", **kept}
+    return {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1", **kept}
 
 
 async def spawn(program: Sequence[str]) -> tuple[anyio.abc.Process, socket.socket]:
