@@ -84,7 +84,7 @@ models:
 
     def taken(self) -> str:
         lines = (self.rig.folder / "log").read_text().splitlines()
-        return next((line for line in reversed(lines) if "serves now" in line), "").partition("now: ")[2]
+        return next((line for line in reversed(lines) if "is taken" in line), "").partition("taken: ")[2]
 
 
 @contextmanager

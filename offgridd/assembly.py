@@ -130,7 +130,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         Stock(settings.state_dir, time.time), holds, state.pins, state.unreferenced, now, workers.using, status.unneeded
     )  # fmt: skip
 
-    results = Results(state.benchmarks.newest, now)
+    results = Results(state.benchmarks, now)
     benchmarks = Benchmarks(state.benchmarks, workers.next_request, loop.traffic, results.tell)
     checker = Checker(store, holds, files, state.pins, now)
 

@@ -15,7 +15,7 @@ from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.api.transitions import Transitions
-from offgridd.core.challenge import challenger_name, contested
+from offgridd.core.challenge import challenger_name, contested, is_challenger
 from offgridd.core.condition import Condition
 from offgridd.core.conditions import model_conditions, resting_conditions, whole_conditions
 from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
@@ -105,7 +105,9 @@ class StatusView:
         return {name: card.ready for name, card in self._models.items()}
 
     def took(self, model: str, worker: int, stats: wire.Stats | None) -> None:
-        """A worker has reported, or is gone."""
+        """A worker has reported, or is gone. What is only measured answers nobody."""
+        if is_challenger(model):
+            return
         if stats is None:
             self._metrics.gone(model, worker)
         else:

@@ -19,6 +19,10 @@ def challenger_name(model: str) -> str:
     return model + _BEHIND
 
 
+def is_challenger(name: str) -> bool:
+    return name.endswith(_BEHIND)
+
+
 def contested(desired: Desired, observed: Observed) -> Mapping[str, ModelSpec]:
     """By model, what is to be judged: another spec, or the same one with a file that is newer."""
     newer = {name: desired.models[name] for name in observed.challenged if name in desired.models}

@@ -148,7 +148,9 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
             return replace(facts, evicted=None) if facts.evicted else facts
         case ev.Used(_, by, apart):
             ended = by < 0 and not apart  # also while something apart goes on, whose end says nothing
-            return replace(facts, uses=max(0, facts.uses + by), used_at=now if ended else facts.used_at)
+            gently = facts.gently and (apart or by < 0)
+            used_at = now if ended else facts.used_at
+            return replace(facts, uses=max(0, facts.uses + by), used_at=used_at, gently=gently)
         case ev.WorkerExited(_, worker, failure):
             return _exited(facts, worker, failure, now)
         case ev.StartFailed(_, key, failure):

@@ -99,6 +99,8 @@ def idle_until(spec: ModelSpec, facts: ModelFacts) -> float | None:
     serving = facts.serving()
     if serving is None or spec.preload or spec.pin or spec.suspend or spec.idle_unload is None or facts.uses:
         return None
+    if facts.gently:
+        return None  # who had it loaded to measure it unloads it
     return max(facts.used_at, serving.ready_at) + spec.idle_unload
 
 

@@ -20,7 +20,7 @@ from offgridd.failpoints import failpoint
 
 log = logging.getLogger("offgridd")
 Record = dict[str, Any]
-NEWEST = 8  # benchmarks of each model that are looked at when the daemon starts
+NEWEST = 4  # benchmarks of each model that are looked at when the daemon starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,12 @@ class BenchmarkRecords:
             raise os_error(error) from error
         return Taken(added, len(rows) - added)
 
-    def newest(self) -> dict[str, list[Record]]:
-        """By model the newest ones of our own, the newest last."""
+    def newest(self, model: str | None = None) -> dict[str, list[Record]]:
+        """By model the newest ones of our own, the newest last; of one model, or of all."""
         ranked = "row_number() over (partition by model order by id desc) as age from benchmarks where imported = 0"
-        rows = self._rows(f"where id in (select id from (select id, {ranked}) where age <= ?) order by id", (NEWEST,))
+        ranked += " and model = ?" if model is not None else ""
+        values = (*([model] if model is not None else []), NEWEST)
+        rows = self._rows(f"where id in (select id from (select id, {ranked}) where age <= ?) order by id", values)
         found: dict[str, list[Record]] = {}
         for record in _readable(rows):
             found.setdefault(record["model"], []).append(record)

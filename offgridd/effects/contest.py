@@ -72,7 +72,6 @@ class Contest:
         benchmark runs.
         """
         course = _Course(job, until, self._pairs.pop((job.model, job.key), []))
-        there = self._workers.serving(job.model) is not None
         outcome = None
         try:
             with self._benchmarks.alone(job.model):
@@ -84,7 +83,7 @@ class Contest:
         finally:
             if outcome is None or outcome.reason:
                 self._now.emit(ev.Unloaded(challenger_name(job.model)))
-            if not there and not job.spec.preload:
+            if self._now.observed().of(job.model).gently:  # else somebody else has asked for it since
                 self._now.emit(ev.Unloaded(job.model))
         return outcome
 

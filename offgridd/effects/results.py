@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import anyio.to_thread
 
@@ -12,28 +12,34 @@ from offgridd.core.baseline import result_of
 from offgridd.effects.updates import Now
 
 
-class Results:
-    """`newest` gives the newest records of each model, the newest last; blocking."""
+class RecordsPort(Protocol):
+    """Blocking. The newest records of one model, or of all, by model, the newest last."""
 
-    def __init__(self, newest: Callable[[], Mapping[str, Sequence[dict[str, Any]]]], now: Now) -> None:
-        self._records, self._now = newest, now
+    def newest(self, model: str | None = None) -> Mapping[str, Sequence[dict[str, Any]]]: ...
+
+
+class Results:
+    def __init__(self, records: RecordsPort, now: Now) -> None:
+        self._records, self._now = records, now
         self._newest: dict[str, dict[str, Any]] = {}  # by the name that is shown
 
     async def run(self) -> None:
         """For ever: at the start, and for models that were added."""
-        digest = None
+        digest, known = "", set[str]()
         while True:
             if digest != self._now.desired().digest:
-                digest = self._now.desired().digest
-                records = await anyio.to_thread.run_sync(self._records)
-                for name in self._now.desired().models.keys() & records.keys():
-                    for record in records[name]:
-                        self.tell(record)
+                digest, names = self._now.desired().digest, set(self._now.desired().models)
+                if names - known:
+                    records = await anyio.to_thread.run_sync(self._records.newest)
+                    for name in (names - known) & records.keys():
+                        for record in records[name]:
+                            self.tell(record)
+                known = names
             await self._now.changed()
 
     async def recall(self, model: str) -> None:
         """Tells of those of one model now."""
-        for record in (await anyio.to_thread.run_sync(self._records)).get(model, ()):
+        for record in (await anyio.to_thread.run_sync(self._records.newest, model)).get(model, ()):
             self.tell(record)
 
     @property

@@ -31,6 +31,7 @@ from offgridd.effects.updates import Now
 log = logging.getLogger("offgridd")
 PAUSE: Final = 1.0  # seconds between two looks at what is due
 ROOM_AGAIN, TELL_AGAIN, DISTURBED_AGAIN, MOST_AGAIN = 300.0, 3600.0, 600.0, 6 * 3600.0  # seconds
+_MAY_PASS: Final = ("OutOfMemory", "SpawnFailed", "LoadTimeout", "MlockFailed")  # reasons why a worker is not there
 _PASSES: Final = ("busy", "benchmark_running", "model_changed", "model_not_ready", "worker_stopped", "not_kept")
 
 
@@ -71,7 +72,10 @@ class Upkeep:
 
     async def run(self) -> None:
         """For ever."""
-        for name, verdict in (await anyio.to_thread.run_sync(self._verdicts.all)).items():
+        verdicts = await anyio.to_thread.run_sync(self._verdicts.all)
+        while not self._now.desired().generation:
+            await self._now.changed()
+        for name, verdict in verdicts.items():
             self._kept.add(name)
             self._now.emit(ev.Decided(name, verdict))
         await self._now.heard()
@@ -88,8 +92,11 @@ class Upkeep:
 
     def _due(self) -> Due:
         now = time.monotonic()
-        found = due(self._now.desired(), self._now.observed(), now, time.time())
-        self._since = {key: self._since.get(key, now) for key in ((job.model, job.key) for job in found.jobs)}
+        observed = self._now.observed()
+        found = due(self._now.desired(), observed, now, time.time())
+        later = [known for known in self._since if (it := observed.of(known[0]).verdict) and it.key == known[1]]
+        keys = [*later, *((job.model, job.key) for job in found.jobs)]
+        self._since = {known: self._since.get(known, now) for known in keys}
         return found
 
     def _turn(self, job: Job) -> tuple[bool, float]:
@@ -159,8 +166,10 @@ class Upkeep:
             case "NoVerdict":
                 text = f"{outcome.text}: it can not be told from noise, and is measured again later"
                 self._say(job, "Unknown", "NoVerdict", text, again=time.monotonic() + TELL_AGAIN)
+            case reason if reason in _MAY_PASS:
+                self._say(job, "Unknown", reason, outcome.text, again=time.monotonic() + ROOM_AGAIN)
             case _:
-                self._say(job, "False", outcome.reason, outcome.text)
+                self._say(job, "False", outcome.reason, outcome.text, again=None)
                 verdict = Verdict(job.key, "False", outcome.reason, outcome.text)
                 self._kept.add(job.model)
                 await anyio.to_thread.run_sync(self._verdicts.keep, job.model, verdict)
@@ -173,11 +182,11 @@ class Upkeep:
             self._workers.rename(challenger_name(job.model), job.model)
             self._now.emit(ev.Taken(job.model, job.spec))
 
-        if job.model in self._now.observed().challenged:
+        if job.model not in self._now.desired().challengers:  # a newer file, and no edit
             tell()
         elif not await self._took(job.model, job.spec, tell):
             return
-        log.info("model %s: what is declared serves now: %s", job.model, why)
+        log.info("model %s: what is declared is taken: %s", job.model, why)
         if pin is not None:
             await anyio.to_thread.run_sync(self._pins.keep, job.model, pin)
             await anyio.to_thread.run_sync(self._pins.drop, challenger_name(job.model))
@@ -188,12 +197,11 @@ class Upkeep:
         await self._now.heard()
         if job not in self._due().jobs:
             return
-        there, used = self._workers.serving(job.model) is not None, self._now.observed().of(job.model).used_at
         try:
             subject = await self._subject(job)
             record = await self._benchmarks.run(subject, job.limits.workload, lambda _: None)
         finally:
-            if not there and not job.spec.preload and self._now.observed().of(job.model).used_at == used:
+            if self._now.observed().of(job.model).gently:  # else somebody else has asked for it since
                 self._now.emit(ev.Unloaded(job.model))
         if any(kind["disturbed"] for kind in record["results"]):
             before = self._now.observed().of(job.model).verdict
@@ -208,9 +216,9 @@ class Upkeep:
         """Loads the model where it is not, if there is room. Raises RequestRefused."""
         await self._loaded(job)
         observed = self._now.observed()
-        facts, spec = observed.of(job.model), self._now.desired().models[job.model]
-        file, serving = current_file(spec, facts), facts.serving()
-        if file is None or serving is None or serving.effective is None:
+        facts, spec = observed.of(job.model), self._now.desired().models.get(job.model)
+        file, serving = current_file(spec, facts) if spec else None, facts.serving()
+        if spec is None or file is None or serving is None or serving.effective is None:
             raise RequestRefused(503, "model_not_ready", f"cannot measure {job.model}: it has just gone")
         described = {"sha256": file.sha256, "size": file.size}
 

@@ -118,9 +118,11 @@ def test_a_change_that_is_slower_is_held_back_over_restarts_until_it_is_taken_ba
     assert (serving(rig), shown(rig)["declared"]["context"]) == (1024, SLOW)
     assert "of what serves" in message(rig, "Benchmarked")
     until(lambda: len(rig.pids()) == 1)
+    figures = message(rig, "Benchmarked")
 
     restart(rig)  # what was refused stays so, and is not measured again
     until(lambda: condition(rig, "Benchmarked") == ("False", "Regressed"))
+    assert message(rig, "Benchmarked") == figures
     assert serving(rig) == 1024
     assert condition(rig, "Ready") == ("True", "Held")
     answer = rig.api.chat.completions.create(model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
@@ -212,11 +214,12 @@ def test_what_is_not_measured_in_time_is_kept_or_swapped_as_declared(rig: Rig) -
 
 
 def test_a_model_on_demand_is_loaded_to_be_measured_and_leaves_again(rig: Rig) -> None:
-    write(rig, text(rig, more=", preload: false"))
+    lazy = ", preload: false, idle_unload: 1s"  # less than measuring takes
+    write(rig, text(rig, more=lazy))
     rig.start()
     until(lambda: measured(rig))
     until(lambda: rig.pids() == [])
-    write(rig, text(rig, 1025, more=", preload: false"))
+    write(rig, text(rig, 1025, more=lazy))
     until(lambda: condition(rig, "Ready") == ("True", "Held"))
     until(lambda: condition(rig, "Ready") == ("True", "Ready"))
     until(lambda: measured(rig))
