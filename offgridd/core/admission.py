@@ -36,7 +36,7 @@ class Candidate:
     @property
     def gentle(self) -> bool:
         """Nobody leaves for it: it is only to be measured."""
-        return self.spec.challenger or self.facts.gently
+        return self.spec.challenger or (self.facts.gently and not self.spec.preload)
 
 
 @dataclass

@@ -6,24 +6,21 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
 
 from offgridd.core import events as ev
-from offgridd.core.benchmarked import key_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
-from offgridd.core.fit import estimate
 from offgridd.core.hub import Pin
 from offgridd.core.judging import Outcome
 from offgridd.core.measuring import Due, Job, due
 from offgridd.core.observed import Verdict
-from offgridd.core.plan import current_file, standing_failure
-from offgridd.effects.benchmarks import PATIENCE, Benchmarks, Subject, WorkerPort
+from offgridd.effects.alone import Alone
+from offgridd.effects.benchmarks import Benchmarks, WorkerPort
 from offgridd.effects.contest import Contest
 from offgridd.effects.traffic import Traffic
 from offgridd.effects.updates import Now
@@ -64,9 +61,9 @@ class Upkeep:
         self, now: Now, workers: WorkersPort, benchmarks: Benchmarks, traffic: Traffic,
         verdicts: VerdictsPort, pins: PinsPort, took: Took, recall: Callable[[str], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self._now, self._workers, self._benchmarks, self._traffic = now, workers, benchmarks, traffic
+        self._now, self._workers, self._traffic = now, workers, traffic
         self._verdicts, self._pins, self._took, self._recall = verdicts, pins, took, recall
-        self._contest = Contest(now, workers, benchmarks, traffic)
+        self._contest, self._alone = Contest(now, workers, benchmarks, traffic), Alone(now, workers, benchmarks)
         self._since: dict[tuple[str, str], float] = {}  # when a job was seen first, by model and key, monotonic
         self._kept: set[str] = set()  # models with a verdict in the state
 
@@ -197,12 +194,7 @@ class Upkeep:
         await self._now.heard()
         if job not in self._due().jobs:
             return
-        try:
-            subject = await self._subject(job)
-            record = await self._benchmarks.run(subject, job.limits.workload, lambda _: None)
-        finally:
-            if self._now.observed().of(job.model).gently:  # else somebody else has asked for it since
-                self._now.emit(ev.Unloaded(job.model))
+        record = await self._alone.measure(job)
         if any(kind["disturbed"] for kind in record["results"]):
             before = self._now.observed().of(job.model).verdict
             count = before.count + 1 if before and (before.key, before.reason) == (job.key, "Disturbed") else 1
@@ -211,43 +203,6 @@ class Upkeep:
             self._now.emit(ev.Decided(job.model, Verdict(job.key, "Unknown", "Disturbed", text, count, again)))
         else:
             self._now.emit(ev.Decided(job.model, None))
-
-    async def _subject(self, job: Job) -> Subject:
-        """Loads the model where it is not, if there is room. Raises RequestRefused."""
-        await self._loaded(job)
-        observed = self._now.observed()
-        facts, spec = observed.of(job.model), self._now.desired().models.get(job.model)
-        file, serving = current_file(spec, facts) if spec else None, facts.serving()
-        if spec is None or file is None or serving is None or serving.effective is None:
-            raise RequestRefused(503, "model_not_ready", f"cannot measure {job.model}: it has just gone")
-        described = {"sha256": file.sha256, "size": file.size}
-
-        async def worker() -> WorkerPort:
-            now, there = self._now.observed(), self._workers.serving(job.model)
-            wanted = self._now.desired().models.get(job.model)
-            if there is None or wanted is None or key_of(wanted, now.of(job.model), now) != job.key:
-                raise RequestRefused(409, "model_changed", f"cannot go on measuring {job.model}: it changes")
-            return there
-
-        needs = estimate(file.header, spec.load, observed.host.features, spec.cache_ram)
-        return Subject(job.model, serving.load_key, described, asdict(serving.effective), observed.engine, job.limits,
-                       worker, job.limits.idle, job.limits.idle + PATIENCE, needs)  # fmt: skip
-
-    async def _loaded(self, job: Job) -> None:
-        if self._workers.serving(job.model) is not None:
-            return
-        self._now.emit(ev.Demanded(job.model, gently=True))
-        await self._now.heard()
-        while self._workers.serving(job.model) is None:
-            observed, spec = self._now.observed(), self._now.desired().models.get(job.model)
-            failure = standing_failure(spec, observed.of(job.model), observed.engine) if spec else None
-            short = observed.short.get(job.model)
-            if spec is None or failure or short:
-                why = failure or (short.failure if short else None)
-                text = f"cannot measure {job.model}: {why.message if why else 'it was removed'}"
-                raise RequestRefused(503, "no_room" if short else "model_not_ready", text)
-            await self._now.changed()
-        await self._now.heard()
 
     async def _failed(self, job: Job, refused: RequestRefused) -> None:
         if refused.code == "no_room":
