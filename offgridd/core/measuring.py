@@ -100,6 +100,8 @@ def _lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
     """Nothing of what is to be protected serves, or will by waiting."""
     if facts.serving() is not None:
         return False
+    if facts.network and current_file(spec, facts) is None:
+        return True  # its bytes are not here: it never served, or not any more
     retry = current_retry(spec, facts, engine)
     if refusal(spec, current_file(spec, facts)) is not None:
         return True

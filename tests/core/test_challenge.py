@@ -166,6 +166,15 @@ def test_what_can_not_serve_is_not_protected() -> None:
     assert [job.kind for job in due(desired, observed, 2.0, 0.0).jobs] == ["take"]
 
 
+def test_what_is_still_fetched_is_not_protected() -> None:
+    desired = hold_back(declared(spec()), declared(spec(128)))
+    here = [ev.Verified(challenger_name("m"), verified(spec(128)))]
+    observed = fold(Observed(host=HOST), here, 1.0)
+    assert [job.kind for job in due(desired, observed, 2.0, 0.0).jobs] == ["contest"]  # it is only being verified
+    observed = fold(observed, [ev.NetworkAwaited("m")], 2.0)
+    assert [job.kind for job in due(desired, observed, 3.0, 0.0).jobs] == ["take"]
+
+
 def test_it_is_measured_once_a_key_and_by_the_schedule() -> None:
     one = spec(benchmark=BenchmarkSpec(when="schedule", every=100.0))
     desired, observed = declared(one), started(Observed(host=HOST), "m", one, 1)
