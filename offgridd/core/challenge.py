@@ -23,9 +23,15 @@ def is_challenger(name: str) -> bool:
     return name.endswith(_BEHIND)
 
 
+def answered_by(name: str) -> tuple[str, ...]:
+    """Whose pin is the answer where it is to the same question: what serves comes first, so that no edit updates it."""
+    return (name.removesuffix(_BEHIND), name) if is_challenger(name) else (name,)
+
+
 def contested(desired: Desired, observed: Observed) -> Mapping[str, ModelSpec]:
     """By model, what is to be judged: another spec, or the same one with a file that is newer."""
-    newer = {name: desired.models[name] for name in observed.challenged if name in desired.models}
+    specs = (desired.models.get(name) for name in observed.challenged if not desired.server.suspend)
+    newer = {spec.name: spec for spec in specs if spec is not None and spec.holds and not spec.suspend}
     return {**newer, **desired.challengers} if newer else desired.challengers
 
 

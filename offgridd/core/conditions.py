@@ -216,9 +216,9 @@ def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
         return Condition(kind, "True", "Current", moved)
     if look.rejected:
         text = f"{look.newer.files[0].path} at {look.commit[:12]} was tried and is not taken: {look.rejected}"
-        return Condition(
-            kind, "False", "UpdateRejected", f"{text}; to take it all the same: offgrid update {spec.name}"
-        )
+        report = "benchmark.on_fail: report, and " if spec.holds else ""  # else it is only measured again
+        how = f"to take it all the same: {report}offgrid update {spec.name}"
+        return Condition(kind, "False", "UpdateRejected", f"{text}; {how}")
     how = f"offgrid lock --update {spec.name}" if spec.lock else f"offgrid update {spec.name}"
     text = f"{look.newer.files[0].path} at {look.commit[:12]} is another file ({show_size(look.newer.size)}): {how}"
     return Condition(kind, "False", "UpdateAvailable", text)

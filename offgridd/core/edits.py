@@ -106,6 +106,19 @@ def ranked_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
     return tuple(n for n, spec in after.models.items() if whole or rank(before.models.get(n)) != rank(spec))
 
 
+def judged_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
+    """The models of which something else is to be judged now, or by other limits: a verdict on it says nothing more."""
+    return tuple(
+        name
+        for name in {*before.challengers, *after.challengers}
+        if _contest(before.challengers.get(name)) != _contest(after.challengers.get(name))
+    )
+
+
+def _contest(spec: ModelSpec | None) -> object:
+    return (source_key(spec), spec.load, spec.benchmark) if spec else None
+
+
 def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
     """The models whose files are asked for in another way now, so that what failed before is worth another try."""
     whole = (before.server.offline, before.store) != (after.server.offline, after.store)

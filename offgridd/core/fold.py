@@ -52,6 +52,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 challenged.add(model)
             case ev.Unchallenged(model):
                 challenged.discard(model)
+                if (other := challenger_name(model)) in models:  # an edit that is judged next is not of that file
+                    models[other] = replace(models[other], file=None, pin=None)
             case ev.Taken(model):
                 challenged.discard(model)
                 models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
@@ -74,7 +76,7 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
-    contesting = {challenger_name(name) for name in contested(desired, observed)}
+    contesting = {challenger_name(name) for name in (*contested(desired, observed), *observed.challenged)}
 
     def over(name: str, facts: ModelFacts) -> bool:
         if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:

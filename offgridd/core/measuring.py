@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from offgridd.core.benchmarked import challenger_key, key_of, result_of
 from offgridd.core.challenge import contested
 from offgridd.core.desired import BenchmarkSpec, Desired, ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
+
+TRIES: Final = 4  # that failed, after which a file counts as gone: what was refused must not serve for a hiccup
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def _contests(desired: Desired, observed: Observed, now: float) -> Iterator[Job 
         key = challenger_key(declared, observed)
         if key is None:
             continue  # its file is not here yet
-        if _lost(serves, facts, observed.engine):
+        if lost(serves, facts, observed.engine):
             yield Job("take", name, key, declared)
         elif (at := _again(facts, key)) is None or at <= now:
             yield Job("contest", name, key, declared)
@@ -96,7 +98,7 @@ def _again(facts: ModelFacts, key: str) -> float | None:
     return float("inf") if verdict.again is None else verdict.again
 
 
-def _lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
+def lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
     """Nothing of what is to be protected serves, or will by waiting."""
     if facts.serving() is not None:
         return False
@@ -105,4 +107,5 @@ def _lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
     retry = current_retry(spec, facts, engine)
     if refusal(spec, current_file(spec, facts)) is not None:
         return True
-    return retry is not None and (retry.at is None or retry.failure.condition in ("Resolved", "Downloaded", "Verified"))
+    gone = retry is not None and retry.failure.condition in ("Resolved", "Downloaded", "Verified")
+    return retry is not None and (retry.at is None or (gone and retry.count >= TRIES))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import anyio
@@ -38,6 +39,7 @@ class AutoUpdates:
     def __init__(self, now: Now, updates: UpdatesPort) -> None:
         self._now, self._updates = now, updates
         self._trying: set[str] = set()
+        self._followed: set[str] = set()  # what is newer of them is measured
 
     async def run(self) -> None:
         """For ever."""
@@ -46,13 +48,17 @@ class AutoUpdates:
                 for name, (pin, look) in self._due().items():
                     self._trying.add(name)
                     group.start_soon(self._try, self._now.desired().models[name], pin, look)
+                for name in self._now.observed().challenged - self._followed:
+                    self._followed.add(name)
+                    group.start_soon(self._follow, name)
                 await self._now.changed()
 
     def _due(self) -> Mapping[str, tuple[Pin, Look]]:
         desired, observed = self._now.desired(), self._now.observed()
         found = {}
         for name, spec in desired.models.items():
-            if spec.updates != "auto" or name in self._trying or why_not(spec, suspended=desired.server.suspend):
+            going_on = name in self._trying or name in observed.challenged
+            if spec.updates != "auto" or going_on or why_not(spec, suspended=desired.server.suspend):
                 continue
             facts = observed.of(name)
             pin = current_pin(spec, facts)
@@ -76,7 +82,8 @@ class AutoUpdates:
             if before is None or not self._is_same(spec, pin):
                 return  # it was edited or updated by hand meanwhile
             if spec.holds:
-                await self._contend(spec, look, file)
+                self._now.emit(ev.Updated(challenger_name(spec.name), newer, file))
+                self._now.emit(ev.Challenged(spec.name))
                 return
             self._now.emit(ev.Updated(spec.name, newer, file))
             log.info("model %s: trying what is newer, %s at %s", spec.name, newer.files[0].path, newer.commit[:12])
@@ -95,28 +102,53 @@ class AutoUpdates:
             bad = failed.failure.condition == "Verified"
             await self._updates.reject(spec, look, failed.failure.message, passing=not bad)
 
-    async def _contend(self, spec: ModelSpec, look: Look, file: VerifiedFile) -> None:
-        """The old one serves until the newer one was measured beside it: who judges says which goes on."""
-        assert look.newer is not None
-        pin = self._now.observed().of(spec.name).pin
-        assert pin is not None
-        self._now.emit(ev.Updated(challenger_name(spec.name), look.newer, file))
-        self._now.emit(ev.Challenged(spec.name))
-        log.info("model %s: measuring what is newer, at %s", spec.name, look.newer.commit[:12])
-        await self._now.heard()
-        while self._is_same(spec, pin):
-            observed = self._now.observed()
-            verdict, declared = observed.of(spec.name).verdict, self._now.desired().models[spec.name]
-            key = challenger_key(declared, observed)
-            if verdict and verdict.key == key and verdict.status == "False" and verdict.again is None:
-                await self._updates.reject(spec, look, f"{verdict.reason}: {verdict.message}", passing=False)
-                break
-            await self._now.changed()
-        else:
-            now = self._now.observed().of(spec.name)
-            if now.file is not None and now.file.key == file.key:
-                await self._updates.settle(spec, look.newer)
-        self._now.emit(ev.Unchallenged(spec.name))
+    async def _follow(self, name: str) -> None:
+        """What is newer is measured beside what serves; sees to what comes of that, also where it was asked for."""
+        try:
+            spec, facts = self._now.desired().models.get(name), self._now.observed().of(name)
+            newer = self._now.observed().of(challenger_name(name)).pin
+            if spec is not None and facts.pin is not None and newer is not None:
+                log.info("model %s: measuring what is newer, at %s", name, newer.commit[:12])
+                while self._is_open(spec, facts.pin) and not await self._refused(name):
+                    await self._now.changed()
+                await self._settled(spec, facts.pin)
+            self._now.emit(ev.Unchallenged(name))
+            await self._now.heard()
+        finally:
+            self._followed.discard(name)
+
+    def _is_open(self, spec: ModelSpec, pin: Pin) -> bool:
+        """Whether it is still judged, or will be; an edit that has to be judged goes before it."""
+        desired = self._now.desired()
+        there = spec.name in self._now.observed().challenged and spec.name not in desired.challengers
+        return there and self._is_same(spec, pin) and desired.models[spec.name].holds
+
+    async def _refused(self, name: str) -> bool:
+        observed, declared = self._now.observed(), self._now.desired().models[name]
+        verdict, newer = observed.of(name).verdict, observed.of(challenger_name(name)).pin
+        if verdict is None or verdict.status != "False" or verdict.again is not None or newer is None:
+            return False
+        if verdict.key != challenger_key(declared, observed):
+            return False
+        pin = observed.of(name).pin
+        look = current_look(pin, observed.of(name).look) if pin else None
+        if look is not None:
+            text = f"{verdict.reason}: {verdict.message}"
+            await self._updates.reject(declared, replace(look, newer=newer), text, passing=False)
+        return True
+
+    async def _settled(self, spec: ModelSpec, pin: Pin) -> None:
+        """Where it serves now; or is to, by hand, since it has to prove itself no more."""
+        observed, now = self._now.observed(), self._now.desired().models.get(spec.name)
+        other = observed.of(challenger_name(spec.name))
+        if self._is_same(spec, pin) and now is not None and not now.holds and now.updates != "auto":
+            if other.pin is not None and other.file is not None:
+                await self._updates.settle(now, other.pin)
+                self._now.emit(ev.Updated(now.name, other.pin, other.file))
+        elif now is not None and source_key(now) == source_key(spec):
+            taken = observed.of(spec.name).pin
+            if taken is not None and taken != pin:
+                await self._updates.settle(now, taken)
 
     def _is_same(self, spec: ModelSpec, pin: Pin) -> bool:
         """Whether the model still asks the same question, and has that answer."""

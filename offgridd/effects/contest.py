@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -14,7 +13,7 @@ from offgridd.core.benchmarked import challenger_key
 from offgridd.core.challenge import challenger_name, challengers, contested
 from offgridd.core.judging import Figures, Outcome, judge_pairs
 from offgridd.core.keys import load_key
-from offgridd.core.measuring import Job
+from offgridd.core.measuring import Job, lost
 from offgridd.core.observed import Observed, Verdict
 from offgridd.core.plan import standing_failure
 from offgridd.effects.benchmarks import WARM, Benchmarks, WorkerPort
@@ -23,6 +22,7 @@ from offgridd.effects.updates import Now
 from offgridd.engine import wire
 
 PATIENCE: Final = 60.0  # seconds beyond the idle time for which both stay loaded while requests go first
+LOADING: Final = 3600.0  # seconds for which loading both may take: each load has a deadline of its own
 TELL: Final = 5  # pairs between two words on how far it is
 _GIVES_WAY: Final = ("busy", "worker_stopped")
 
@@ -46,10 +46,9 @@ class _OverError(Exception):
 
 @dataclass
 class _Course:
-    """How far one contest is. `until`: monotonic."""
+    """How far one contest is."""
 
     job: Job
-    until: float
     pairs: list[Pair] = field(default_factory=list)
     warm: set[int] = field(default_factory=set)  # pids
 
@@ -65,19 +64,20 @@ class Contest:
         self._now, self._workers, self._benchmarks, self._traffic = now, workers, benchmarks, traffic
         self._pairs: dict[tuple[str, str], list[Pair]] = {}  # by model and key
 
-    async def judge(self, job: Job, until: float) -> Outcome | None:
+    async def judge(self, job: Job) -> Outcome | None:
         """The challenger's worker is still there where nothing was found against it.
 
         None: something else is declared, or it is to go on in another idle time. Raises RequestRefused where another
         benchmark runs.
         """
-        course = _Course(job, until, self._pairs.pop((job.model, job.key), []))
+        course = _Course(job, self._pairs.pop((job.model, job.key), []))
         outcome = None
         try:
             with self._benchmarks.alone(job.model):
                 outcome = await self._outcome(course)
         except _SupersededError:
             self._pairs = {(job.model, job.key): course.pairs}
+            self._rests(course)
         except _OverError as over:
             outcome = over.outcome
         finally:
@@ -109,9 +109,17 @@ class Contest:
             found[side] = measured
         course.pairs.append((found[0], found[1]))
         if len(course.pairs) % TELL == 0:
-            text = f"{len(course.pairs)} pairs of runs so far, of what serves and of what is declared"
-            verdict = Verdict(course.job.key, "Unknown", "Measuring", text, again=0.0)
-            self._now.emit(ev.Decided(course.job.model, verdict))
+            self._say(course, "Measuring")
+
+    def _say(self, course: _Course, reason: str) -> None:
+        text = f"{len(course.pairs)} pairs of runs so far, of what serves and of what is declared"
+        self._now.emit(ev.Decided(course.job.model, Verdict(course.job.key, "Unknown", reason, text, again=0.0)))
+
+    def _rests(self, course: _Course) -> None:
+        """Nothing is measured until the next idle time."""
+        verdict = self._now.observed().of(course.job.model).verdict
+        if verdict is not None and (verdict.key, verdict.reason) == (course.job.key, "Measuring"):
+            self._say(course, "WaitsForIdle")
 
     async def _one(self, course: _Course, port: WorkerPort, *, challenger: bool) -> Figures | None:
         """The figures of one run; None where requests went first, or its worker is on its way out."""
@@ -147,13 +155,12 @@ class Contest:
         if not course.job.spec.preload:
             self._now.emit(ev.Demanded(name, gently=True))
         await self._now.heard()
-        while (found := self._there(course)) is None:
-            self._check(course)
-            with anyio.move_on_after(course.until - time.monotonic()):
+        with anyio.move_on_after(LOADING):
+            while (found := self._there(course)) is None:
+                self._check(course)
                 await self._now.changed()
-            if time.monotonic() >= course.until:
-                raise _OverError("NoIdleTime", "both could not be loaded in time")
-        return found
+            return found
+        raise _OverError("LoadTimeout", f"both were not loaded within {LOADING:.0f} s")
 
     def _there(self, course: _Course) -> tuple[WorkerPort, WorkerPort] | None:
         """Raises _SupersededError."""
@@ -173,9 +180,11 @@ class Contest:
         return (old, new) if old is not None and new is not None else None
 
     def _check(self, course: _Course) -> None:
-        """Raises _OverError where waiting makes no sense."""
+        """Raises _OverError where waiting makes no sense, _SupersededError where nothing is there to hold it to."""
         observed = self._now.observed()
         self._same(course, observed)
+        if lost(self._now.desired().models[course.job.model], observed.of(course.job.model), observed.engine):
+            raise _SupersededError
         for name in course.names:
             if short := observed.short.get(name):
                 raise _OverError("CannotHold", f"there is no room for both: {short.failure.message}")

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core.actions import Resolve, Verify
+from offgridd.core.challenge import answered_by
 from offgridd.core.desired import Desired, HubSource, RemoteSource, UrlSource
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFile, Pin
@@ -59,9 +60,10 @@ class HubFiles:
 
     async def resolve(self, action: Resolve) -> Pin:
         """Raises ActionFailed."""
-        known = await anyio.to_thread.run_sync(self._pins.get, action.model)
-        if known is not None and known.key == action.key:
-            return known
+        for name in answered_by(action.model):
+            known = await anyio.to_thread.run_sync(self._pins.get, name)
+            if known is not None and known.key == action.key:
+                return known
         self._waits(action.model)
         ask = partial(self.ask, Question(action.source, action.key, action.sha256, action.use))
         found = await anyio.to_thread.run_sync(ask, limiter=self._asking, abandon_on_cancel=True)

@@ -140,7 +140,8 @@ class Updates:
         now = self._now.desired().models.get(spec.name)
         if now is None or now.lock is not None or source_key(now) != source_key(spec):
             raise refused("UpToDate", "Superseded", f"cannot update {spec.name}: the manifest has changed meanwhile")
-        if now.holds and self._now.observed().of(spec.name).serving() is not None:
+        if now.holds:
+            self._now.emit(ev.Decided(spec.name, None))  # also where it was refused before: it is asked for anew
             self._now.emit(ev.Updated(challenger_name(spec.name), newer, file))
             self._now.emit(ev.Challenged(spec.name))
             return False

@@ -142,7 +142,7 @@ class Upkeep:
                 case "take":
                     await self._take(job, "what served before it can not serve")
                 case "contest":
-                    outcome = await self._contest.judge(job, self._until(job))
+                    outcome = await self._contest.judge(job)
                     if outcome is not None:
                         await self._judged(job, outcome)
                 case "measure":
@@ -156,10 +156,8 @@ class Upkeep:
                 await self._take(job, outcome.text)
             case "CannotHold":
                 self._say(job, "False", "CannotHold", outcome.text, again=time.monotonic() + ROOM_AGAIN)
-            case "NoIdleTime" | "NoVerdict" if job.limits.on_timeout == "swap" and time.monotonic() >= self._until(job):
+            case "NoVerdict" if job.limits.on_timeout == "swap" and time.monotonic() >= self._until(job):
                 await self._take(job, f"{outcome.text}; on_timeout says swap")
-            case "NoIdleTime":
-                self._say(job, "Unknown", "NoIdleTime", outcome.text, again=0.0)
             case "NoVerdict":
                 text = f"{outcome.text}: it can not be told from noise, and is measured again later"
                 self._say(job, "Unknown", "NoVerdict", text, again=time.monotonic() + TELL_AGAIN)

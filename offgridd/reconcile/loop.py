@@ -14,7 +14,7 @@ import anyio.lowlevel
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired
-from offgridd.core.edits import hold_back, ranked_otherwise, reached_otherwise, take
+from offgridd.core.edits import hold_back, judged_otherwise, ranked_otherwise, reached_otherwise, take
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
 from offgridd.core.hub import Pin
@@ -190,6 +190,7 @@ class Reconciler:
         self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
         self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
         self._apply(*[ev.Reranked(name) for name in ranked_otherwise(self.snapshot.desired, after)])
+        self._apply(*[ev.Decided(name, None) for name in judged_otherwise(self.snapshot.desired, after)])
         self.snapshot = replace(self.snapshot, desired=after)
 
     def _apply(self, *happened: ev.Event) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.benchmarked import key_of
-from offgridd.core.challenge import challenger_name, challengers
+from offgridd.core.challenge import answered_by, challenger_name, challengers, contested
 from offgridd.core.conditions import model_conditions
 from offgridd.core.desired import BenchmarkSpec, Desired, FileSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
-from offgridd.core.edits import hold_back, take
+from offgridd.core.edits import hold_back, judged_otherwise, take
+from offgridd.core.errors import Failure
 from offgridd.core.fold import fold, forget
+from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.measuring import due
 from offgridd.core.observed import (
@@ -173,6 +175,50 @@ def test_what_is_still_fetched_is_not_protected() -> None:
     assert [job.kind for job in due(desired, observed, 2.0, 0.0).jobs] == ["contest"]  # it is only being verified
     observed = fold(observed, [ev.NetworkAwaited("m")], 2.0)
     assert [job.kind for job in due(desired, observed, 3.0, 0.0).jobs] == ["take"]
+
+
+def test_a_file_that_is_away_for_a_moment_is_protected() -> None:
+    desired = hold_back(declared(spec()), declared(spec(128)))
+    observed = fold(Observed(host=HOST), [ev.Verified(challenger_name("m"), verified(spec(128)))], 1.0)
+    away = ev.VerifyFailed("m", source_key(spec()), Failure("Verified", "FileNotFound", "it is away"))
+    kinds = []
+    for _ in range(4):
+        observed = fold(observed, [away], 2.0)
+        kinds += [job.kind for job in due(desired, observed, 3.0, 0.0).jobs]
+    assert kinds == ["contest", "contest", "contest", "take"]
+
+
+def test_a_verdict_says_nothing_of_an_edit_that_came_after_it() -> None:
+    held = hold_back(declared(spec()), declared(spec(128)))
+    assert judged_otherwise(held, hold_back(held, declared(spec(128, description="new")))) == ()
+    easier = replace(HOLD, max_regression=0.5)
+    assert judged_otherwise(held, hold_back(held, declared(spec(128, benchmark=easier)))) == ("m",)
+    back = hold_back(held, declared(spec()))
+    assert judged_otherwise(held, back) == judged_otherwise(back, held) == ("m",)
+
+
+def challenged(one: ModelSpec) -> Observed:
+    """A newer file of it waits to be judged."""
+    pin = Pin(source_key(one), "acme/m", "c" * 40, (), None, "")
+    newer = [ev.Updated(challenger_name("m"), pin, verified(one, "b")), ev.Challenged("m")]
+    return fold(started(Observed(host=HOST), "m", one, 1), newer, 2.0)
+
+
+def test_a_newer_file_is_not_judged_while_nothing_may_change_and_is_there_afterwards() -> None:
+    observed = challenged(spec())
+    assert list(contested(declared(spec()), observed)) == ["m"]
+    for frozen in (declared(spec(), suspend=True), declared(spec(suspend=True))):
+        assert contested(frozen, observed) == {}
+        assert forget(observed, frozen).of(challenger_name("m")).file is not None
+    assert contested(declared(spec(benchmark=None)), observed) == {}  # it has nothing to prove
+    assert contested(Desired(2, "d", ServerSpec(), {}), observed) == {}
+
+
+def test_an_edit_after_a_newer_file_is_not_judged_with_that_file() -> None:
+    observed = fold(challenged(spec()), [ev.Unchallenged("m")], 3.0)
+    assert (observed.challenged, observed.of(challenger_name("m")).file) == (frozenset(), None)
+    assert answered_by(challenger_name("m")) == ("m", challenger_name("m"))
+    assert answered_by("m") == ("m",)
 
 
 def test_it_is_measured_once_a_key_and_by_the_schedule() -> None:
