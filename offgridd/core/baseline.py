@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from offgridd.core.benchmark import Run, Workload, headline, host_kind, summary
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import BenchmarkSpec, Run, Workload, headline, host_kind, summary
 from offgridd.core.judging import RATES, below, ratio_interval
 from offgridd.core.keys import bench_key
 from offgridd.core.observed import Result

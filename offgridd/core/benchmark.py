@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise, product
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from offgridd.core.stamps import stamp
 
@@ -36,6 +36,27 @@ class Workload:
     def kinds(self) -> tuple[tuple[int, int], ...]:
         """(concurrency, depth) in the order in which they are measured."""
         return tuple(product(self.concurrency, self.depth))
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkSpec:
+    """When a model is measured by itself, and how good it has to be. Seconds; rates are tokens a second."""
+
+    when: Literal["on_change", "schedule", "never"] = "on_change"
+    every: float = 168 * 3600.0  # of a schedule
+    workload: Workload = Workload(iterations=5)
+    idle: float = 30.0  # so long no request must have been answered before
+    max_wait: float = 24 * 3600.0  # for that
+    min_generation_tps: float | None = None
+    max_ttft: float | None = None
+    max_regression: float | None = None  # the share of a rate that may be lost
+    on_fail: Literal["report", "hold"] = "report"
+    on_timeout: Literal["keep", "swap"] = "keep"
+
+    @property
+    def holds(self) -> bool:
+        """Whether a change has to prove itself before it takes the place of what serves."""
+        return self.on_fail == "hold" and self.when != "never"
 
 
 @dataclass(frozen=True, slots=True)

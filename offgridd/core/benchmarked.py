@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.challenge import challenger_name
 from offgridd.core.condition import Condition
-from offgridd.core.desired import BenchmarkSpec, ModelSpec
+from offgridd.core.desired import ModelSpec
 from offgridd.core.judging import below
 from offgridd.core.keys import bench_key, load_key
 from offgridd.core.observed import ModelFacts, Observed, Result

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from offgridd.core.benchmark import Workload
+from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -125,27 +125,6 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkSpec:
-    """When a model is measured by itself, and how good it has to be. Seconds; rates are tokens a second."""
-
-    when: Literal["on_change", "schedule", "never"] = "on_change"
-    every: float = 168 * 3600.0  # of a schedule
-    workload: Workload = Workload(iterations=5)
-    idle: float = 30.0  # so long no request must have been answered before
-    max_wait: float = 24 * 3600.0  # for that
-    min_generation_tps: float | None = None
-    max_ttft: float | None = None
-    max_regression: float | None = None  # the share of a rate that may be lost
-    on_fail: Literal["report", "hold"] = "report"
-    on_timeout: Literal["keep", "swap"] = "keep"
-
-    @property
-    def holds(self) -> bool:
-        """Whether a change has to prove itself before it takes the place of what serves."""
-        return self.on_fail == "hold" and self.when != "never"
 
 
 @dataclass(frozen=True, slots=True)

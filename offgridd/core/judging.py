@@ -14,8 +14,7 @@ from functools import cache
 from itertools import product
 from typing import Final, Literal
 
-from offgridd.core.benchmark import ALPHA
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import ALPHA, BenchmarkSpec
 
 LEAST_PAIRS, MOST_PAIRS = 15, 60
 RATES: Final = {"prompt_tps": "prompt", "generation_tps": "generation"}

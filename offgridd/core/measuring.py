@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.benchmarked import challenger_key, key_of, result_of
 from offgridd.core.challenge import contested
-from offgridd.core.desired import BenchmarkSpec, Desired, ModelSpec
+from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
 

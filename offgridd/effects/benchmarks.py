@@ -17,8 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from offgridd.core.baseline import against_best, is_good
-from offgridd.core.benchmark import FORMAT, Lane, Run, Workload, figures, label, summary
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import FORMAT, BenchmarkSpec, Lane, Run, Workload, figures, label, summary
 from offgridd.core.errors import RequestRefused
 from offgridd.core.fit import Estimate
 from offgridd.effects.benchrecords import Wanted

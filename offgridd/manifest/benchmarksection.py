@@ -9,8 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, BenchmarkSpec, Workload
 from offgridd.manifest.fields import Duration, Interval, LongDuration, Percent, Section, live
 
 LEAST_TO_TELL: Final = 4  # iterations from which on a difference can be told from noise

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from offgridd.core.baseline import against_best, is_good, result_of
-from offgridd.core.benchmark import Workload
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import BenchmarkSpec, Workload
 
 WORK = Workload(iterations=5)
 

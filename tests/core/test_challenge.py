@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from offgridd.core import events as ev
+from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.benchmarked import key_of
 from offgridd.core.challenge import answered_by, challenger_name, challengers, contested
 from offgridd.core.conditions import model_conditions
-from offgridd.core.desired import BenchmarkSpec, Desired, FileSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
+from offgridd.core.desired import Desired, FileSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
 from offgridd.core.edits import hold_back, judged_otherwise, take
 from offgridd.core.errors import Failure
 from offgridd.core.fold import fold, forget

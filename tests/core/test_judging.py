@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offgridd.core.benchmark import is_clear
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import BenchmarkSpec, is_clear
 from offgridd.core.judging import (
     LEAST_PAIRS,
     MOST_PAIRS,

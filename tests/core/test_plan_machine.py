@@ -17,18 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.adopting import KEPT_IDLE, kept_name, kept_spec
+from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.challenge import challenger_name, challengers, contested
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import (
-    BenchmarkSpec,
-    Desired,
-    FileSource,
-    HubSource,
-    LoadSpec,
-    MemorySpec,
-    ModelSpec,
-    ServerSpec,
-)
+from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
 from offgridd.core.edits import hold_back, reached_otherwise, take
 from offgridd.core.errors import Failure
 from offgridd.core.fit import limits

