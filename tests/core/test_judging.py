@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections import Counter
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridd.core.benchmark import BenchmarkSpec, is_clear
@@ -75,29 +76,30 @@ def test_a_median_lies_in_its_interval(values: list[float]) -> None:
     assert found.mid == statistics.median(values)
 
 
-@settings(max_examples=50)
-@given(st.integers(0, 2**32), st.floats(0.0, 0.25))
-def test_what_changes_nothing_is_not_flagged(seed: int, noise: float) -> None:
-    dice = random.Random(seed)
-    ratios = [dice.lognormvariate(0, noise) for _ in range(MOST_PAIRS)]
-    for count in range(1, MOST_PAIRS + 1):
-        outcome = judge_pairs(pairs(ratios[:count]), TEN)
-        if outcome is not None:
-            assert outcome.reason in ("", "NoVerdict")
-            return
-    raise AssertionError("it never ends")
+def verdicts(ratio: float, noise: float) -> Counter[str]:
+    """Of 300 contests, each until it is decided; the same ones every time: a verdict may be wrong by chance."""
+    found: Counter[str] = Counter()
+    for seed in range(300):
+        dice = random.Random(seed)
+        ratios = [ratio * dice.lognormvariate(0, noise) for _ in range(MOST_PAIRS)]
+        outcomes = (judge_pairs(pairs(ratios[:count]), TEN) for count in range(1, MOST_PAIRS + 1))
+        found[next(outcome.reason for outcome in outcomes if outcome is not None)] += 1
+    return found
 
 
-@settings(max_examples=50)
-@given(st.integers(0, 2**32), st.floats(0.0, 0.15))
-def test_a_fifth_less_is_flagged(seed: int, noise: float) -> None:
-    dice = random.Random(seed)
-    ratios = [0.8 * dice.lognormvariate(0, noise) for _ in range(MOST_PAIRS)]
-    found = next(
-        outcome for count in range(1, MOST_PAIRS + 1)
-        if (outcome := judge_pairs(pairs(ratios[:count]), TEN)) is not None
-    )  # fmt: skip
-    assert found.reason == "Regressed"
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.15, 0.25])
+def test_what_changes_nothing_is_not_flagged(noise: float) -> None:
+    """And has a verdict in three of four, as benchmarks/regress.py asks of a daemon."""
+    found = verdicts(1.0, noise)
+    assert found["Regressed"] == 0
+    assert found[""] >= 225
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1, 0.15])
+def test_a_fifth_less_is_flagged_nearly_always(noise: float) -> None:
+    found = verdicts(0.8, noise)
+    assert found["Regressed"] >= 285
+    assert found[""] <= 3
 
 
 def test_so_few_pairs_say_nothing_and_so_many_end_it() -> None:
