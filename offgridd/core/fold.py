@@ -14,6 +14,7 @@ from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 from offgridd.core.memory import raised
 from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Retry, VerifiedFile, Worker
+from offgridd.core.tuning import folded
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed", "WorkerHung")  # the reasons that say that a process failed of itself
@@ -57,6 +58,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
             case ev.Taken(model):
                 challenged.discard(model)
                 models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
+            case ev.Tuned() | ev.Retuned() | ev.TrialChosen():
+                whole.update(folded(whole.get("tunings", observed.tunings), event))
             case ev.KeptRemoved(model):
                 kept.pop(model, None)
             case _:
@@ -76,7 +79,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
-    contesting = {challenger_name(name) for name in (*contested(desired, observed), *observed.challenged)}
+    trial = (observed.trial.model,) if observed.trial is not None else ()
+    contesting = {challenger_name(name) for name in (*contested(desired, observed), *observed.challenged, *trial)}
 
     def over(name: str, facts: ModelFacts) -> bool:
         if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:

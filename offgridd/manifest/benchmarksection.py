@@ -67,6 +67,13 @@ class Benchmark(Section):
     on_timeout: Literal["keep", "swap"] = live(
         _DEFAULT.on_timeout, "What a hold does when it could not be measured within max_wait."
     )
+    tune: bool | Literal["propose", "apply"] = live(
+        False,
+        "Whether faster values are searched for threads, flash_attention, cache_type_k and cache_type_v where the "
+        "manifest does not give them; true is propose: status shows them. apply: they take effect, but for what may "
+        "cost quality.",
+    )
+    tune_time: Interval = live("30m", "The most that one search may measure, 1s to 168h.")
 
 
 def benchmark_of(given: Sequence[Benchmark]) -> BenchmarkSpec | None:
@@ -76,6 +83,8 @@ def benchmark_of(given: Sequence[Benchmark]) -> BenchmarkSpec | None:
     fields: dict[str, Any] = {}
     for section in given:
         fields |= section.given()
+    if "tune" in fields:
+        fields["tune"] = {True: "propose", False: "off"}.get(fields["tune"], fields["tune"])
     workload = {name: fields.pop(name) for name in _WORKLOAD if name in fields}
     return BenchmarkSpec(**fields, workload=replace(_DEFAULT.workload, **workload))
 
@@ -99,6 +108,8 @@ def against_each_other(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "on_fail", "nothing says what is worse; give max_regression, min_generation_tps or max_ttft"
     if holds and given.get("when") == "never":
         yield "on_fail", "with 'when: never' nothing is measured; remove one of them"
+    if given.get("tune", False) is not False and given.get("when") == "never":
+        yield "tune", "with 'when: never' nothing is measured; remove one of them"
     iterations = given.get("iterations", work.iterations)
     if "max_regression" in limits and type(iterations) is int and iterations < LEAST_TO_TELL:
         yield "iterations", f"fewer than {LEAST_TO_TELL} tell no difference from noise, which max_regression needs"
