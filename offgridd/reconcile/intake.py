@@ -91,8 +91,7 @@ class Intake:
     async def start(self) -> Seen:
         """The first reading: where it is refused, or its repository is not known, the last good manifest is desired."""
         kept = await anyio.to_thread.run_sync(self.state.last_good)
-        texts: Files = kept or ()
-        self._last_good = texts
+        self._last_good = texts = kept or ()
         good = await self._good(texts) if commit_of(texts) else None
         if good is not None and good.git is not None:
             self.follow.restore(good.git, texts)
@@ -177,9 +176,8 @@ class Intake:
         if reading.pending and reading.desired.git is not None:
             self._last, self._pending = None, reading.desired
             self._tell(problems=(), reason="", pending=True)
-            return Seen(
-                self._generation(), (), changed=False, notes=(f"it waits until {reading.desired.git.url} is fetched",)
-            )
+            note = f"it waits until {reading.desired.git.url} is fetched"
+            return Seen(self._generation(), (), changed=False, notes=(note,))
         try:
             changed = await self._accept(reading.desired, reading.files)
         except ManifestError as error:
