@@ -8,7 +8,7 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Why
-from offgridd.core.challenge import challenger_name, contested
+from offgridd.core.challenge import challenger_name, challengers
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
@@ -79,14 +79,12 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
-    trial = (observed.trial.model,) if observed.trial is not None else ()
-    contesting = {challenger_name(name) for name in (*contested(desired, observed), *observed.challenged, *trial)}
+    contesting = {*challengers(desired, observed), *map(challenger_name, observed.challenged)}
 
     def over(name: str, facts: ModelFacts) -> bool:
         if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:
             return False  # a request that still waits must not count against a model that is added again
-        failed = facts.verify_retry or facts.start_retry
-        return name not in kept or not facts.demanded or failed is not None
+        return name not in kept or not facts.demanded or (facts.verify_retry or facts.start_retry) is not None
 
     gone = {name for name, facts in models.items() if over(name, facts)}
     if not gone:
@@ -241,8 +239,7 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
         if failure.reason == "OutOfMemory":  # not the same again at once: what filled the memory may be there still
             retry = replace(retry, at=now + BACKOFF_MOST)
         return replace(facts, start_retry=retry)
-    recent = tuple(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW)
-    crashes = (*recent, now)
+    crashes = (*(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW), now)
     if len(crashes) >= CRASH_LIMIT and not failure.terminal:
         failure = _crash_loop(failure, len(crashes))
     retry = Retry(key, failure, len(crashes), None if failure.terminal else now + backoff(len(crashes)))

