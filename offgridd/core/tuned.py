@@ -136,10 +136,10 @@ def _each(desired: Desired, change: Callable[[str, ModelSpec], ModelSpec]) -> De
 def _tuned(spec: ModelSpec, tuning: Tuning | None, host: str) -> ModelSpec:
     wanted: Settings = ()
     if spec.tunes == "apply" and tuning is not None and tuning.host == host:
-        wanted = tuple(one for one in tuning.found if one[0] in spec.tunable)
-    wanted = harmless(wanted)
-    wanted = wanted if is_possible(spec, wanted) else ()
+        wanted = harmless(tuple(one for one in tuning.found if one[0] in spec.tunable))
     if wanted == spec.tuned:
         return spec
+    if not is_possible(spec, wanted):  # with what was declared since
+        return as_declared(spec)
     plain = as_declared(spec)
     return replace(plain, load=with_settings(plain.load, wanted), tuned=wanted)

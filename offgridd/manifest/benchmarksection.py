@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, BenchmarkSpec, Workload
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, BenchmarkSpec, Tune, Workload
 from offgridd.manifest.fields import Duration, Interval, LongDuration, Percent, Section, live
 
 LEAST_TO_TELL: Final = 4  # iterations from which on a difference can be told from noise
@@ -36,6 +36,20 @@ _Several = (
 )
 Counts = Annotated[list[Annotated[int, Field(ge=1, le=255)]], *_Several, _schema(1, 255)]
 Depths = Annotated[list[Annotated[int, Field(ge=0, le=MOST_TOKENS)]], *_Several, _schema(0, MOST_TOKENS)]
+
+
+def _read_tune(value: object) -> Tune:
+    if isinstance(value, bool):
+        return "propose" if value else "off"
+    if value in ("propose", "apply"):
+        return "apply" if value == "apply" else "propose"
+    raise PydanticCustomError(
+        "InvalidValue" if isinstance(value, str) else "WrongType", "true, false, propose or apply"
+    )
+
+
+_TUNE_SCHEMA: Final = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["propose", "apply"]}]}
+Tunes = Annotated[str, BeforeValidator(_read_tune), WithJsonSchema(_TUNE_SCHEMA)]
 
 
 class Benchmark(Section):
@@ -67,7 +81,7 @@ class Benchmark(Section):
     on_timeout: Literal["keep", "swap"] = live(
         _DEFAULT.on_timeout, "What a hold does when it could not be measured within max_wait."
     )
-    tune: bool | Literal["propose", "apply"] = live(
+    tune: Tunes = live(
         False,
         "Whether faster values are searched for threads, flash_attention, cache_type_k and cache_type_v where the "
         "manifest does not give them; true is propose: status shows them. apply: they take effect, but for what may "
@@ -83,8 +97,6 @@ def benchmark_of(given: Sequence[Benchmark]) -> BenchmarkSpec | None:
     fields: dict[str, Any] = {}
     for section in given:
         fields |= section.given()
-    if "tune" in fields:
-        fields["tune"] = {True: "propose", False: "off"}.get(fields["tune"], fields["tune"])
     workload = {name: fields.pop(name) for name in _WORKLOAD if name in fields}
     return BenchmarkSpec(**fields, workload=replace(_DEFAULT.workload, **workload))
 
