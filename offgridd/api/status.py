@@ -177,7 +177,7 @@ class StatusView:
         wanted = as_declared(other or spec)
         shown = _model(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
         shown["managed"] = declared
-        shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed))
+        shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed)) if spec.tunes != "off" else None
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
         shown["memory"] = {"estimate": self._estimate(spec, facts), "measured": self._metrics.measured(spec.name)}

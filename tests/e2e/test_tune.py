@@ -43,15 +43,15 @@ def offgrid(rig: Rig, *args: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def begin(rig: Rig, wanted: str) -> None:
-    """A daemon in which what is declared is four times slower than any other way to load the model."""
+def begin(rig: Rig, wanted: str, times: int = 4) -> None:
+    """A daemon in which what is declared is so many times slower than any other way to load the model."""
     write(rig, text(rig, "false", idle="1h"))
     rig.start()
     until(rig.is_ready)
     sha256 = shown(rig)["file"]["sha256"]
     assert shown(rig)["tuning"] is None
     assert rig.stop() == 0
-    rig.env["OFFGRIDD_FAILPOINTS"] = slowed(rig, wanted, sha256)
+    rig.env["OFFGRIDD_FAILPOINTS"] = slowed(rig, wanted, sha256).replace("drag:3:", f"drag:{times - 1}:")
     write(rig, wanted)
     rig.start()
     until(rig.is_ready)
@@ -96,9 +96,9 @@ def test_what_is_faster_is_applied_survives_a_restart_and_goes_with_tune(rig: Ri
 
 def test_a_search_ends_with_its_time_and_begins_again_when_asked_for(rig: Rig) -> None:
     """Beside requests, which go first; and all that is declared is left alone."""
-    begin(rig, text(rig, "true, tune_time: 1s", ", cache_type_k: q8_0, threads: 2"))
+    begin(rig, text(rig, "true, tune_time: 1s", ", cache_type_k: q8_0, threads: 2"), times=60)
     until(lambda: tuning(rig)["state"] == "done")
-    assert "tune_time was over after 1 s" in tuning(rig)["why"]
+    assert "tune_time was over after" in tuning(rig)["why"]
     assert tuning(rig)["applied"] == {}
     assert {one["field"] for one in tuning(rig)["tried"]} <= {"flash_attention", "cache_type_v"}
     mine = rig.pids()
@@ -109,9 +109,7 @@ def test_a_search_ends_with_its_time_and_begins_again_when_asked_for(rig: Rig) -
     for _ in range(3):
         assert rig.api.chat.completions.create(model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=9)
     assert [m.id for m in rig.api.models.list()] == ["smol"]
-    until(lambda: tuning(rig)["state"] == "done", 60)
-    assert tuning(rig)["best"] != {}
-    until(lambda: len(rig.status()["memory"]["workers"]) == 1)
-    assert rig.pids() == mine
+    until(lambda: tuning(rig)["best"] == {"flash_attention": False}, 60)
     write(rig, text(rig, "true", ", cache_type_k: q8_0, cache_type_v: f16, flash_attention: true, threads: 2"))
     until(lambda: tuning(rig)["state"] == "declared")
+    until(lambda: len(rig.status()["memory"]["workers"]) == 1 and rig.pids() != mine)
