@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.holding import restart, shown, slowed, write
+from support.holding import condition, restart, serving, shown, slowed, write
 from support.rig import FILE, Rig, until
 
 OFFGRID = Path(sys.executable).with_name("offgrid")
@@ -57,6 +57,7 @@ def begin(rig: Rig, wanted: str, times: int = 4) -> None:
     until(rig.is_ready)
 
 
+@pytest.mark.timeout(150)  # several searches and a hold in one life of a daemon
 def test_what_is_faster_is_applied_survives_a_restart_and_goes_with_tune(rig: Rig) -> None:
     begin(rig, text(rig, "apply"))
     before = rig.pids()
@@ -84,12 +85,20 @@ def test_what_is_faster_is_applied_survives_a_restart_and_goes_with_tune(rig: Ri
     assert tuning(rig)["applied"] == found["applied"]
     assert tuning(rig)["tried"] == found["tried"]
     assert (rig.folder / "log").read_text().count("tuning is done") == 1
-    serving = rig.pids()
+    there = rig.pids()
 
     rig.env.pop("OFFGRIDD_FAILPOINTS")
     write(rig, text(rig, "true"))  # what was found is a proposal now
-    until(lambda: tuning(rig)["applied"] == {} and len(rig.pids()) == 1 and rig.pids() != serving)
+    until(lambda: tuning(rig)["applied"] == {} and len(rig.pids()) == 1 and rig.pids() != there)
     assert tuning(rig)["best"] == found["best"]
+
+    holds = "apply, max_regression: 50%, on_fail: hold"
+    write(rig, text(rig, holds))
+    until(lambda: tuning(rig)["applied"] == found["applied"])
+    write(rig, text(rig, holds).replace("context: 1024", "context: 1025"))
+    until(lambda: condition(rig, "Ready") == ("True", "Held"))  # an edit has to prove itself, with what was found
+    until(lambda: condition(rig, "Ready") == ("True", "Ready") and serving(rig) == 1025)
+    assert tuning(rig)["applied"] == found["applied"]
     write(rig, text(rig, "false"))
     until(lambda: shown(rig)["tuning"] is None)
 
