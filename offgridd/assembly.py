@@ -57,6 +57,7 @@ from offgridd.effects.stock import Stock
 from offgridd.effects.store import Store
 from offgridd.effects.syncer import Syncer
 from offgridd.effects.systemd import Notifier
+from offgridd.effects.tunings import Tunings
 from offgridd.effects.updates import Now, Updates
 from offgridd.effects.upkeep import Upkeep
 from offgridd.effects.workers import Workers
@@ -165,13 +166,13 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
         Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run,
-        upkeep.run,
+        upkeep.run, Tunings(now, state.tunings).run,
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 
 
 def _host() -> HostFacts:
-    return HostFacts(total_memory(), features(), has_gpu(), kind())
+    return HostFacts(total_memory(), features(), has_gpu(), kind(), len(os.sched_getaffinity(0)))
 
 
 def _followers(status: StatusView, workers: Workers) -> Callable[[Snapshot], None]:

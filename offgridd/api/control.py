@@ -22,6 +22,7 @@ from offgridd.core.edits import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.gitsource import Files, of_repository
 from offgridd.core.naming import shown_name
+from offgridd.core.tuned import all_as_declared
 from offgridd.reconcile.intake import Seen, parse
 
 LOOK = 10.0  # seconds for a look at all files: a file system may hang
@@ -76,6 +77,7 @@ def add_control(app: Quart, ctx: Context) -> None:
         spec = find_model(ctx, given["model"])
         ctx.loop.emit(ev.Reconsidered(spec.name))
         ctx.loop.emit(ev.Decided(spec.name, None))
+        ctx.loop.emit(ev.Retuned(spec.name))
         await ctx.loop.heard()
         return answer({"model": shown_name(spec)}, 202)
 
@@ -107,7 +109,7 @@ def describe_plan(ctx: Context, files: Files, kept: Files) -> dict[str, Any]:
 
     `kept` is what was fetched of the repository that is followed now. What another one has is not known: `git`.
     """
-    before = ctx.desired
+    before = all_as_declared(ctx.desired)
     try:
         wanted = parse(files)
         known = wanted.git is None or (before.git is not None and before.git.same_content(wanted.git))

@@ -25,6 +25,9 @@ from offgridd.core.naming import file_name, repository_names, shown_name
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
 from offgridd.core.stamps import stamp
+from offgridd.core.tuned import as_declared
+from offgridd.core.tuning import key_of as tuning_key
+from offgridd.core.tuning import shown as shown_tuning
 from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
@@ -163,15 +166,18 @@ class StatusView:
         short = observed.short.get(spec.name)
         other = self._contested.get(spec.name) if declared else None
         contest = (other, observed.of(challenger_name(spec.name))) if other else (None, None)
-        parts = (spec, facts, observed.engine, serving and serving.now, short, *contest)
+        tuning = observed.tunings.get(spec.name)
+        parts = (spec, facts, observed.engine, serving and serving.now, short, tuning, *contest)
         before = (self._models if declared else self._undeclared).get(spec.name)
         fetching = self._progress.shown(spec.name) or (other and self._progress.shown(challenger_name(spec.name)))
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         asked = declared or facts.file or facts.verify_retry or facts.demanded
         conditions = model_conditions(spec, facts, observed, other) if asked else resting_conditions(spec, facts)
-        shown = _model(spec, facts, other or spec, self._dress(spec.name, conditions, _LATER, told=declared))
+        wanted = as_declared(other or spec)
+        shown = _model(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
         shown["managed"] = declared
+        shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed)) if spec.tunes != "off" else None
         shown["serving"] = self._metrics.shown(spec.name)
         shown["download"] = fetching
         shown["memory"] = {"estimate": self._estimate(spec, facts), "measured": self._metrics.measured(spec.name)}

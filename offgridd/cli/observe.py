@@ -15,8 +15,10 @@ from typing import Any
 from offgridd.cli.client import REFUSED, TIMEOUT, Client, CliError
 from offgridd.cli.reading import read_files
 from offgridd.cli.terminal import say
+from offgridd.core.judging import RATES, Interval
 from offgridd.core.reasons import BY_WORD
 from offgridd.core.sizes import show_size
+from offgridd.core.tuned import yaml_line
 
 Json = dict[str, Any]
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -163,7 +165,7 @@ def describe(client: Client, args: argparse.Namespace) -> int:
     estimate = model["memory"]["estimate"]
     if estimate:
         say(f"memory: charged with at most {show_size(estimate['charge'])}")
-    say(*_processes(found, model["name"]), "conditions:")
+    say(*_tuning(model["tuning"]), *_processes(found, model["name"]), "conditions:")
     for condition in model["conditions"]:
         why = f": {condition['message']}" if condition["message"] else ""
         say(f"  {condition['type']} is {condition['status']}, {condition['reason']}, "
@@ -175,6 +177,22 @@ def describe(client: Client, args: argparse.Namespace) -> int:
     if happened:
         say("events:", *(f"  {_event(one)}" for one in happened[-10:]))
     return 0
+
+
+def _tuning(found: Json | None) -> list[str]:
+    """The search for faster settings: what came of it, and what that rests on."""
+    if found is None:
+        return []
+    lines, applied = [f"tuning: {found['state']}: {found['why']}"], found["applied"]
+    for (name, value), line in zip(found["best"].items(), found["proposal"], strict=True):
+        lines.append(f"  {line}" + ("  # in effect" if name in applied and applied[name] == value else ""))
+    return [*lines, *map(_one_tried, found["tried"])]
+
+
+def _one_tried(one: Json) -> str:
+    facts = [f"{RATES[name]} {Interval(**found)}" for name, found in one["ratios"].items()]
+    facts += [f"{one['pairs']} pairs", f"{one['seconds']:.0f} s", *([one["why"]] if one["why"] else [])]
+    return f"  tried {yaml_line(one['field'], one['value'])}: {one['result']} ({', '.join(facts)})"
 
 
 def _processes(found: Json, name: str) -> list[str]:

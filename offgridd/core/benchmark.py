@@ -19,6 +19,7 @@ FORMAT: Final = "offgridd.benchmark/v1"
 MOST_TOKENS, MOST_ITERATIONS, MOST_KINDS = 1 << 20, 100, 16
 ALPHA: Final = 0.05  # how likely a difference may be chance that is called one
 
+Tune = Literal["off", "propose", "apply"]
 LEAST_RUNS: Final = 4  # a side: of fewer no order is so unlikely that it could not be chance
 
 
@@ -52,6 +53,8 @@ class BenchmarkSpec:
     max_regression: float | None = None  # the share of a rate that may be lost
     on_fail: Literal["report", "hold"] = "report"
     on_timeout: Literal["keep", "swap"] = "keep"
+    tune: Tune = "off"  # whether faster load fields are searched, where none are declared, and what is done with them
+    tune_time: float = 1800.0  # the most that one search may measure
 
     @property
     def holds(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from offgridd.core.desired import LOWEST_PRIORITY, Desired, ModelSpec
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Observed
+from offgridd.core.tuned import Trial, as_declared, is_possible, with_settings
 
 _BEHIND = "@next"
 
@@ -36,14 +37,28 @@ def contested(desired: Desired, observed: Observed) -> Mapping[str, ModelSpec]:
 
 
 def challengers(desired: Desired, observed: Observed) -> dict[str, ModelSpec]:
-    """The same as models of their own, by their own names."""
+    """The same as models of their own, by their own names; and what tuning tries, where nothing is to be judged."""
+    specs, trial = contested(desired, observed), observed.trial
+    if trial is not None and trial.model not in specs and (tried := tried_as(desired, trial)) is not None:
+        specs = {**specs, trial.model: tried}
     return {
         challenger_name(name): replace(
             spec, name=challenger_name(name), aliases=(), preload=False, pin=False, idle_unload=None,
             priority=LOWEST_PRIORITY - 2, updates="manual", benchmark=None, challenger=True,
         )
-        for name, spec in contested(desired, observed).items()
+        for name, spec in specs.items()
     }  # fmt: skip
+
+
+def tried_as(desired: Desired, trial: Trial) -> ModelSpec | None:
+    """The model as it would be with what is tried; None where nothing is tuned any more."""
+    spec = desired.models.get(trial.model)
+    if spec is None or spec.tunes == "off" or spec.suspend or desired.server.suspend:
+        return None
+    if not is_possible(spec, trial.settings) or any(name not in spec.tunable for name, _ in trial.settings):
+        return None
+    plain = as_declared(spec)
+    return replace(plain, load=with_settings(plain.load, trial.settings), tuned=trial.settings)
 
 
 def differ(old: ModelSpec, new: ModelSpec) -> bool:
@@ -53,4 +68,6 @@ def differ(old: ModelSpec, new: ModelSpec) -> bool:
 
 def kept_as(old: ModelSpec, new: ModelSpec) -> ModelSpec:
     """`new` with the file of `old`, loaded as that: all else takes effect at once."""
-    return replace(new, source=old.source, sha256=old.sha256, lock=old.lock, load=old.load)
+    return replace(
+        new, source=old.source, sha256=old.sha256, lock=old.lock, load=old.load, tunable=old.tunable, tuned=old.tuned
+    )

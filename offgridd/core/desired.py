@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from offgridd.core.benchmark import BenchmarkSpec
+from offgridd.core.benchmark import BenchmarkSpec, Tune
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -18,6 +18,8 @@ HUB = "https://huggingface.co"
 DEFAULT_LISTEN = "127.0.0.1:11611"
 DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -1000, 1000  # that a manifest may declare; what is kept is below
+Setting = int | str | bool | None  # of one load field; None: the engine's own choice
+Settings = tuple[tuple[str, Setting], ...]  # by name, sorted; only what is not as where the manifest is silent
 DEFAULT_CONTEXT = 8192  # what `context` is where the manifest is silent, or the trained length where that is less
 
 
@@ -150,10 +152,16 @@ class ModelSpec:
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
     benchmark: BenchmarkSpec | None = None
     challenger: bool = False  # it is no model of its own: what is declared of one, beside what serves
+    tunable: tuple[str, ...] = ()  # load fields that tuning may search: the manifest does not give them
+    tuned: Settings = ()  # what tuning has set of `load`; never by the manifest
 
     @property
     def holds(self) -> bool:
         return self.benchmark is not None and self.benchmark.holds
+
+    @property
+    def tunes(self) -> Tune:
+        return self.benchmark.tune if self.benchmark is not None else "off"
 
 
 @dataclass(frozen=True, slots=True)

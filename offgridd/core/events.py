@@ -20,6 +20,7 @@ from offgridd.core.observed import (
     Verdict,
     VerifiedFile,
 )
+from offgridd.core.tuned import Trial, Tuning
 from offgridd.core.updates import Look
 
 
@@ -104,6 +105,28 @@ class Taken:
 
     model: str
     spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How far the search for a model's fastest settings is; None: there is none any more."""
+
+    model: str
+    tuning: Tuning | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retuned:
+    """Somebody wants that search again. What it found stays until the new one has found something."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialChosen:
+    """What that search has loaded beside what serves from now on."""
+
+    trial: Trial | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +321,9 @@ Event = (
     | Challenged
     | Unchallenged
     | Taken
+    | Tuned
+    | Retuned
+    | TrialChosen
     | UpdateSeen
     | Updated
     | FileSeen

@@ -8,12 +8,13 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Why
-from offgridd.core.challenge import challenger_name, contested
+from offgridd.core.challenge import challenger_name, challengers
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 from offgridd.core.memory import raised
 from offgridd.core.observed import NO_FACTS, Eviction, ModelFacts, Observed, Retry, VerifiedFile, Worker
+from offgridd.core.tuning import folded
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds: 1, 2, 4 ... 60
 _CRASHES = ("WorkerCrashed", "WorkerHung")  # the reasons that say that a process failed of itself
@@ -57,6 +58,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
             case ev.Taken(model):
                 challenged.discard(model)
                 models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
+            case ev.Tuned() | ev.Retuned() | ev.TrialChosen():
+                whole.update(folded(whole.get("tunings", observed.tunings), event))
             case ev.KeptRemoved(model):
                 kept.pop(model, None)
             case _:
@@ -76,13 +79,12 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
-    contesting = {challenger_name(name) for name in (*contested(desired, observed), *observed.challenged)}
+    contesting = {*challengers(desired, observed), *map(challenger_name, observed.challenged)}
 
     def over(name: str, facts: ModelFacts) -> bool:
         if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:
             return False  # a request that still waits must not count against a model that is added again
-        failed = facts.verify_retry or facts.start_retry
-        return name not in kept or not facts.demanded or failed is not None
+        return name not in kept or not facts.demanded or (facts.verify_retry or facts.start_retry) is not None
 
     gone = {name for name, facts in models.items() if over(name, facts)}
     if not gone:
@@ -237,8 +239,7 @@ def _start_failed(facts: ModelFacts, key: str, failure: Failure, now: float) -> 
         if failure.reason == "OutOfMemory":  # not the same again at once: what filled the memory may be there still
             retry = replace(retry, at=now + BACKOFF_MOST)
         return replace(facts, start_retry=retry)
-    recent = tuple(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW)
-    crashes = (*recent, now)
+    crashes = (*(t for t in facts.crashes if facts.crash_key == key and now - t < CRASH_WINDOW), now)
     if len(crashes) >= CRASH_LIMIT and not failure.terminal:
         failure = _crash_loop(failure, len(crashes))
     retry = Retry(key, failure, len(crashes), None if failure.terminal else now + backoff(len(crashes)))

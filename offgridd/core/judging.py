@@ -115,20 +115,20 @@ def _checks(pairs: Sequence[tuple[Figures, Figures]], spec: BenchmarkSpec) -> It
             if ratios:
                 found = median_interval(ratios)
                 said = f"{what} {found} of what serves, {bound:.3g} is the least"
-                yield _at_least(found, bound, 2 * (1 - bound)), "Regressed", said
+                yield at_least(found, bound, 2 * (1 - bound)), "Regressed", said
     for limit, name, what, sign in _limits(spec):
         old = [sign * value for figures, _ in pairs if (value := figures.get(name)) is not None]
         new = [sign * value for _, figures in pairs if (value := figures.get(name)) is not None]
         if not old or not new:
             continue
         found, bound = median_interval(new), sign * limit
-        answer = _at_least(found, bound, math.inf)
+        answer = at_least(found, bound, math.inf)
         if statistics.median(old) < bound:  # what serves misses it, too: that is no fault of the change
             answer = "holds"
         yield answer, "BelowThreshold", f"{what} {abs(found.mid):.3g}, {limit:g} is declared"
 
 
-def _at_least(found: Interval, bound: float, widest: float) -> Answer:
+def at_least(found: Interval, bound: float, widest: float) -> Answer:
     """It fails where it is surely below; holds where it surely is not, or likely is not and is known well enough."""
     if found.high < bound:
         return "fails"

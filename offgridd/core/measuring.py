@@ -1,4 +1,7 @@
-"""What is to be measured: models whose key has no result, and changes that have to prove themselves. Pure."""
+"""What is to be measured: models whose key has no result, changes that have to prove themselves, what may be faster.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ from offgridd.core.challenge import contested
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
+from offgridd.core.tuning import key_of as tuning_key
 
 TRIES: Final = 4  # that failed, after which a file counts as gone: what was refused must not serve for a hiccup
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`spec`: what is measured; of a contest what is declared and does not serve yet.
+    """`spec`: what is measured; of a contest what is declared and does not serve yet; of tuning what serves.
 
     `take`: it is to serve without being judged, since what it would be held against can not serve.
     """
 
-    kind: Literal["measure", "contest", "take"]
+    kind: Literal["measure", "contest", "take", "tune"]
     model: str
     key: str
     spec: ModelSpec
@@ -45,7 +49,8 @@ class Due:
 def due(desired: Desired, observed: Observed, now: float, wall: float) -> Due:
     """Contests first. `now`: monotonic; `wall`: seconds since the epoch."""
     jobs, later = list[Job](), list[float]()
-    for found in (*_contests(desired, observed, now), *_measurements(desired, observed, now, wall)):
+    measured = _measurements(desired, observed, now, wall)
+    for found in (*_contests(desired, observed, now), *measured, *_searches(desired, observed, now)):
         if isinstance(found, Job):
             jobs.append(found)
         else:
@@ -89,6 +94,22 @@ def _measurements(desired: Desired, observed: Observed, now: float, wall: float)
                 yield now + left
                 continue
         yield Job("measure", name, key, spec)
+
+
+def _searches(desired: Desired, observed: Observed, now: float) -> Iterator[Job | float]:
+    waiting = contested(desired, observed)
+    for name, spec in desired.models.items():
+        if spec.tunes == "off" or not spec.tunable or name in waiting or spec.suspend or desired.server.suspend:
+            continue
+        facts, tuning = observed.of(name), observed.tunings.get(name)
+        key = tuning_key(spec, facts, observed)
+        if key is None or standing_failure(spec, facts, observed.engine) or (spec.preload and not facts.serving()):
+            continue
+        known = tuning if tuning is not None and tuning.key == key else None
+        if known is not None and not known.done and known.again > now:
+            yield known.again
+        elif known is None or not known.done:
+            yield Job("tune", name, key, spec)
 
 
 def _again(facts: ModelFacts, key: str) -> float | None:

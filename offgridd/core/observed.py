@@ -11,6 +11,7 @@ from offgridd.core.errors import Failure, Problem
 from offgridd.core.gitsource import GitFacts
 from offgridd.core.hub import Pin
 from offgridd.core.shape import Shape
+from offgridd.core.tuned import Trial, Tuning
 from offgridd.core.updates import Look
 
 
@@ -200,6 +201,7 @@ class HostFacts:
     features: frozenset[str] = frozenset()
     gpu: bool = False  # there is one, and the engine is built for one
     kind: str = ""  # what makes measurements of two machines incomparable
+    cores: int = 1  # that we may use
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,8 @@ class Observed:
     host: HostFacts = HostFacts()
     short: Mapping[str, Short] = field(default_factory=dict)  # by model, what the newest plan said
     challenged: frozenset[str] = frozenset()  # models of which a newer file is tried beside the one that serves
+    tunings: Mapping[str, Tuning] = field(default_factory=dict)  # by model, how far the search for faster settings is
+    trial: Trial | None = None  # what that has loaded beside what serves
 
     def of(self, name: str) -> ModelFacts:
         return self.models.get(name, NO_FACTS)

@@ -54,6 +54,9 @@ STEPS: Final[tuple[str, ...]] = (
     update benchmarks set uid = lower(hex(randomblob(16)));
     create unique index benchmarks_by_uid on benchmarks (uid);
     """,
+    """
+    create table tunings (model text primary key, tuning text);
+    """,
 )
 VERSION: Final = len(STEPS)
 CACHE: Final = 512  # KiB of pages that are held in memory: little is ever read

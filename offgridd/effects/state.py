@@ -19,6 +19,7 @@ from pathlib import Path
 from offgridd.core.gitsource import commit_of
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Verdict
+from offgridd.core.tuned import Tuning
 from offgridd.core.updates import Look
 from offgridd.effects.benchrecords import BenchmarkRecords
 from offgridd.effects.database import StateTooNewError, open_database, os_error
@@ -167,6 +168,11 @@ class State:
     def verdicts(self) -> Records[Verdict]:
         """What was decided of the newest change of a model that had to prove itself."""
         return Records(self._db, "verdicts", Verdict, "what was decided of a change")
+
+    @property
+    def tunings(self) -> Records[Tuning]:
+        """How far the search for a model's fastest settings is, and what it found."""
+        return Records(self._db, "tunings", Tuning, "what tuning found")
 
     @property
     def unreferenced(self) -> Records[dict[str, float]]:

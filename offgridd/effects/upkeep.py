@@ -19,13 +19,17 @@ from offgridd.core.hub import Pin
 from offgridd.core.judging import Outcome
 from offgridd.core.measuring import Due, Job, due
 from offgridd.core.observed import Verdict
+from offgridd.core.tuned import as_declared
 from offgridd.effects.alone import Alone
 from offgridd.effects.benchmarks import Benchmarks, WorkerPort
 from offgridd.effects.contest import Contest
+from offgridd.effects.duel import Duel
 from offgridd.effects.traffic import Traffic
+from offgridd.effects.tuner import Tuner
 from offgridd.effects.updates import Now
 
 log = logging.getLogger("offgridd")
+_ORDER: Final = {"take": 0, "contest": 0, "measure": 1, "tune": 2}
 PAUSE: Final = 1.0  # seconds between two looks at what is due
 ROOM_AGAIN, TELL_AGAIN, DISTURBED_AGAIN, MOST_AGAIN = 300.0, 3600.0, 600.0, 6 * 3600.0  # seconds
 _MAY_PASS: Final = ("OutOfMemory", "SpawnFailed", "LoadTimeout", "MlockFailed")  # reasons why a worker is not there
@@ -63,7 +67,9 @@ class Upkeep:
     ) -> None:  # fmt: skip
         self._now, self._workers, self._traffic = now, workers, traffic
         self._verdicts, self._pins, self._took, self._recall = verdicts, pins, took, recall
-        self._contest, self._alone = Contest(now, workers, benchmarks, traffic), Alone(now, workers, benchmarks)
+        duel = Duel(now, workers, benchmarks, traffic)
+        self._contest, self._alone = Contest(now, duel, benchmarks), Alone(now, workers, benchmarks)
+        self._tuner = Tuner(now, duel, benchmarks)
         self._since: dict[tuple[str, str], float] = {}  # when a job was seen first, by model and key, monotonic
         self._kept: set[str] = set()  # models with a verdict in the state
 
@@ -96,9 +102,9 @@ class Upkeep:
         self._since = {known: self._since.get(known, now) for known in keys}
         return found
 
-    def _turn(self, job: Job) -> tuple[bool, float]:
-        """Contests first; of the others who waits longest."""
-        return job.kind == "measure", self._since[job.model, job.key]
+    def _turn(self, job: Job) -> tuple[int, float]:
+        """Contests first, tuning last; of those alike who waits longest."""
+        return _ORDER[job.kind], self._since[job.model, job.key]
 
     def _until(self, job: Job) -> float:
         return self._since[job.model, job.key] + job.limits.max_wait
@@ -106,7 +112,7 @@ class Upkeep:
     async def _wait(self, found: Due) -> None:
         """Until something changed, an idle time may have come, or one did not come for too long, which is said."""
         now = time.monotonic()
-        waiting = [job for job in found.jobs if not self._is_told(job)]
+        waiting = [job for job in found.jobs if job.kind != "tune" and not self._is_told(job)]
         for job in (late := [job for job in waiting if self._until(job) <= now]):
             await self._no_time(job)
         if late:
@@ -147,6 +153,8 @@ class Upkeep:
                         await self._judged(job, outcome)
                 case "measure":
                     await self._measure(job)
+                case "tune":
+                    await self._tuner.step(job)
         except RequestRefused as refused:
             await self._failed(job, refused)
 
@@ -179,7 +187,7 @@ class Upkeep:
 
         if job.model not in self._now.desired().challengers:  # a newer file, and no edit
             tell()
-        elif not await self._took(job.model, job.spec, tell):
+        elif not await self._took(job.model, as_declared(job.spec), tell):
             return
         log.info("model %s: what is declared is taken: %s", job.model, why)
         if pin is not None:
@@ -205,7 +213,7 @@ class Upkeep:
     async def _failed(self, job: Job, refused: RequestRefused) -> None:
         if refused.code == "no_room":
             self._say(job, "Unknown", "NoRoom", str(refused), again=time.monotonic() + ROOM_AGAIN)
-        elif refused.code in _PASSES:
+        elif refused.code in _PASSES or job.kind == "tune":
             await anyio.sleep(PAUSE)
         else:
             before = self._now.observed().of(job.model).verdict

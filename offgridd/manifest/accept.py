@@ -32,6 +32,7 @@ from offgridd.core.desired import (
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.core.gitsource import is_fetched
 from offgridd.core.locking import LOCK_FILE, Lock, locked
+from offgridd.core.tuned import TUNABLE
 from offgridd.manifest import sections, values
 from offgridd.manifest.benchmarksection import benchmark_of
 from offgridd.manifest.digest import digest_of, names_of
@@ -152,13 +153,16 @@ def _memory(memory: sections.Memory) -> MemorySpec:
 def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> ModelSpec:
     given = {**defaults, **model.given()}
     given["token"] = _token(defaults, model.given())
+    benchmark = benchmark_of([one for one in (defaults.get("benchmark"), model.benchmark) if one is not None])
     parts: dict[str, Any] = {
         "name": name,
         "source": _source(model.source, given),
         "load": _pick(LoadSpec, {**given, "placement": _pick(Placement, given)}),
         "sampling": _pick(Sampling, given),
-        "benchmark": benchmark_of([one for one in (defaults.get("benchmark"), model.benchmark) if one is not None]),
+        "benchmark": benchmark,
     }
+    if benchmark is not None and benchmark.tune != "off":
+        parts["tunable"] = tuple(field for field in TUNABLE if field not in given)
     if "cache" in given:
         parts["cache_ram"] = given["cache"].ram
     return _pick(ModelSpec, {**given, **parts})

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, BenchmarkSpec, Workload
+from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, BenchmarkSpec, Tune, Workload
 from offgridd.manifest.fields import Duration, Interval, LongDuration, Percent, Section, live
 
 LEAST_TO_TELL: Final = 4  # iterations from which on a difference can be told from noise
@@ -36,6 +36,20 @@ _Several = (
 )
 Counts = Annotated[list[Annotated[int, Field(ge=1, le=255)]], *_Several, _schema(1, 255)]
 Depths = Annotated[list[Annotated[int, Field(ge=0, le=MOST_TOKENS)]], *_Several, _schema(0, MOST_TOKENS)]
+
+
+def _read_tune(value: object) -> Tune:
+    if isinstance(value, bool):
+        return "propose" if value else "off"
+    if value in ("propose", "apply"):
+        return "apply" if value == "apply" else "propose"
+    raise PydanticCustomError(
+        "InvalidValue" if isinstance(value, str) else "WrongType", "true, false, propose or apply"
+    )
+
+
+_TUNE_SCHEMA: Final = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["propose", "apply"]}]}
+Tunes = Annotated[str, BeforeValidator(_read_tune), WithJsonSchema(_TUNE_SCHEMA)]
 
 
 class Benchmark(Section):
@@ -67,6 +81,13 @@ class Benchmark(Section):
     on_timeout: Literal["keep", "swap"] = live(
         _DEFAULT.on_timeout, "What a hold does when it could not be measured within max_wait."
     )
+    tune: Tunes = live(
+        False,
+        "Whether faster values are searched for threads, flash_attention, cache_type_k and cache_type_v where the "
+        "manifest does not give them; true is propose: status shows them. apply: they take effect, but for what may "
+        "cost quality.",
+    )
+    tune_time: Interval = live("30m", "The most that one search may measure, 1s to 168h.")
 
 
 def benchmark_of(given: Sequence[Benchmark]) -> BenchmarkSpec | None:
@@ -99,6 +120,8 @@ def against_each_other(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "on_fail", "nothing says what is worse; give max_regression, min_generation_tps or max_ttft"
     if holds and given.get("when") == "never":
         yield "on_fail", "with 'when: never' nothing is measured; remove one of them"
+    if given.get("tune", False) is not False and given.get("when") == "never":
+        yield "tune", "with 'when: never' nothing is measured; remove one of them"
     iterations = given.get("iterations", work.iterations)
     if "max_regression" in limits and type(iterations) is int and iterations < LEAST_TO_TELL:
         yield "iterations", f"fewer than {LEAST_TO_TELL} tell no difference from noise, which max_regression needs"

@@ -20,6 +20,7 @@ from offgridd.core.fold import fold, forget
 from offgridd.core.hub import Pin
 from offgridd.core.observed import HostFacts, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
+from offgridd.core.tuned import all_as_declared, effective
 from offgridd.effects.traffic import Traffic
 
 RESYNC = 30.0  # seconds between looks at the verified files
@@ -183,15 +184,22 @@ class Reconciler:
             if item is newest:
                 self._declare(item)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
+        self._want(self.snapshot.desired)
         self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
 
     def _declare(self, newest: Desired) -> None:
-        before, after = self.snapshot.desired.models, hold_back(self.snapshot.desired, newest)
+        known = all_as_declared(self.snapshot.desired)
+        before, after = known.models, hold_back(known, newest)
         self._apply(*[ev.Removed(name, old.drain) for name, old in before.items() if name not in after.models])
-        self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(self.snapshot.desired, after)])
-        self._apply(*[ev.Reranked(name) for name in ranked_otherwise(self.snapshot.desired, after)])
-        self._apply(*[ev.Decided(name, None) for name in judged_otherwise(self.snapshot.desired, after)])
-        self.snapshot = replace(self.snapshot, desired=after)
+        self._apply(*[ev.Reconsidered(name) for name in reached_otherwise(known, after)])
+        self._apply(*[ev.Reranked(name) for name in ranked_otherwise(known, after)])
+        self._apply(*[ev.Decided(name, None) for name in judged_otherwise(known, after)])
+        self._want(after)
+
+    def _want(self, desired: Desired) -> None:
+        """With what tuning has found for it."""
+        observed = self.snapshot.observed
+        self.snapshot = replace(self.snapshot, desired=effective(desired, observed.tunings, observed.host.kind))
 
     def _apply(self, *happened: ev.Event) -> None:
         if happened:

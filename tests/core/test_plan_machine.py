@@ -30,6 +30,7 @@ from offgridd.core.keys import load_key, source_key
 from offgridd.core.memory import Host, Ledger, charge, raised
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import current_file, current_pin, current_retry, plan
+from offgridd.core.tuned import TUNABLE, Trial, Tuning, all_as_declared, effective
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -53,6 +54,7 @@ SPECS = st.builds(
         pin=rank[1],
         idle_unload=None if preload or rank[1] else rank[2],
         benchmark=benchmark,
+        tunable=TUNABLE if benchmark is not None and benchmark.tune == "apply" else (),
     ),
     NAMES,
     st.sampled_from(
@@ -71,7 +73,7 @@ SPECS = st.builds(
     st.sampled_from([0, 1 << 20]),
     st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
     st.tuples(st.sampled_from([0, 0, 5]), st.sampled_from([False, False, True]), st.sampled_from([None, 60.0])),
-    st.sampled_from([None, BenchmarkSpec(max_regression=0.1, on_fail="hold")]),
+    st.sampled_from([None, BenchmarkSpec(max_regression=0.1, on_fail="hold"), BenchmarkSpec(tune="apply")]),
 )
 ROOM = [None, 90_000_000, 150_000_000, 260_000_000]  # bytes: of none, one and two workers
 
@@ -190,10 +192,29 @@ class PlanMachine(RuleBasedStateMachine):
         self.room = room
         server = ServerSpec(suspend=suspend, memory=MemorySpec(room))
         declared = Desired(self.desired.generation + 1, "", server, {s.name: s for s in specs})
-        before, self.desired = self.desired, hold_back(self.desired, declared)
+        before = all_as_declared(self.desired)
+        self.desired = hold_back(before, declared)
         for name in reached_otherwise(before, self.desired):
             self.put(ev.Reconsidered(name))
             assert self.observed.of(name).verify_retry is None
+        self.apply_tuned()
+
+    def apply_tuned(self) -> None:
+        self.desired = effective(self.desired, self.observed.tunings, self.observed.host.kind)
+
+    @rule(name=NAMES, threads=st.sampled_from([None, 1, 2]))
+    def try_settings(self, name: str, threads: int | None) -> None:
+        """They are loaded beside what serves; None: no longer."""
+        trial = Trial(name, (("threads", threads),)) if threads else None
+        self.put(ev.TrialChosen(trial))
+        if trial is not None and challenger_name(name) in challengers(self.desired, self.observed):
+            self.put(ev.Demanded(challenger_name(name), gently=True))
+
+    @rule(name=NAMES, threads=st.sampled_from([None, 1, 2]))
+    def found_faster(self, name: str, threads: int | None) -> None:
+        found = (("threads", threads),) if threads else ()
+        self.put(ev.Tuned(name, Tuning("k", self.observed.host.kind, best=found, found=found, done=True)))
+        self.apply_tuned()
 
     @rule()
     def think(self) -> None:
@@ -308,8 +329,9 @@ class PlanMachine(RuleBasedStateMachine):
                 assert ready or self.room is not None, (spec, facts)
         for name, facts in self.observed.models.items():
             self.put(ev.Used(name, -facts.uses))
-        for name in self.desired.challengers:
-            self.put(ev.Unloaded(challenger_name(name)))
+        for name in challengers(self.desired, self.observed):
+            self.put(ev.Unloaded(name))
+        self.put(ev.TrialChosen(None))
         self.put(ev.Reconsidered())
         self.converge()
         self.now += KEPT_IDLE

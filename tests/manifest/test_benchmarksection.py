@@ -6,6 +6,7 @@ import pytest
 
 from offgridd.core.benchmark import BenchmarkSpec, Workload
 from offgridd.core.errors import ManifestError, Problem
+from offgridd.core.tuned import TUNABLE
 from offgridd.manifest import SourceText, accept
 from offgridd.manifest.effective import effective
 
@@ -58,6 +59,28 @@ def test_only_a_hold_that_measures_holds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "meant"),
+    [("{}", "off"), ("{tune: false}", "off"), ("{tune: true}", "propose"), ("{tune: propose}", "propose"),
+     ("{tune: apply}", "apply")],
+)  # fmt: skip
+def test_tuning_is_searched_or_applied(own: str, meant: str) -> None:
+    found = accept(texts(own)).desired.models["m"]
+    assert found.tunes == meant
+    assert found.tunable == (TUNABLE if meant != "off" else ())
+
+
+def test_what_is_declared_anywhere_is_not_tunable() -> None:
+    text = texts("{tune_time: 10m}", "{tune: apply}").text.decode()
+    text = text.replace("defaults:\n", "defaults:\n  cache_type_k: f16\n").replace(
+        "    source:", "    threads: 2\n    source:"
+    )
+    found = accept(SourceText("m.yaml", text.encode())).desired.models["m"]
+    assert found.tunable == ("flash_attention", "cache_type_v")
+    assert found.benchmark is not None
+    assert found.benchmark.tune_time == 600.0
+
+
+@pytest.mark.parametrize(
     ("own", "reason", "says"),
     [
         ("{max_regression: 0%}", "WrongType", "10%"),
@@ -72,6 +95,10 @@ def test_only_a_hold_that_measures_holds() -> None:
         ("{threshold: 1}", "UnknownField", "known here are"),
         ("{on_fail: hold}", "ConflictingFields", "nothing says what is worse"),
         ("{on_fail: hold, when: never, max_ttft: 1s}", "ConflictingFields", "nothing is measured"),
+        ("{tune: sometimes}", "InvalidValue", "propose"),
+        ("{tune: 1}", "WrongType", "propose"),
+        ("{tune: true, when: never}", "ConflictingFields", "nothing is measured"),
+        ("{tune_time: 0s}", "InvalidValue", "at least 1s"),
         ("{iterations: 3, max_regression: 10%}", "ConflictingFields", "no difference from noise"),
         ("{prompt_tokens: 0}", "ConflictingFields", "there must be a depth"),
         ("{prompt_tokens: 0, depth: 5, max_ttft: 1s}", "ConflictingFields", "no prompt to time"),
