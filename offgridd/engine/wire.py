@@ -203,12 +203,22 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[tuple[bytes, float], ...]
 
 
+class CallPart(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of the answer's `index`-th tool call: its name, which comes first and once, or text of its arguments."""
+
+    index: int
+    name: str
+    arguments: str
+
+
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """What one step made for a request: whole UTF-8 text, which may lag behind."""
 
     request: int
     text: str
     logprob: TokenLogprob | None = None
+    reasoning: str = ""
+    calls: tuple[CallPart, ...] = ()
 
 
 class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
