@@ -7,6 +7,8 @@ from typing import Any
 
 from offgridd.api.constraint import NAMES, parse_constraint
 from offgridd.api.params import bad, integer
+from offgridd.api.tools import PARAMETERS as TOOLS
+from offgridd.api.tools import Tools, calls_of, parse_tools, template_args
 from offgridd.core.desired import Sampling
 from offgridd.engine.wire import Constraint, Message, SamplingParams
 
@@ -34,12 +36,10 @@ _INTEGERS = {
 MAX_CHOICES, MAX_TOP_LOGPROBS, MAX_BIASES = 16, 20, 1024
 # What clients send with these values means "without"; anything else would be promised and not done.
 _ONLY: dict[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none",),
     "modalities": (["text"],),
 }
-_OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream", "stream_options", "n",
-        "logprobs", "top_logprobs", "logit_bias", "response_format", *NAMES)  # fmt: skip
+_OWN = (*TOOLS, "reasoning_effort", "chat_template_kwargs", *NAMES, "model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream", "stream_options", "n",
+        "logprobs", "top_logprobs", "logit_bias", "response_format")  # fmt: skip
 _IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 
@@ -56,6 +56,8 @@ class ChatRequest:
     logprobs: int | None  # None = no; else so many of the likeliest tokens beside each chosen one
     logit_bias: tuple[tuple[int, float], ...]
     constraint: Constraint | None
+    tools: Tools
+    template_args: str  # JSON
 
     def sampling(self, defaults: Sampling) -> SamplingParams:
         """The request's own values over the manifest's over the API's."""
@@ -83,8 +85,9 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
     usage, logprobs, bias = _usage(body, stream), _logprobs(body), _logit_bias(body.get("logit_bias"))
     constraint = parse_constraint(body)
     return ChatRequest(
-        model, messages, given, _max_tokens(body), stop, stream, usage, choices, logprobs, bias, constraint
-    )
+        model, messages, given, _max_tokens(body), stop, stream, usage, choices, logprobs, bias, constraint,
+        parse_tools(body), template_args(body),
+    )  # fmt: skip
 
 
 def _logprobs(body: dict[str, Any]) -> int | None:
@@ -164,14 +167,16 @@ def _messages(value: object) -> tuple[Message, ...]:
 def _message(where: str, one: object) -> Message:
     if not isinstance(one, dict):
         raise bad(where, "it must be an object")
-    role, name = one.get("role"), one.get("name")
+    role, name, reasoning = one.get("role"), one.get("name"), one.get("reasoning_content")
     if role not in ROLES:
         raise bad(f"{where}.role", "it must be one of " + ", ".join(ROLES))
-    if role == "tool" or one.get("tool_calls"):
-        raise bad(where, "this version does not support tools", "unsupported_parameter")
-    if name is not None and not isinstance(name, str):
-        raise bad(f"{where}.name", "it must be a string")
-    return Message("system" if role == "developer" else role, _content(f"{where}.content", one.get("content")), name)
+    for key, text in (("name", name), ("reasoning_content", reasoning)):
+        if text is not None and not isinstance(text, str):
+            raise bad(f"{where}.{key}", "it must be a string")
+    calls, call_id = calls_of(where, role, one)
+    content = one.get("content")
+    text = "" if content is None and calls else _content(f"{where}.content", content)
+    return Message("system" if role == "developer" else role, text, name, calls, call_id, reasoning or "")
 
 
 def _content(where: str, value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -41,23 +42,67 @@ def _timings(ends: Sequence[wire.Finish]) -> Json | None:
 
 async def whole(head: Json, ids: Sequence[int], frames: AsyncIterator[Any]) -> Json:
     """Raises RequestRefused."""
-    texts: dict[int, list[str]] = {i: [] for i in ids}
-    logprobs: dict[int, list[Json]] = {i: [] for i in ids}
+    said = {i: _Said() for i in ids}
     ends: dict[int, wire.Finish] = {}
     async for frame in frames:
         match frame:
             case wire.Tokens(items):
                 for item in items:
-                    texts[item.request].append(item.text)
-                    logprobs[item.request] += [_logprob(item.logprob)] if item.logprob else []
+                    said[item.request].add(item)
             case wire.Refused():
                 raise refusal(frame)
             case wire.Finish(request):
                 ends[request] = frame
-    choices = [_choice(n, "".join(texts[i]), ends[i].reason, logprobs[i]) for n, i in enumerate(ids)]
+    choices = [said[i].choice(n, ends[i].reason) for n, i in enumerate(ids)]
     finished = [ends[i] for i in ids]
     answer = {"choices": choices, "usage": usage_of(finished), "timings": _timings(finished)}
     return {**head, "object": "chat.completion", **answer}
+
+
+class _Said:
+    """One choice of an answer."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[Json] = []
+        self._calls: list[tuple[str, list[str]]] = []
+
+    def add(self, item: wire.Item) -> None:
+        self._texts.append(item.text)
+        self._reasoning.append(item.reasoning)
+        self._logprobs += [_logprob(item.logprob)] if item.logprob else []
+        for part in item.calls:
+            if part.name:
+                self._calls.append((part.name, []))
+            self._calls[part.index][1].append(part.arguments)
+
+    def choice(self, index: int, reason: str) -> Json:
+        text, reasoning = "".join(self._texts), "".join(self._reasoning)
+        message: Json = {"role": "assistant", "content": text, "refusal": None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if self._calls:
+            message["content"] = text or None
+            message["tool_calls"] = [_call(name, "".join(parts)) for name, parts in self._calls]
+        found = {"content": self._logprobs, "refusal": None} if self._logprobs else None
+        reason = _reason(reason, called=bool(self._calls))
+        return {"index": index, "message": message, "finish_reason": reason, "logprobs": found}
+
+
+def _call(name: str, arguments: str) -> Json:
+    """Nine letters and digits: some templates take ids of that form alone."""
+    return {"id": uuid.uuid4().hex[:9], "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _reason(reason: str, *, called: bool) -> str:
+    return "tool_calls" if called and reason == "stop" else reason
+
+
+def _part(part: wire.CallPart) -> Json:
+    """A piece of a call, as a change of a message."""
+    whole = _call(part.name, part.arguments) if part.name else {"function": {"arguments": part.arguments}}
+    return {"index": part.index, **whole}
 
 
 async def chunks(
@@ -65,7 +110,7 @@ async def chunks(
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events and [DONE]; an answer that breaks off ends in an error event and no [DONE]."""
     head = {**head, "object": "chat.completion.chunk"}
-    ends: list[wire.Finish] = []
+    ends, called = list[wire.Finish](), set[int]()
 
     def chunk(request: int, delta: Json, reason: str | None = None, logprob: Json | None = None) -> bytes:
         choice = {"index": ids.index(request), "delta": delta, "finish_reason": reason, "logprobs": logprob}
@@ -83,28 +128,27 @@ async def chunks(
                     yield chunk(request, {"role": "assistant", "content": ""})
                 case wire.Tokens(items):
                     for item in items:
+                        if item.reasoning:
+                            yield chunk(item.request, {"reasoning_content": item.reasoning})
                         if item.logprob:
                             logprob = {"content": [_logprob(item.logprob)], "refusal": None}
                             yield chunk(item.request, {"content": item.text}, None, logprob)
                         elif item.text:
                             yield msgspec.json.encode(item.text).join(around[item.request])
+                        for part in item.calls:
+                            called.add(item.request)
+                            yield chunk(item.request, {"tool_calls": [_part(part)]})
                 case wire.Refused():
                     yield event({"error": error_body(refusal(frame))})
                     return
                 case wire.Finish(request):
                     ends.append(frame)
-                    yield chunk(request, {}, frame.reason)
+                    yield chunk(request, {}, _reason(frame.reason, called=request in called))
     if include_usage:
         yield event(
             {**head, "choices": [], "usage": usage_of(sorted(ends, key=lambda end: end.id)), "timings": _timings(ends)}
         )
     yield b"data: [DONE]\n\n"
-
-
-def _choice(index: int, text: str, reason: str, logprobs: list[Json]) -> Json:
-    message = {"role": "assistant", "content": text, "refusal": None}
-    found = {"content": logprobs, "refusal": None} if logprobs else None
-    return {"index": index, "message": message, "finish_reason": reason, "logprobs": found}
 
 
 def _logprob(found: wire.TokenLogprob) -> Json:

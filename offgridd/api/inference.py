@@ -107,6 +107,8 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
         wire.Chat(
             ctx.workers.next_request(), client, asked.messages, msgspec.structs.replace(sampling, seed=seed),
             limit, stop, asked.logprobs, asked.constraint, clip=asked.max_tokens is None,
+            tools=asked.tools.tools, choice=asked.tools.choice, only=asked.tools.only, parallel=asked.tools.parallel,
+            template_args=asked.template_args,
         )
         for seed in seeds
     ]  # fmt: skip

@@ -19,6 +19,8 @@ from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.serve import Engine
 from offgridd.engine.special import Masker
 from offgridd.engine.threads import Threads
+from offgridd.engine.tools.dialect import studied
+from offgridd.engine.tools.shape import Dialect
 from offgridd.engine.usage import Usage
 from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
 
@@ -66,9 +68,10 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
         reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
         link.send(LoadFailed(reason, f"cannot load the model: {error}"))
         return
-    renderer, why = _renderer(load, model)
+    template, why = _template(load, model)
     controls, strips = model.vocab.controls()
-    preparer = Preparer(model.vocab, Masker(controls, strips), renderer, model.context, lambda: _grammars(model))
+    masker = Masker(controls, strips)
+    preparer = Preparer(model.vocab, masker, template, model.context, lambda: _grammars(model))
     adapted = Threads(threads, adaptive=load.threads is None and threads > 1 and _may_adapt())
     link.send(
         Loaded(
@@ -91,8 +94,8 @@ def _may_adapt() -> bool:
     return spins.isdigit() and int(spins) <= MOST_SPINS and Pressure().available
 
 
-def _renderer(load: Load, model: Model) -> tuple[Renderer | None, str]:
-    """The helper that renders this model's chats, or why there is none."""
+def _template(load: Load, model: Model) -> tuple[tuple[Renderer, Dialect] | None, str]:
+    """The helper that renders this model's chats and how it writes calls, or why there is none."""
     template = load.chat_template
     if template is None and load.file_template:
         template = model.template()
@@ -103,7 +106,7 @@ def _renderer(load: Load, model: Model) -> tuple[Renderer | None, str]:
         renderer.check()
     except TemplateError as error:
         return None, str(error)
-    return renderer, ""
+    return (renderer, studied(template, renderer)), ""
 
 
 def _grammars(model: Model) -> Grammars | None:

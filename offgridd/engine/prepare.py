@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from offgridd.engine.grammar import GrammarError, Grammars, Matcher
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.special import Masker
-from offgridd.engine.wire import Chat, Refused
+from offgridd.engine.tools.channels import Channels, reader
+from offgridd.engine.tools.force import ForceError, forced, guarded, marks_of
+from offgridd.engine.tools.history import composed
+from offgridd.engine.tools.shape import Dialect
+from offgridd.engine.tools.stream import Reader
+from offgridd.engine.wire import Chat, Constraint, Refused
+
+Schemas = Mapping[str, Mapping[str, Any]]
 
 
 class Tokenizer(Protocol):
@@ -22,64 +30,112 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that may be queued: its prompt's token ids and what its answer must match."""
+    """A request that may be queued: its prompt's token ids, what its answer must match, and what reads it.
+
+    `spoken`: control tokens whose text belongs to the answer.
+    """
 
     tokens: list[int]
     matcher: Matcher | None = None
+    reader: Reader | Channels | None = None
+    spoken: frozenset[int] = frozenset()
 
 
 class Preparer:
-    """`grammars` makes what compiles constraints, None where this model can not; it is called once, when needed."""
+    """`dialect`: what is known of the template.
+
+    `grammars` makes what compiles constraints, None where this model can not; it is called once, when needed.
+    """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         masker: Masker,
-        renderer: Renderer | None,
+        template: tuple[Renderer, Dialect] | None,
         context: int,
         grammars: Callable[[], Grammars | None] = lambda: None,
     ) -> None:
-        self._tokenizer, self._masker, self._renderer, self._context = tokenizer, masker, renderer, context
-        self._grammars = cache(grammars)
+        self._tokenizer, self._masker, self._context = tokenizer, masker, context
+        self._template, self._grammars = template, cache(grammars)
+        marks = marks_of(template[1]) if template is not None else []
+        self._spoken = frozenset(one for mark in marks for one in self._marks(mark) if isinstance(one, int))
 
     def prepare(self, chat: Chat) -> Prepared | Refused:
         """What to queue, or why this request can not be served."""
-        tokens = self._prompt(chat)
+        if self._template is None:
+            text = "cannot chat with this model: it has no usable chat template"
+            return Refused(chat.id, 400, "template_error", text)
+        renderer, dialect = self._template
+        tokens = self._prompt(chat, renderer, dialect)
         if isinstance(tokens, Refused):
             return tokens
-        if chat.constraint is None:
-            return Prepared(tokens)
-        grammars = self._grammars()
-        if grammars is None:
-            text = "cannot constrain the answer: this model's vocabulary does not allow it"
-            return Refused(chat.id, 400, "unsupported_parameter", text, "response_format")
+        schemas = {tool.name: json.loads(tool.schema) for tool in chat.tools} if chat.tools else None
+        matcher = self._matcher(chat, dialect, schemas)
+        if isinstance(matcher, Refused):
+            return matcher
+        plain = schemas is None and dialect.thinking is None and not dialect.channels and not dialect.hidden
+        if plain or (matcher is not None and not chat.tools):
+            return Prepared(tokens, matcher)
+        return Prepared(tokens, matcher, reader(dialect, schemas), self._spoken)
+
+    def _matcher(self, chat: Chat, dialect: Dialect, schemas: Schemas | None) -> Matcher | Refused | None:
+        param = _source(chat)
         try:
-            return Prepared(tokens, grammars.compile(chat.constraint))
-        except GrammarError as error:
-            schema = chat.constraint.kind.startswith("json")
-            code, param = ("invalid_schema", "response_format") if schema else ("invalid_grammar", "grammar")
+            constraint = self._constraint(chat, dialect, schemas)
+            if constraint is None:
+                return None
+            grammars = self._grammars()
+            if grammars is None:
+                text = "cannot constrain the answer: this model's vocabulary does not allow it"
+                return Refused(chat.id, 400, "unsupported_parameter", text, param)
+            return grammars.compile(constraint)
+        except (GrammarError, ForceError) as error:
+            code = "invalid_grammar" if param == "grammar" else "invalid_schema"
             return Refused(chat.id, 400, code, str(error), param)
 
-    def _prompt(self, chat: Chat) -> list[int] | Refused:
-        if self._renderer is None:
-            return Refused(
-                chat.id, 400, "template_error", "cannot chat with this model: it has no usable chat template"
-            )
+    def _constraint(self, chat: Chat, dialect: Dialect, schemas: Schemas | None) -> Constraint | None:
+        """What the answer must match, tools included. Raises ForceError."""
+        if schemas is None or dialect.shape is None:
+            return chat.constraint
+        if chat.choice == "required":
+            wanted = {chat.only: schemas[chat.only]} if chat.only else schemas
+            return Constraint("lark", forced(dialect, wanted, self._marks, parallel=chat.parallel))
+        content = None
+        if chat.constraint is not None:
+            if not chat.constraint.kind.startswith("json"):
+                raise ForceError(
+                    "cannot have tools beside a grammar: nothing would say which of them an answer follows"
+                )
+            content = chat.constraint.text or '{"type": "object"}'
+        if content is None and not any(tool.strict for tool in chat.tools):
+            return None
+        free = {
+            tool.name: schemas[tool.name] if tool.strict else {"type": "object", "additionalProperties": True}
+            for tool in chat.tools
+        }
+        return Constraint("lark", guarded(dialect, free, self._marks, parallel=chat.parallel, content=content))
+
+    def _marks(self, text: str) -> list[str | int]:
+        return self._masker.split(text, {})
+
+    def _prompt(self, chat: Chat, renderer: Renderer, dialect: Dialect) -> list[int] | Refused:
         unknown = next((token for token, _ in chat.sampling.logit_bias if token >= self._tokenizer.size), None)
         if unknown is not None:
             text = f"cannot use logit_bias: there is no token {unknown}, the vocabulary has {self._tokenizer.size}"
             return Refused(chat.id, 400, "invalid_value", text, "logit_bias")
-        least = sum(len(m.content) for m in chat.messages) // self._tokenizer.longest
-        if least >= self._context:  # told without reading it: a text of megabytes takes seconds
+        size = sum(len(m.content) + len(m.reasoning) for m in chat.messages) + sum(len(t.text) for t in chat.tools)
+        if (least := size // self._tokenizer.longest) >= self._context:  # told without reading megabytes
             text = f"cannot answer: the prompt has at least {least} tokens and the context {self._context}; shorten it"
             return Refused(chat.id, 400, "context_length_exceeded", text, "messages")
-        strings = [s for m in chat.messages for s in (m.role, m.content, m.name or "")]
         try:
-            stand_ins = self._masker.stand_ins(strings)
-            rendered = self._renderer.render(
-                [self._masked(m.role, m.content, m.name, stand_ins) for m in chat.messages]
-            )
-            tokens = self._tokens(rendered, stand_ins)
+            messages = composed(chat.messages, chat.tools, dialect)
+            tools = [json.loads(tool.text) for tool in chat.tools] if dialect.native else []
+            variables = json.loads(chat.template_args)
+            stand_ins = self._masker.stand_ins(_strings([messages, tools, variables]))
+            masked = [self._masked(one, stand_ins) for one in (messages, tools, variables)]
+            for own, one in zip(messages, masked[0], strict=True):
+                one["role"] = own["role"]  # our words, which templates compare
+            tokens = self._tokens(renderer.render(*masked), stand_ins)
         except (TemplateError, ValueError) as error:
             return Refused(chat.id, 400, "template_error", str(error), "messages")
         return self._fits(chat, tokens)
@@ -90,9 +146,15 @@ class Preparer:
             tokens += [part] if isinstance(part, int) else self._tokenizer.tokenize(part)
         return tokens
 
-    def _masked(self, role: str, content: str, name: str | None, stand_ins: dict[str, str]) -> dict[str, str]:
-        masked = {"role": role, "content": self._masker.mask(content, stand_ins)}
-        return masked if name is None else {**masked, "name": self._masker.mask(name, stand_ins)}
+    def _masked(self, value: Any, stand_ins: dict[str, str]) -> Any:
+        """With no control token in any text of the request, whatever its depth."""
+        if isinstance(value, str):
+            return self._masker.mask(value, stand_ins)
+        if isinstance(value, list):
+            return [self._masked(one, stand_ins) for one in value]
+        if isinstance(value, dict):
+            return {self._masker.mask(key, stand_ins): self._masked(one, stand_ins) for key, one in value.items()}
+        return value
 
     def _fits(self, chat: Chat, tokens: list[int]) -> list[int] | Refused:
         count, context = len(tokens), self._context
@@ -112,3 +174,19 @@ class Preparer:
             )
             return Refused(chat.id, 400, "context_length_exceeded", text, "max_tokens")
         return tokens
+
+
+def _strings(value: Any) -> list[str]:
+    """All texts in it."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for one in pair for text in _strings(one)]
+    return [text for one in value for text in _strings(one)] if isinstance(value, list) else []
+
+
+def _source(chat: Chat) -> str:
+    """The parameter that constrains the answer."""
+    if chat.tools and (chat.choice == "required" or any(tool.strict for tool in chat.tools)):
+        return "tools"
+    return "response_format" if chat.constraint is None or chat.constraint.kind.startswith("json") else "grammar"

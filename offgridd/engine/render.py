@@ -43,9 +43,20 @@ class Renderer:
         """Compiles the template. Raises TemplateError."""
         self._ensure()
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt's text. Raises TemplateError also when it takes too long or too much memory."""
-        return self._ask(self._ensure(), {"messages": messages}, RENDER_DEADLINE)
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+        *,
+        answer: bool = True,
+    ) -> str:
+        """The prompt's text; `answer`: one is to follow. `variables`: more of them, for the template.
+
+        Raises TemplateError also when it takes too long or too much memory.
+        """
+        asked = {"messages": messages, "tools": tools, "variables": variables or {}, "answer": answer}
+        return self._ask(self._ensure(), asked, RENDER_DEADLINE)
 
     def close(self) -> None:
         if self._child is not None:
@@ -95,31 +106,68 @@ class Renderer:
         return TemplateError(f"cannot render the chat template: {why}")
 
 
+def environment() -> Any:
+    """Jinja as chat templates know it from Transformers: its filters, functions and tags.
+
+    Not the immutable sandbox: some templates build lists with `append`. Whatever they change is the helper's own copy.
+    """
+    import datetime
+
+    import jinja2
+    import jinja2.ext
+    import jinja2.sandbox
+
+    class Generation(jinja2.ext.Extension):
+        """What a template marks as made by the model: it matters in training only."""
+
+        tags = {"generation"}  # noqa: RUF012 - as the base class has it
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def tojson(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, default=list, **more)  # list: of what `map` gives
+
+    env = jinja2.sandbox.SandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, Generation]
+    )
+    env.filters |= {"tojson": tojson, "from_json": json.loads}
+    env.globals["raise_exception"] = refuse
+    env.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return env
+
+
+def rendered(template: Any, question: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What the compiled template makes of a question of `Renderer.render`."""
+    tools = question["tools"]
+    given = {"tools": tools, "functions": json.dumps(tools, indent=4, ensure_ascii=False)} if tools else {}
+    text: str = template.render(
+        messages=question["messages"],
+        add_generation_prompt=question["answer"],
+        **names,
+        **given,
+        **question["variables"],
+    )
+    return text
+
+
 def _serve() -> None:
     import ctypes
-    import datetime
+
+    import jinja2
 
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # meant for the daemon, which lets requests end
     if os.getppid() != int(sys.argv[1]):
         return
-    import jinja2
-    import jinja2.ext
-    import jinja2.sandbox
-
+    env = environment()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (3600, 3600))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    env = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-    )
-    env.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    env.globals["raise_exception"] = refuse
-    env.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
     out = sys.stdout.buffer
     out.write(b"{}\n")
     out.flush()
@@ -131,7 +179,7 @@ def _serve() -> None:
             if template is None:
                 template, names, text = env.from_string(question["template"]), question["names"], ""
             else:
-                text = template.render(messages=question["messages"], add_generation_prompt=True, **names)
+                text = rendered(template, question, names)
             answer = {"text": text} if len(text) <= MAX_OUTPUT else {"error": "the prompt is too long"}
         except (
             jinja2.TemplateError,

@@ -101,7 +101,7 @@ class Engine:
                 self._link.send(queue_full(chat.id))
                 return
         sampler, text = Sampler(chat.sampling, self._model.chain), StreamText(chat.stop)
-        self._answers[chat.id] = Answer(chat, sequence, sampler, text, prepared.matcher, Stopwatch(asked.at))
+        self._answers[chat.id] = Answer(chat, sequence, sampler, text, prepared, Stopwatch(asked.at))
         self._link.send(Admitted(chat.id, len(tokens)))
 
     def _fill(self) -> None:
@@ -203,7 +203,7 @@ class Engine:
                     continue
                 if not answer.chat.probe:
                     self._meter.token(answer.watch, now)
-                items += [item] if item.text or item.logprob else []
+                items += [item] if item.text or item.logprob or item.reasoning or item.calls else []
                 ended += [(answer, reason)] if reason else []
         if items:
             self._link.send(Tokens(tuple(items)))

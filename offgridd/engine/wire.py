@@ -80,10 +80,30 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A call that an answer made. `arguments`: JSON of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
     content: str
     name: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None  # whose result it is
+    reasoning: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, array_like=True):
+    """What a model may call. `text`: JSON as the template is given it; `schema`: of its arguments, JSON."""
+
+    name: str
+    text: str
+    schema: str
+    strict: bool = False
 
 
 class Constraint(msgspec.Struct, frozen=True, array_like=True):
@@ -106,6 +126,11 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     constraint: Constraint | None = None
     clip: bool = False  # max_tokens is the manifest's default: what the context leaves may be less
     probe: bool = False  # the daemon asks by itself: nothing of it is kept or counted, nor begun by what was kept
+    tools: tuple[Tool, ...] = ()
+    choice: str = "auto"  # auto | required; none is to have no tools
+    only: str = ""  # the tool that has to be called
+    parallel: bool = True  # several calls in one answer
+    template_args: str = "{}"  # JSON: more variables of the template
 
 
 class Abort(Frame, frozen=True, tag=True, omit_defaults=True):

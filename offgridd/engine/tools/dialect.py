@@ -1,18 +1,21 @@
-"""All that is to be known of a template before its first answer: how it thinks, how it calls, what it can be told. Pure."""
+"""All that is to be known of a template before its first answer: how it thinks, how it calls, what it can be told."""
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, Protocol
 
-from offgridd.engine.tools.learn import CONTENT, Pages, learn, shared, user
+from offgridd.engine.render import TemplateError
+from offgridd.engine.tools.learn import CONTENT, TOOL, Pages, learn, shared, user
 from offgridd.engine.tools.shape import DEFAULT, Dialect, Json, Shape, Thinking
 from offgridd.engine.tools.stream import Reader
 
 RenderWith = Callable[[Sequence[Json], bool, bool], str | None]  # as of `learn`, and whether with tools
+PATIENCE: Final = 2.0  # seconds
 _REASONS = "quiet reasons"
 _LAST_MARK = re.compile(r"(<[^<>\s]+>\w*|<\|open\|>\w+<\|sep\|>|\[[A-Z_]+\])\s*$")
 _FIRST_MARK = re.compile(r"\s*(<\|close\|>\w+<\|sep\|>|<[^<>\s]+>|\[/[A-Z_]+\])")
@@ -31,6 +34,27 @@ _SAMPLES: tuple[tuple[str, Json], ...] = (
 _SCHEMAS: Mapping[str, Mapping[str, Any]] = {"get_it": {"properties": {"of": {"type": "string"}}}}
 
 
+class RendererPort(Protocol):
+    def render(
+        self, messages: Sequence[Json], tools: Sequence[Json], variables: None = None, *, answer: bool
+    ) -> str: ...
+
+
+def studied(template: str, renderer: RendererPort) -> Dialect:
+    """What rendering a few messages tells of a template; nothing more where that takes too long."""
+    until = time.monotonic() + PATIENCE
+
+    def render(messages: Sequence[Json], answer: bool, tools: bool) -> str | None:
+        if time.monotonic() > until:
+            return None
+        try:
+            return renderer.render(messages, [TOOL] if tools else [], answer=answer)
+        except TemplateError:
+            return None
+
+    return dialect_of(template, render)
+
+
 def dialect_of(template: str, render: RenderWith) -> Dialect:
     def with_tools(messages: Sequence[Json], more: bool) -> str | None:
         return render(messages, more, True)
@@ -47,7 +71,9 @@ def dialect_of(template: str, render: RenderWith) -> Dialect:
     if shape is not None and native and "<|start|>" in template and "<|message|>" in template:
         shape = replace(shape, open=shape.open.rpartition("<|message|>")[2], between="", parallel=False)
         return replace(found, shape=shape, native=True, channels=True, thinking=None, hidden=())
-    if shape is not None and _reads_back(Pages(draws, shape.strings), shape):
+    if shape is not None and thinking is not None and thinking.close in shape.open:
+        shape = replace(shape, open=shape.open.rpartition(thinking.close)[2])
+    if shape is not None and _reads_back(Pages(draws, shape.strings), replace(found, shape=shape)):
         return replace(found, shape=shape, native=native)
     for mark, known in _KNOWN if native else ():
         if mark in template:
@@ -87,8 +113,10 @@ def _takes_system(render: Callable[[Sequence[Json], bool], str | None]) -> bool:
     return text is not None and CONTENT in text
 
 
-def _reads_back(pages: Pages, shape: Shape) -> bool:
+def _reads_back(pages: Pages, dialect: Dialect) -> bool:
     """Whether calls as the template writes them are read as what they are."""
+    shape = dialect.shape
+    assert shape is not None
     samples = _SAMPLES if shape.parallel else _SAMPLES[:1]
     try:
         text = pages.of(*samples)
@@ -96,7 +124,7 @@ def _reads_back(pages: Pages, shape: Shape) -> bool:
         return False
     if shape.prompted:
         text = text.strip().removeprefix(shape.open.strip())
-    reader, calls = Reader(Dialect(shape), _SCHEMAS), list[list[str]]()
+    reader, calls = Reader(dialect, _SCHEMAS, begun=True), list[list[str]]()
     for part in reader.push(text, last=True).calls:
         if part.name:
             calls.append([part.name, ""])
@@ -105,5 +133,3 @@ def _reads_back(pages: Pages, shape: Shape) -> bool:
         return [(name, json.loads(text)) for name, text in calls] == list(samples)
     except ValueError:
         return False
-
-

@@ -6,7 +6,6 @@ What is found has to be tried before it is used: what `written` makes of calls h
 from __future__ import annotations
 
 import json
-import os.path
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -132,9 +131,14 @@ _MARK = re.compile(r"<[^<>\s]{2,}>|\[[A-Z_/]{3,}\]")
 _THINK = "<think"  # what comes from there on may differ from answer to answer
 
 
+def _alike(one: str, other: str) -> int:
+    """So many characters are the same at the beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def shared(head: str, text: str) -> int:
     """How much of both is alike, but for the beginning of a mark."""
-    at = len(os.path.commonprefix([head, text]))
+    at = _alike(head, text)
     if at in (len(head), len(text)):
         return at
     opening = max(text.rfind("<", 0, at), text.rfind("[", 0, at))
@@ -247,7 +251,7 @@ def _tagged(pages: Pages, one: str, two: str | None) -> Shape:
     many = pages.of((NAMES[0], {**_ARGS[0], **_ARGS[1]}))
     middle = many[many.index(VALUES[0]) + len(VALUES[0]) : many.index(KEYS[1])].replace(KEYS[0], KEY)
     ending = one[value + len(VALUES[0]) :].replace(KEYS[0], KEY)
-    param = os.path.commonprefix([opening[::-1], middle[::-1]])[::-1]
+    param = opening[len(opening) - _alike(opening[::-1], middle[::-1]) :]
     while KEY in param or not ending.startswith(middle[: len(middle) - len(param)]):
         param = param[1:]
     while param and param[0] not in "<[] \n" and ending.startswith(middle[: len(middle) - len(param) + 1]):

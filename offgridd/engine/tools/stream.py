@@ -27,9 +27,14 @@ class Out:
 
 
 class Reader:
-    """`schemas`: of the arguments of each tool, by name; None: there are no tools, and nothing is a call."""
+    """`schemas`: of the arguments of each tool, by name; None: there are no tools, and nothing is a call.
 
-    def __init__(self, dialect: Dialect, schemas: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    `begun`: whatever the template has written for an answer to begin with is over.
+    """
+
+    def __init__(
+        self, dialect: Dialect, schemas: Mapping[str, Mapping[str, Any]] | None = None, *, begun: bool = False
+    ) -> None:
         self._shape = dialect.shape if schemas is not None else None
         self._schemas, self._thinking, self._hidden = schemas or {}, dialect.thinking, dialect.hidden
         self._held, self._out, self._last = "", Out(), False
@@ -42,7 +47,7 @@ class Reader:
         self._trims = False  # white space comes next that belongs to a mark
         self._marks = self._all_marks()
         self._state: Callable[[], bool] = self._content
-        if self._thinking is not None and self._thinking.started:
+        if self._thinking is not None and self._thinking.started and not begun:
             self._state = self._reason
         elif self._shape is not None and self._shape.prompted:
             self._state = self._named
@@ -193,7 +198,7 @@ class Reader:
         found = search(pattern, self._held) if pattern is not None else None
         start = found.start() if found is not None else len(self._held)
         name = self._held[:start].strip()
-        if name and _NAME.fullmatch(name) is None or (found is None and self._last):
+        if (name and _NAME.fullmatch(name) is None) or (found is None and self._last):
             return self._no_call()
         if found is None or found.partial:
             return False
@@ -276,7 +281,9 @@ class Reader:
         shape = self._shape
         assert shape is not None
         try:
-            made = values.python_call(self._held) if shape.kind == "python" else values.curly_call(self._held, shape.after)
+            made = (
+                values.python_call(self._held) if shape.kind == "python" else values.curly_call(self._held, shape.after)
+            )
         except ValueError:
             return self._no_call()
         if made is None:
