@@ -188,17 +188,16 @@ class Reader:
         return self._over(0) if self._call.name is not None else self._no_call()
 
     def _named(self) -> bool:
+        """A name, up to what stands behind it."""
         shape = self._shape
         assert shape is not None
-        wanted = {"after": source(shape.after, exact=True)} if shape.after.strip() else {}
-        if not wanted and shape.kind == "tagged":
-            wanted = {name: one.pattern for name, one in self._marks.items() if name != "close_think"}
-        wanted = wanted or {"after": r"\s+"}
-        pattern = either(wanted)
-        found = search(pattern, self._held) if pattern is not None else None
+        lead = len(self._held) - len(self._held.lstrip())
+        pattern = self._name_end(shape)
+        found = pattern.search(self._held, lead, partial=True)
         start = found.start() if found is not None else len(self._held)
-        name = self._held[:start].strip()
-        if (name and _NAME.fullmatch(name) is None) or (found is None and self._last):
+        name = self._held[lead:start].strip()
+        over = found is not None and not found.partial
+        if (name and _NAME.fullmatch(name) is None) or (not name and over) or (found is None and self._last):
             return self._no_call()
         if found is None or found.partial:
             return False
@@ -210,6 +209,15 @@ class Reader:
         self._begin(name)
         self._state = self._argument if shape.kind == "tagged" else self._json
         return True
+
+    def _name_end(self, shape: Shape) -> Pattern:
+        if shape.after.strip():
+            return compiled(f"(?P<after>{source(shape.after, exact=True)})")
+        if shape.kind == "tagged":
+            marks = either({name: one.pattern for name, one in self._marks.items() if name != "close_think"})
+            assert marks is not None
+            return marks
+        return compiled(r"(?P<after>[^\S\n]*\n)" if "\n" in shape.after else r"(?P<after>\s+)")
 
     def _json(self) -> bool:
         if not self._held:
@@ -258,11 +266,22 @@ class Reader:
             return False
         text = self._drop(found.start()).removeprefix(self._quote[len(self._quote.rstrip()) :])
         self._drop(found.end() - found.start())
-        value = values.of_tag(text, self._schema(), self._said())
+        value = self._of_tags(text) or values.of_tag(text, self._schema(), self._said())
         self._argue(f"{self._first}{values.dumps(self._key)}: {value}")
         self._first = ", "
         self._state = self._argument
         return True
+
+    def _of_tags(self, text: str) -> str:
+        """JSON of an argument that has tags of its own in it; "" where it has none."""
+        shape = self._shape
+        assert shape is not None
+        if KEY not in shape.unquote or not text.startswith(shape.param) or values.is_text(self._schema()):
+            return ""
+        try:
+            return values.dumps(values.nested(text, shape.param, self._quote, shape.unquote))
+        except ValueError:
+            return ""
 
     def _schema(self) -> Mapping[str, Any]:
         """Of the present argument, where there is one."""

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from offgridd.engine.tools.shape import KEY
+
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
 
 
@@ -47,6 +49,38 @@ def of_tag(text: str, schema: Mapping[str, Any], kind: str | None) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return text.strip()  # as it was written
     return dumps(value)
+
+
+def nested(text: str, param: str, quote: str, unquote: str) -> Any:
+    """What tags within a tag say (MiniMax M3): a list where all are items, else an object. Raises ValueError.
+
+    `unquote` has KEY for the key that it closes.
+    """
+    found, at = list[tuple[str, Any]](), 0
+    while text.startswith(param, at):
+        begin = text.index(quote, at + len(param))
+        key = text[at + len(param) : begin]
+        opening, closing = param + key + quote, unquote.replace(KEY, key)
+        start, depth = begin + len(quote), 1
+        end = start
+        while depth:
+            end = text.index(closing, end)
+            depth = 1 + text.count(opening, start, end) - text.count(closing, start, end) - 1
+            end += len(closing)
+        inner = text[start : end - len(closing)]
+        value = nested(inner, param, quote, unquote) if inner.startswith(param) else _scalar(inner)
+        found.append((key, value))
+        at = end
+    if at != len(text):
+        raise ValueError("there is text between tags")
+    return [value for _, value in found] if all(key == "item" for key, _ in found) else dict(found)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _python(text: str) -> Any:
