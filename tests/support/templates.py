@@ -24,7 +24,10 @@ _NAMES = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
 def folder() -> Path:
     """Where they lie; the first call downloads that source, with the pinned sha256."""
     version, sha256 = _pinned()
-    home = os.environ.get("OFFGRIDD_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
+    home = (
+        os.environ.get("OFFGRIDD_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offgridd"
+    )
     kept = Path(home) / "templates" / f"{version}-{sha256[:8]}"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with (kept.parent / "lock").open("w") as lock:

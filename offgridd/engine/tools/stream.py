@@ -38,7 +38,8 @@ class Reader:
         self._shape = dialect.shape if schemas is not None else None
         self._schemas, self._thinking, self._hidden = schemas or {}, dialect.thinking, dialect.hidden
         self._held, self._out, self._last = "", Out(), False
-        self._count, self._name, self._raw = 0, "", ""
+        self._count, self._name = 0, ""
+        self._mark, self._raw = "", ""  # before the present call, and what was read of it: it may be none
         self._first = ""  # what stands before the next argument of the present call
         self._call: Call | None = None
         self._value: Value | None = None
@@ -118,7 +119,7 @@ class Reader:
             self._drop(found.end() - found.start())
             self._state, self._trims = self._reason, True
             return True
-        self._raw = self._drop(found.end() - found.start())
+        self._mark = self._drop(found.end() - found.start())
         return self._next_call()
 
     def _last_words(self, found: Match | None) -> bool:
@@ -161,10 +162,11 @@ class Reader:
         return True
 
     def _no_call(self) -> bool:
-        """What was read since the last certain text is content after all."""
+        """The mark is content after all, and what comes behind it is read as such."""
         self._held, self._raw = self._raw + self._held, ""
-        self._begun = True
-        return self._say(len(self._held))
+        self._out.text, self._mark = self._out.text + self._mark, ""
+        self._begun, self._state = True, self._content
+        return True
 
     def _object(self) -> bool:
         shape = self._shape
@@ -204,7 +206,7 @@ class Reader:
         length = found.end() if found.lastgroup == "after" else start
         self._raw += self._drop(length)
         if shape.prompted and name == _ALL:
-            self._state = self._content
+            self._raw, self._state = "", self._content
             return True
         self._begin(name)
         self._state = self._argument if shape.kind == "tagged" else self._json
@@ -330,14 +332,14 @@ class Reader:
         if not chosen[0] and self._last and _begins(shape.close, text):
             self._held = ""
             return False
-        self._raw = self._drop(chosen[1])
+        self._mark = self._drop(chosen[1])
         if chosen[0] == "between":
             return self._next_call()
         self._state, self._trims = self._content, True
         return True
 
     def _begin(self, name: str) -> None:
-        self._name, self._raw, self._begun = name, "", True
+        self._name, self._mark, self._raw, self._begun = name, "", "", True
         self._out.calls.append(CallPart(self._count, name, ""))
         self._count += 1
 
@@ -364,9 +366,10 @@ class Reader:
 
     def _flush(self) -> None:
         """The answer is over."""
-        undecided = self._state in (self._named, self._object) and not self._name
-        if undecided and (self._raw or self._held):
+        while self._state in (self._named, self._object) and not self._name and (self._mark or self._raw or self._held):
             self._no_call()
+            while self._state():
+                pass
 
 
 def _begins(mark: str, text: str) -> bool:

@@ -20,7 +20,8 @@ MISTRAL = Dialect(Shape("named", "[TOOL_CALLS]", "[TOOL_CALLS]", "", after="[ARG
 NEMO = Dialect(Shape("object", "[TOOL_CALLS][", ", ", "]", extras=(("id", "\x00"),)))
 GRANITE = Dialect(Shape("object", "<|tool_call|>[", ", ", "]"))
 DEEPSEEK = Dialect(
-    Shape("named", "<calls><call>", "</call><call>", "</call></calls>", after="<sep>"), Thinking("<think>", "</think>", True)
+    Shape("named", "<calls><call>", "</call><call>", "</call></calls>", after="<sep>"),
+    Thinking("<think>", "</think>", True),
 )
 TAG = dict.fromkeys(("string", "number", "boolean", "null", "object", "array"), ">\n")
 QWEN_CODER = Dialect(

@@ -57,7 +57,9 @@ def tools() -> list[dict[str, Any]]:
 
 def dialect(text: str) -> Dialect:
     drawn = Rendering(text)
-    return dialect_of(text, lambda messages, answer, told: drawn.render(messages, [TOOL] if told else [], answer=answer))
+    return dialect_of(
+        text, lambda messages, answer, told: drawn.render(messages, [TOOL] if told else [], answer=answer)
+    )
 
 
 def made_of(text: str, found: Dialect, calls: Sequence[Call]) -> str:
