@@ -38,8 +38,11 @@ MAX_CHOICES, MAX_TOP_LOGPROBS, MAX_BIASES = 16, 20, 1024
 _ONLY: dict[str, tuple[object, ...]] = {
     "modalities": (["text"],),
 }
-_OWN = (*TOOLS, "reasoning_effort", "chat_template_kwargs", *NAMES, "model", "messages", "max_tokens", "max_completion_tokens", "stop", "stream", "stream_options", "n",
-        "logprobs", "top_logprobs", "logit_bias", "response_format")  # fmt: skip
+_OWN = (
+    *TOOLS, *NAMES, "reasoning_effort", "chat_template_kwargs", "model", "messages", "max_tokens",
+    "max_completion_tokens", "stop", "stream", "stream_options", "n", "logprobs", "top_logprobs", "logit_bias",
+    "response_format",
+)  # fmt: skip
 _IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 

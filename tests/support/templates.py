@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,16 @@ def templates() -> Iterator[tuple[str, str]]:
         yield path.stem, path.read_text()
 
 
+@cache
+def _compiled(text: str) -> Any:
+    return environment().from_string(text)
+
+
 class Rendering:
     """As `offgridd.engine.render.Renderer`, in this process. None where the template refuses."""
 
     def __init__(self, text: str) -> None:
-        self._template = environment().from_string(text)
+        self._template = _compiled(text)
 
     def render(self, messages: Any, tools: Any = (), variables: Any = None, *, answer: bool = True) -> str | None:
         asked = {"messages": messages, "tools": list(tools), "variables": variables or {}, "answer": answer}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offgridd.engine.tools.channels import MARKS
@@ -90,17 +90,26 @@ class _Rules:
             return f"{self.thought()} ({calls} | /[^{{](?s:.*)/)?"
         if shape.prompted:
             return f"({calls} | {self.literal('all' + shape.after)} {_TEXT})"
-        first = self._split(shape.open.strip())[0]
-        rest = calls.removeprefix(self.literal(shape.open.lstrip()))
-        behind = self.literal(shape.open.lstrip()).removeprefix(
-            self.literal(first) if isinstance(first, str) else f"<[{first}]>"
-        )
-        if isinstance(first, int):
+        return self._interspersed(many)
+
+    def _interspersed(self, many: bool) -> str:
+        """Text with calls in it. Text that begins one is always one: its mark is looked for lazily."""
+        shape = self._shape
+        again = shape.between.startswith(shape.close)  # then the next call is found as the first one was
+        calls = self.calls(many and not again)
+        mark, gap = shape.open.strip(), shape.open[len(shape.open.rstrip()) :]
+        inner = calls.removeprefix(self.literal(shape.open.lstrip()))
+        first, *rest = self._split(mark)
+        if isinstance(first, int):  # which text can not have
             free = self._with_controls()
-            return f"{free} (<[{first}]> {behind} {rest} {free})*"
-        self._made["lead[lazy]"] = f"{_TEXT} {self.literal(shape.open.strip())}"
-        gap = shape.open[len(shape.open.rstrip()) :]
-        return f"(lead {self.literal(gap)} {rest})* {_TEXT}"
+            behind = " ".join(f"<[{one}]>" if isinstance(one, int) else _with_holes(one) for one in [*rest, gap] if one)
+            return f"{free} (<[{first}]> {behind} {inner} {free}){'*' if many else '?'}"
+        self._made["lead[lazy]"] = f"{_TEXT} {self.literal(mark)}"
+        last = _TEXT
+        if not many:
+            self._made["REST"] = f"{_TEXT} & ~/(?s:.*){_escaped(mark)}(?s:.*)/"
+            last = "REST"
+        return f"(lead {self.literal(gap)} {inner}){'*' if many else '?'} {last}"
 
     def _with_controls(self) -> str:
         """Any text, and the control tokens that the dialect's own marks have."""
@@ -147,6 +156,7 @@ class _Rules:
 
     def _tags(self, rule: str, schema: Mapping[str, Any]) -> str:
         parts, shape = list[str](), self._shape
+        _only(schema, "properties", "required", "additionalProperties")
         for number, (key, inner, needed) in enumerate(_properties(schema)):
             kind = "string" if is_text(inner) else _kind(inner)
             quote = shape.quote.get(kind, shape.quote.get("string", ""))
@@ -174,9 +184,11 @@ class _Rules:
         return f"{rule} {behind}"
 
     def _keywords(self, rule: str, schema: Mapping[str, Any]) -> str:
-        return self._listed(rule, [
+        _only(schema, "properties", "required", "additionalProperties")
+        items = [
             (f"{_text(key + '=')} {_json(inner, closed=False)}", needed) for key, inner, needed in _properties(schema)
-        ], ", ")  # fmt: skip
+        ]
+        return self._listed(rule, items, ", ")
 
     def _listed(self, rule: str, items: Sequence[tuple[str, bool]], separator: str) -> str:
         """Some of the items, in their order, with a separator between; those that are needed come first."""
@@ -201,19 +213,23 @@ class _Rules:
             return f"({' | '.join(map(self.literal, texts))})"
         if kind == "string":
             return f"{self.literal(quote)} {self._until(quote, _expression(schema))}"
-        if kind == "object" and "properties" in schema:
+        if kind in ("number", "boolean", "null"):
+            return _json(schema, closed=False)
+        if kind == "object":
+            _only(schema, "properties", "required", "additionalProperties")
             items = [
                 (f"{_text(key + ':')} {self._curly(f'{rule}_{i}', inner)}", needed)
                 for i, (key, inner, needed) in enumerate(_properties(schema))
             ]
             return f"{_text('{')} {self._listed(rule, items, ',')} {_text('}')}"
         if kind == "array" and isinstance(schema.get("items"), dict):
+            _only(schema, "items", "minItems", "maxItems")
             item = self._curly(f"{rule}_i", schema["items"])
-            return f"{_text('[')} ({item} ({_text(',')} {item})*)? {_text(']')}"
-        if kind in ("number", "integer", "boolean", "null"):
-            return _json(schema, closed=False)
-        if kind == "object" and not schema.get("properties"):
-            return _text("{}")
+            least, most = int(schema.get("minItems", 0)), schema.get("maxItems", "")
+            if most == 0:
+                return _text("[]")
+            several = f"{{{max(0, least - 1)},{most - 1 if most != '' else ''}}}"
+            return f"{_text('[')} ({item} ({_text(',')} {item}){several}){'' if least else '?'} {_text(']')}"
         raise ForceError("cannot force calls: this model can not write a schema without plain types; name each type")
 
     def literal(self, text: str) -> str:
@@ -229,6 +245,11 @@ def _with_holes(text: str) -> str:
     return " ".join(made.get(piece) or _text(piece) for piece in pieces if piece)
 
 
+def _escaped(text: str) -> str:
+    """As an expression that nothing in it disturbs."""
+    return "".join(char if char.isalnum() else f"\\x{{{ord(char):x}}}" for char in text)
+
+
 def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
@@ -240,7 +261,19 @@ def _properties(schema: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any],
         raise ForceError("cannot force calls: properties must be an object and required a list")
     if unknown := [key for key in needed if key not in found]:
         raise ForceError(f"cannot force calls: {unknown[0]!r} is required and not among the properties")
-    return [(key, one if isinstance(one, dict) else {}, key in needed) for key, one in found.items()]
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}  # what a $ref may name
+    return [(key, {**one, **(shared if "$ref" in str(one) else {})}, key in needed) for key, one in _dicts(found)]
+
+
+def _dicts(found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, one in found.items():
+        yield key, one if isinstance(one, dict) else {}
+
+
+def _only(schema: Mapping[str, Any], *known: str) -> None:
+    """Raises ForceError where it says more than that."""
+    if other := sorted(set(schema) - _PLAIN - {*known, "$schema", "$defs"}):
+        raise ForceError(f"cannot force calls: this model's way to write them can not keep to {other[0]}")
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -263,7 +263,7 @@ class Reader:
     def _value_of(self) -> bool:
         assert self._shape is not None
         ending = compiled(source(self._shape.unquote.replace(KEY, self._key), exact=True))
-        found = search(ending, self._held)
+        found = ending.search(self._held, self._json_end(), partial=True)
         if found is None or found.partial:
             return False
         text = self._drop(found.start()).removeprefix(self._quote[len(self._quote.rstrip()) :])
@@ -273,6 +273,19 @@ class Reader:
         self._first = ", "
         self._state = self._argument
         return True
+
+    def _json_end(self) -> int:
+        """Where JSON that is no plain text ends: a mark within it is none. 0 where it is none, or broken."""
+        lead = len(self._held) - len(self._held.lstrip())
+        if (
+            self._said() == "string"
+            or values.is_text(self._schema())
+            or self._held[lead : lead + 1] not in ("{", "[", '"')
+        ):
+            return 0
+        value = Value()
+        end = lead + value.take(self._held[lead:])
+        return end if value.done or not self._last else 0
 
     def _of_tags(self, text: str) -> str:
         """JSON of an argument that has tags of its own in it; "" where it has none."""

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - transcripts are easier to read in one piece
 """Answers as models write them: loosely, cut short, with text around; in pieces as whole; and never an exception."""
 
 from __future__ import annotations
@@ -8,54 +9,25 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from support.dialects import (
+    DEEPSEEK,
+    FUNCTIONARY,
+    GEMMA,
+    GRANITE,
+    HARMONY,
+    HERMES,
+    LFM,
+    LLAMA,
+    MISTRAL,
+    MUSE,
+    NEMO,
+    QWEN_CODER,
+    Read,
+    read,
+)  # fmt: skip
 
-from offgridd.engine.tools.channels import reader
 from offgridd.engine.tools.jsontext import Call, Value
-from offgridd.engine.tools.shape import DEFAULT, Dialect, Shape, Thinking
-
-THINK = Thinking("<think>", "</think>")
-HERMES = Dialect(DEFAULT, THINK)
-LLAMA = Dialect(Shape("object", "", "", "", args_key="parameters", parallel=False, bare=True))
-MISTRAL = Dialect(Shape("named", "[TOOL_CALLS]", "[TOOL_CALLS]", "", after="[ARGS]"))
-NEMO = Dialect(Shape("object", "[TOOL_CALLS][", ", ", "]", extras=(("id", "\x00"),)))
-GRANITE = Dialect(Shape("object", "<|tool_call|>[", ", ", "]"))
-DEEPSEEK = Dialect(
-    Shape("named", "<calls><call>", "</call><call>", "</call></calls>", after="<sep>"),
-    Thinking("<think>", "</think>", True),
-)
-TAG = dict.fromkeys(("string", "number", "boolean", "null", "object", "array"), ">\n")
-QWEN_CODER = Dialect(
-    Shape("tagged", "<tool_call>\n<function=", "\n</function>\n</tool_call>\n<tool_call>\n<function=",
-          "\n</function>\n</tool_call>", after=">", param="\n<parameter=", quote=TAG, unquote="\n</parameter>")
-)  # fmt: skip
-GEMMA = Dialect(Shape("curly", "<call>call:", "</call><call>call:", "</call>", after='<|"|>'))
-LFM = Dialect(Shape("python", "<start>[", ", ", "]<end>"))
-FUNCTIONARY = Dialect(Shape("named", ">>>", ">>>", "", after="\n", prompted=True))
-HARMONY = Dialect(Shape("named", "", "", "<|call|>", after="<|channel|>"), channels=True, native=True)
-MUSE = Dialect(
-    Shape("tagged", '<f>\n<i name="', "", "\n</i>\n</f>", after='">', param='\n<p name="',
-          quote=dict.fromkeys(TAG, '">'), unquote="</p>", parallel=False), channels=True, native=True,
-)  # fmt: skip
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "f": {"properties": {"s": {"type": "string"}, "n": {"type": "integer"}, "o": {"type": "object"}}},
-    "g": {"properties": {}},
-}
-Read = tuple[str, list[tuple[str, str]], str]
-
-
-def read(dialect: Dialect, pieces: list[str], *, tools: bool = True) -> Read:
-    got = reader(dialect, SCHEMAS if tools else None)
-    content, reasoning, calls = "", "", list[list[str]]()
-    for number, piece in enumerate([*pieces, ""]):
-        out = got.push(piece, last=number == len(pieces))
-        content, reasoning = content + out.text, reasoning + out.reasoning
-        for part in out.calls:
-            if part.name:
-                assert part.index == len(calls)
-                calls.append([part.name, ""])
-            calls[part.index][1] += part.arguments
-    return content, [(name, arguments) for name, arguments in calls], reasoning
-
+from offgridd.engine.tools.shape import Dialect
 
 ONE, TWO = ("f", '{"n": 1}'), ("g", "{}")
 TRANSCRIPTS: list[tuple[Dialect, str, Read]] = [

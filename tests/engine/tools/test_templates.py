@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from support.dialects import studied_here
 from support.templates import Rendering, templates
 
 from offgridd.engine.render import Renderer
 from offgridd.engine.tools.channels import reader
-from offgridd.engine.tools.dialect import dialect_of, studied
-from offgridd.engine.tools.learn import TOOL, Pages
+from offgridd.engine.tools.dialect import studied
+from offgridd.engine.tools.learn import Pages
 from offgridd.engine.tools.shape import DEFAULT, Dialect
 from offgridd.engine.tools.write import Made, written
 
@@ -24,7 +25,8 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "properties": {
             "city": {"type": "string"}, "days": {"type": "integer"}, "note": {"type": "string"},
             "options": {"type": "object", "additionalProperties": {"type": "string"}},
-            "list": {"type": "array", "items": {"type": "string"}}, "flag": {"type": "boolean"}, "x": {"type": "number"},
+            "list": {"type": "array", "items": {"type": "string"}},
+            "flag": {"type": "boolean"}, "x": {"type": "number"},
         },
     },
     "add": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}},
@@ -53,13 +55,6 @@ def tools() -> list[dict[str, Any]]:
         }}}
         for name, schema in SCHEMAS.items()
     ]  # fmt: skip
-
-
-def dialect(text: str) -> Dialect:
-    drawn = Rendering(text)
-    return dialect_of(
-        text, lambda messages, answer, told: drawn.render(messages, [TOOL] if told else [], answer=answer)
-    )
 
 
 def made_of(text: str, found: Dialect, calls: Sequence[Call]) -> str:
@@ -103,7 +98,7 @@ def thought(found: Dialect) -> str:
 def test_what_a_template_writes_is_read_back_whole_and_in_pieces() -> None:
     count, rnd = 0, random.Random(7)
     for name, text in templates():
-        found = dialect(text)
+        found = studied_here(text)
         assert found.shape is not None, name
         if found.channels:
             continue  # they write what a model does not: test_channels
@@ -149,14 +144,14 @@ KNOWN: dict[str, tuple[str, bool, bool, bool, tuple[str, str] | None]] = {
 def test_the_families_are_what_they_are() -> None:
     texts = dict(templates())
     for name, (kind, native, writes, several, thinking) in KNOWN.items():
-        found = dialect(texts[name])
+        found = studied_here(texts[name])
         assert found.shape is not None
         got = (found.shape.kind, found.native, found.writes, found.shape.parallel)
         assert got == (kind, native, writes, several), name
         assert (found.thinking and (found.thinking.open, found.thinking.close)) == thinking, name
-    assert all(dialect(texts[name]).channels for name in ("openai-gpt-oss-120b", "muse-glimmer"))
-    assert not dialect(texts["google-gemma-2-2b-it"]).system
-    assert dialect(texts["microsoft-Phi-3.5-mini-instruct"]).shape == DEFAULT
+    assert all(studied_here(texts[name]).channels for name in ("openai-gpt-oss-120b", "muse-glimmer"))
+    assert not studied_here(texts["google-gemma-2-2b-it"]).system
+    assert studied_here(texts["microsoft-Phi-3.5-mini-instruct"]).shape == DEFAULT
 
 
 @pytest.mark.parametrize("name", ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "Qwen3-Coder"])
@@ -164,6 +159,6 @@ def test_the_helper_process_tells_the_same(name: str) -> None:
     text = dict(templates())[name]
     renderer = Renderer(text, {"bos_token": "<BOS>", "eos_token": "<EOS>"})
     try:
-        assert studied(text, renderer) == dialect(text)
+        assert studied(text, renderer) == studied_here(text)
     finally:
         renderer.close()
