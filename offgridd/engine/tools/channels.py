@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from offgridd.engine.tools.jsontext import Value
 from offgridd.engine.tools.patterns import compiled, search, source
 from offgridd.engine.tools.shape import Dialect
 from offgridd.engine.tools.stream import Out, Reader
@@ -29,6 +30,7 @@ class Channels:
         self._dialect, self._schemas = dialect, schemas
         self._held, self._header = "", True
         self._inner: Reader | None = None  # of a call that is not plain JSON
+        self._value: Value | None = None  # of one that is, up to its end
         self._where = ""
         self.calls = 0
 
@@ -40,6 +42,8 @@ class Channels:
         return out
 
     def _step(self, out: Out, last: bool) -> bool:
+        if self._value is not None:
+            return self._arguments(self._value, out)
         found = search(_HEADER_END if self._header else _BODY_END, self._held)
         if found is not None and found.partial and last:
             found = None
@@ -58,6 +62,15 @@ class Channels:
             self._header = True
         return over
 
+    def _arguments(self, value: Value, out: Out) -> bool:
+        """Text that looks like a mark is none while it is within JSON."""
+        text = self._drop(value.take(self._held))
+        if text:
+            out.calls.append(CallPart(self.calls - 1, "", text))
+        if value.done:
+            self._value, self._where = None, "over"
+        return value.done
+
     def _open(self, header: str, out: Out) -> None:
         self._header = False
         recipient, channel = _RECIPIENT.search(header), _CHANNEL.search(header)
@@ -72,6 +85,7 @@ class Channels:
             else:
                 out.calls.append(CallPart(self.calls, name, ""))
                 self.calls += 1
+                self._value = Value()
         else:
             self._where = "text"
 
@@ -87,8 +101,6 @@ class Channels:
             if over:
                 self.calls += self._inner.calls
                 self._inner = None
-        elif text:
-            out.calls.append(CallPart(self.calls - 1, "", text))
 
     def _drop(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]
