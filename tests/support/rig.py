@@ -40,9 +40,9 @@ def until(probe: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 
 @contextmanager
-def running(folder: Path, *models: str) -> Iterator[Rig]:
-    """A daemon with these lines under `models` and workers without llama.cpp, ready."""
-    made = Rig(folder, "fake")
+def running(folder: Path, *models: str, engine: str = "fake") -> Iterator[Rig]:
+    """A daemon with these lines under `models`, ready; its workers are without llama.cpp unless `engine` says so."""
+    made = Rig(folder, engine)
     listed = "".join(f"  {line}\n" for line in models)
     head = f'apiVersion: offgridd/v1\nserver: {{listen: ["127.0.0.1:{made.port}"]}}\nmodels:\n'
     made.manifest.write_text(head + listed)

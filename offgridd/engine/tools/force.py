@@ -19,6 +19,7 @@ MOST_CALLS = 16  # of one answer that is forced to call
 _TEXT = r"/(?s:.*)/"
 _PLAIN = {"type", "description", "title", "default", "enum", "const", "examples"}
 _LENGTHS = {"minLength", "maxLength"}
+_OPEN = {"additionalProperties", "patternProperties", "allOf", "unevaluatedProperties"}  # these say of other keys
 # As the grammar of a response format has it: else small models write nothing but white space.
 _JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ",
          "lenient": False, "coerce_one_of": False}  # fmt: skip
@@ -300,10 +301,28 @@ def _expression(schema: Mapping[str, Any]) -> str:
 
 
 def _json(schema: Mapping[str, Any], *, closed: bool = True) -> str:
-    """`closed`: it is the schema of all arguments, which are those that it names."""
+    """`closed`: it is the schema of all arguments, which are an object."""
     if closed:
-        schema = {"type": "object", "additionalProperties": False, "properties": {}, **schema}
-    return f"%json {_marked(schema)}"
+        schema = {"type": "object", "properties": {}, **schema}
+    return f"%json {_marked(_closed(schema))}"
+
+
+def _closed(schema: Any) -> Any:
+    """Where an object's keys are named, no others are allowed, unless the schema says so."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = dict(schema)
+    for key in ("items", "anyOf", "oneOf", "prefixItems"):
+        if key in made:
+            made[key] = _closed(made[key])
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(made.get(key), dict):
+            made[key] = {name: _closed(one) for name, one in made[key].items()}
+    if "properties" in made and not _OPEN & set(made):
+        made["additionalProperties"] = False
+    return made
 
 
 def _marked(schema: Mapping[str, Any]) -> str:
