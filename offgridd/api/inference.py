@@ -116,8 +116,10 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
 
 def _model_card(ctx: Context, spec: ModelSpec) -> dict[str, Any]:
     serving = ctx.loop.snapshot.observed.of(spec.name).serving()
-    context = serving.effective.context if serving and serving.effective else spec.load.context
+    known = serving.effective if serving else None
+    context = known.context if known else spec.load.context
     return {"id": shown_name(spec), "object": "model", "created": 0, "owned_by": "offgridd",
             "aliases": list(spec.aliases), "description": spec.description, "context_length": context,
             "deterministic": spec.load.deterministic, "ready": serving is not None,
+            "tools": (known and known.tools) or None, "reasoning": known.reasoning if known else None,
             "managed": spec.name in ctx.desired.models}  # fmt: skip

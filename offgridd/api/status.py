@@ -273,6 +273,8 @@ def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: li
             "cacheTypeK": effective.cache_types[0],
             "cacheTypeV": effective.cache_types[1],
             "memory": effective.memory,
+            "tools": effective.tools or None,
+            "reasoning": effective.reasoning,
         },
         "source": _source(spec, facts),
         "file": facts.file and {"sha256": facts.file.sha256, "files": len(facts.file.parts), "size": facts.file.size},

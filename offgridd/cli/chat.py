@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 
 from offgridd.cli.client import REFUSED, Client, CliError
-from offgridd.cli.terminal import complain, is_terminal, say
+from offgridd.cli.terminal import complain, is_terminal, say, say_dimmed
 
 
 def run(client: Client, args: argparse.Namespace) -> int:
@@ -66,15 +66,22 @@ def _ask_on_terminal(client: Client, model: str, history: list[dict[str, str]]) 
 
 
 def _answer(client: Client, model: str, messages: list[dict[str, str]]) -> str:
-    """Prints the answer as it comes; what came before Ctrl-C counts as the answer."""
+    """Prints the answer as it comes, reasoning dimmed and only on a terminal; what came before Ctrl-C counts as it."""
     body = json.dumps({"model": model, "messages": messages, "stream": True}).encode()
-    parts: list[str] = []
+    parts, thinking = list[str](), False
     try:
         with closing(client.events("POST", "/v1/chat/completions", body)) as events:  # closed: the slot is free
             for event in events:
                 if "error" in event:
                     raise CliError(REFUSED, str(event["error"]["message"]))
-                text = event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
+                delta = event["choices"][0]["delta"] if event["choices"] else {}
+                thought, text = delta.get("reasoning_content") or "", delta.get("content") or ""
+                if thought and is_terminal(sys.stdout):
+                    thinking = True
+                    say_dimmed(thought)
+                if text and thinking:
+                    thinking = False
+                    print("\n")
                 parts.append(text)
                 say(text, end="")
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from typing import TextIO
@@ -21,6 +22,12 @@ def say(*texts: object, end: str = "\n", file: TextIO | None = None) -> None:
     """Prints each on a line of its own; nothing for none."""
     if texts:
         print(*(clean(str(text)) for text in texts), sep="\n", end=end, file=file or sys.stdout, flush=True)
+
+
+def say_dimmed(text: str) -> None:
+    """Part of a line, on a terminal; plainly where NO_COLOR is set."""
+    text = clean(text)
+    print(text if os.environ.get("NO_COLOR") else f"\x1b[2m{text}\x1b[0m", end="", flush=True)
 
 
 def complain(text: object) -> None:

@@ -102,6 +102,8 @@ class Effective:
     deterministic: bool = False
     memory: str = ""  # of the sequences: one buffer | a buffer each | whole states
     unconfined: tuple[str, ...] = ()  # what its process could not give up, in words
+    tools: str = ""  # native: its template tells of them; prompted: we do
+    reasoning: bool = False  # is told apart from what is answered
 
 
 @dataclass(frozen=True, slots=True)

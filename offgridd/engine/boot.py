@@ -77,10 +77,18 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
         Loaded(
             model.context, model.slots, model.cells, threads, why or None,
             model.cache_types, adapted.adaptive, load.deterministic,
-            model.memory.value, unconfined, model.built,
+            model.memory.value, unconfined, *_speaks(template), model.built,
         )
     )  # fmt: skip
     Engine(model, preparer, link, load, adapted, usage).run(lambda: os._exit(0))
+
+
+def _speaks(template: tuple[Renderer, Dialect] | None) -> tuple[str, bool]:
+    """Of `Loaded`: how it is told of tools, and whether its reasoning is known."""
+    if template is None:
+        return "", False
+    dialect = template[1]
+    return "native" if dialect.native else "prompted", dialect.thinking is not None or dialect.channels
 
 
 def _cores() -> int:

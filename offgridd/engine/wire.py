@@ -199,6 +199,8 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     deterministic: bool = False
     memory: str = ""  # one buffer | a buffer each | whole states
     unconfined: tuple[str, ...] = ()  # what it could not give up, in words
+    tools: str = ""  # the chat template tells of them itself (native), we do (prompted), or there is none
+    reasoning: bool = False  # the template marks it, so that it can be told apart
     built: Built = Built()
 
 
