@@ -62,14 +62,14 @@ def _numbers(text: str) -> list[int]:
 
 
 def benchmark(client: Client, args: argparse.Namespace) -> int:
+    plots.check(args.plot, terminal=True)
+    if args.plot is not None and not args.history:
+        raise CliError(USAGE, "cannot plot that: --plot goes with --history")
     if args.export is not None or args.import_ is not None:
         return travel.run(client, args)
     if len(args.models) != 1:
         raise CliError(USAGE, "cannot tell what to measure: name one model")
     (model,) = args.models
-    plots.check(args.plot, terminal=True)
-    if args.plot is not None and not args.history:
-        raise CliError(USAGE, "cannot plot one result: --plot goes with --history")
     if args.history:
         found = client.json("GET", f"/v1/benchmarks?model={in_address(model)}")["benchmarks"]
         if not found and args.output == "text":

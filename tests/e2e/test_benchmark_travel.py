@@ -115,7 +115,11 @@ def test_two_machines_side_by_side(rig: Rig, exported: dict[str, Any], tmp_path:
     assert all(ET.parse(tmp_path / name).getroot().tag.endswith("svg") for name in ("c.svg", "h.svg"))
     drawn = offgrid(rig, "benchmark", "--history", "smol", "--plot")
     assert ("generation, tokens/s" in drawn.stdout, "\x1b" in drawn.stdout) == (True, False)
-    for wrong in (["--history", "smol", "--plot", "x.png"], ["smol", "--plot", "x.svg"]):
+    for wrong in (
+        ["--history", "smol", "--plot", "x.png"],
+        ["smol", "--plot", "x.svg"],
+        ["--export", "-", "--plot", "x.svg"],
+    ):
         assert offgrid(rig, "benchmark", *wrong).returncode in (1, 2)
     done = offgrid(rig, "compare", "--history", "smol", "--prompt-tokens", "63")
     assert (done.returncode, "--import FILE" in done.stderr) == (1, True)
