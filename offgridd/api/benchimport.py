@@ -19,6 +19,7 @@ from offgridd.effects.benchformat import checked
 from offgridd.effects.benchrecords import Row
 
 MOST_BYTES, MOST_LINES, MOST_SAID = 16 << 20, 10_000, 5  # the last: bad lines that are told of
+MOST_RECORD = 4 << 20  # bytes of one line: a list may have many of them in memory at once
 _PLACE = re.compile(r"line 1 column ([0-9]+) \(char [0-9]+\)")  # of json: the line is ours to count
 
 
@@ -80,6 +81,8 @@ def records(data: bytes) -> Sequence[Row]:
 
 def _row(line: bytes) -> Row:
     """Raises ValueError."""
+    if len(line) > MOST_RECORD:
+        raise ValueError(f"a record has at most {MOST_RECORD >> 20} MiB")
     try:
         record = checked(body.parse(line))
     except RequestRefused as error:

@@ -22,6 +22,7 @@ from offgridd.core.edits import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.gitsource import Files, of_repository
 from offgridd.core.naming import shown_name
+from offgridd.core.plan import standing_failure
 from offgridd.core.tuned import all_as_declared
 from offgridd.reconcile.intake import Seen, parse
 
@@ -77,7 +78,10 @@ def add_control(app: Quart, ctx: Context) -> None:
         spec = find_model(ctx, given["model"])
         ctx.loop.emit(ev.Reconsidered(spec.name))
         ctx.loop.emit(ev.Decided(spec.name, None))
-        ctx.loop.emit(ev.Retuned(spec.name))
+        observed = ctx.loop.snapshot.observed
+        hopeless = standing_failure(spec, observed.of(spec.name), observed.engine) is not None
+        # What it can not be loaded with any more is no start for another search.
+        ctx.loop.emit(ev.Tuned(spec.name, None) if hopeless else ev.Retuned(spec.name))
         await ctx.loop.heard()
         return answer({"model": shown_name(spec)}, 202)
 

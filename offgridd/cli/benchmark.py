@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,21 +10,13 @@ from typing import Any
 from offgridd.cli import machines, plots, quality, travel
 from offgridd.cli.client import REFUSED, Client, CliError, in_address
 from offgridd.cli.measuring import measure
+from offgridd.cli.tables import ROWS, as_csv, as_markdown, cell, note
 from offgridd.cli.terminal import complain, say
 from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
 USAGE = 2
 COMPARED = 5  # iterations of compare: under four no difference can be told from noise
-# figure -> what it is called, how it is shown
-_ROWS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "prompt_tps": ("prompt, tokens/s", "{:.1f}".format),
-    "generation_tps": ("generation, tokens/s", "{:.1f}".format),
-    "ttft": ("first token, ms", lambda seconds: f"{seconds * 1e3:.1f}"),
-    "itl_p50": ("between tokens, ms", lambda seconds: f"{seconds * 1e3:.2f}"),
-    "itl_p95": ("the same, p95, ms", lambda seconds: f"{seconds * 1e3:.2f}"),
-    "total": ("in all, s", "{:.2f}".format),
-}
 
 
 def add_to(commands: Any) -> None:
@@ -72,14 +62,14 @@ def _numbers(text: str) -> list[int]:
 
 
 def benchmark(client: Client, args: argparse.Namespace) -> int:
+    plots.check(args.plot, terminal=True)
+    if args.plot is not None and not args.history:
+        raise CliError(USAGE, "cannot plot that: --plot goes with --history")
     if args.export is not None or args.import_ is not None:
         return travel.run(client, args)
     if len(args.models) != 1:
         raise CliError(USAGE, "cannot tell what to measure: name one model")
     (model,) = args.models
-    plots.check(args.plot, terminal=True)
-    if args.plot is not None and not args.history:
-        raise CliError(USAGE, "cannot plot one result: --plot goes with --history")
     if args.history:
         found = client.json("GET", f"/v1/benchmarks?model={in_address(model)}")["benchmarks"]
         if not found and args.output == "text":
@@ -145,9 +135,9 @@ def _show(
     if output == "json":
         say(json.dumps(records if several else records[0], indent=2))
     elif output == "csv":
-        say(_as_csv(records), end="")
+        say(as_csv(records), end="")
     elif output == "markdown":
-        say(*_as_markdown(records))
+        say(*as_markdown(records))
     else:
         say(*as_text(records))
 
@@ -159,32 +149,24 @@ def _as_text(records: Sequence[Record]) -> list[str]:
             f"{one['model']}: {one['workload']['iterations']} runs, {one['threads']} threads, {one['memory_mb']} MB"
         ]
         for result in one["results"]:
-            lines += ["", f"{result['label']}{_note(result)}", f"{'':<22} {'median':>10} {'low':>10} {'high':>10}"]
+            lines += ["", f"{result['label']}{note(result)}", f"{'':<22} {'median':>10} {'low':>10} {'high':>10}"]
             lines += [
                 f"{title:<22} " + " ".join(f"{show(result[name][which]):>10}" for which in ("median", "low", "high"))
-                for name, (title, show) in _ROWS.items()
+                for name, (title, show) in ROWS.items()
                 if name in result
             ]
         lines += quality.lines(one)
     return lines
 
 
-def _note(result: dict[str, Any]) -> str:
-    return "  (each run was disturbed by others: not to be relied on)" if result["disturbed"] else ""
-
-
 def _as_history(records: Sequence[Record]) -> list[str]:
     lines = [f"{'WHEN':<20}  {'WHAT':<24}  {'PROMPT/S':>9}  {'TOKENS/S':>9}  {'TTFT MS':>9}"]
     for one in records:
         for result in one["results"]:
-            cells = [_cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
+            cells = [cell(result, name) for name in ("prompt_tps", "generation_tps", "ttft")]
             line = f"{stamp(one['started']):<20}  {result['label']:<24}  " + "  ".join(f"{c:>9}" for c in cells)
             lines.append(line + ("  disturbed" if result["disturbed"] else "") + machines.whence(one))
     return lines
-
-
-def _cell(result: dict[str, Any], name: str) -> str:
-    return _ROWS[name][1](result[name]["median"]) if name in result else "-"
 
 
 def _side_by_side(records: Sequence[Record]) -> list[str]:
@@ -194,13 +176,11 @@ def _side_by_side(records: Sequence[Record]) -> list[str]:
     for at, result in enumerate(records[0]["results"]):
         columns = [one["results"][at] for one in records]
         lines += [*([""] if lines else []), f"{result['label']:<22} " + " ".join(f"{name:>{width}}" for name in names)]
-        for name, (title, _) in _ROWS.items():
+        for name, (title, _) in ROWS.items():
             if any(name in column for column in columns):
-                cells = " ".join(f"{_cell(column, name):>{width}}" for column in columns)
+                cells = " ".join(f"{cell(column, name):>{width}}" for column in columns)
                 lines.append(f"{title:<22} {cells}  {_verdict(records, at, name)}".rstrip())
-        lines += [
-            f"{one['model']}{_note(column)}" for one, column in zip(records, columns, strict=True) if _note(column)
-        ]
+        lines += [f"{one['model']}{note(column)}" for one, column in zip(records, columns, strict=True) if note(column)]
     return lines + quality.side_by_side(records, width)
 
 
@@ -231,26 +211,3 @@ def _values(record: Record, at: int, figure: str) -> list[float]:
         and run["figures"].get(figure) is not None
         and (result["disturbed"] or not run["disturbed"])
     ]
-
-
-def _as_csv(records: Sequence[Record]) -> str:
-    out, more = io.StringIO(), quality.columns(records)
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "started", "label", "concurrency", "depth", "disturbed", *_ROWS, "memory_mb", *more])
-    for one in records:
-        for result in one["results"]:
-            medians = [result[name]["median"] if name in result else "" for name in _ROWS]
-            head = [one["model"], stamp(one["started"]), result["label"], result["concurrency"], result["depth"]]
-            writer.writerow([*head, result["disturbed"], *medians, one["memory_mb"], *quality.cells(one, more)])
-    return out.getvalue()
-
-
-def _as_markdown(records: Sequence[Record]) -> list[str]:
-    more = quality.columns(records)
-    titles = ["model", "what", *(title for title, _ in _ROWS.values()), "memory, MB", *more]
-    lines = [f"| {' | '.join(titles)} |", "| --- | --- |" + " ---: |" * (len(titles) - 2)]
-    for one in records:
-        for result in one["results"]:
-            cells = [*(_cell(result, name) for name in _ROWS), one["memory_mb"], *quality.cells(one, more)]
-            lines.append(f"| {one['model']} | {result['label']}{_note(result)} | {' | '.join(map(str, cells))} |")
-    return lines

@@ -10,6 +10,7 @@ from offgridd.core.stamps import stamp
 
 Record = dict[str, Any]
 MOST = 1000  # the newest records that are looked through
+_WIDEST = 120  # characters of a machine's name: a record may hold megabytes
 _SAME = ("prompt_tokens", "output_tokens", "concurrency", "depth")  # runs may be more on one side
 
 
@@ -48,7 +49,8 @@ def described(record: Record) -> str:
     """The machine in a few words."""
     found = record["environment"]
     gpus = "".join(f", {name}" for name in found.get("gpus", ()))
-    return f"{found['cpu'] or found['machine']}, {found['cores']} cores{gpus}"
+    text = f"{found['cpu'] or found['machine']}, {found['cores']} cores{gpus}"
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 def whence(record: Record) -> str:

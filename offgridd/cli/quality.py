@@ -38,7 +38,7 @@ def lines(record: Record) -> list[str]:
     if found["not_measured"]:
         rows = [("perplexity", f"not measured: {found['not_measured']}")]
     else:
-        said = f"{found['perplexity']:.3f} +/- {found['error']:.3f}, {found['tokens']} tokens"
+        said = f"{_number(found['perplexity'])} +/- {_number(found['error'])}, {found['tokens']} tokens"
         rows = [("perplexity", said)]
     if found["not_asked"]:
         rows.append(("questions", f"not asked: {found['not_asked']}"))
@@ -84,4 +84,7 @@ def cells(record: Record, names: Sequence[str]) -> list[Any]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    """A broken model's may have a hundred digits."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value < 1e6 else f"{value:.3g}"

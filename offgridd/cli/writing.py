@@ -11,9 +11,15 @@ from offgridd.effects.durable import replace_file
 
 
 def write(path: Path, data: bytes) -> None:
-    """Raises CliError. A link stays one; the mode is that of the file before, or what the umask says."""
+    """Raises CliError. A link stays one; the mode is that of the file before, or what the umask says.
+
+    What is there and is no file, such as a pipe or /dev/null, is written to: it is not ours to replace.
+    """
     real = Path(os.path.realpath(path))
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return
         if real.exists() and real.read_bytes() == data:
             return
         mode = stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o666 & ~_umask()

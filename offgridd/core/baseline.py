@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, Final
 
 from offgridd.core.benchmark import BenchmarkSpec, Run, Workload, headline, host_kind, summary
 from offgridd.core.judging import RATES, below, ratio_interval
@@ -16,10 +17,12 @@ from offgridd.core.observed import Result
 
 Record = Mapping[str, Any]
 _FIGURES = ("prompt_tps", "generation_tps", "ttft")
+_ASKED: Final = tuple(field.name for field in fields(Workload))
 
 
 def workload_of(record: Record) -> Workload:
-    given = record["workload"]
+    """What a later version says more is let through, and is no part of it."""
+    given = {name: record["workload"][name] for name in _ASKED}
     return Workload(**{**given, "concurrency": tuple(given["concurrency"]), "depth": tuple(given["depth"])})
 
 
@@ -33,8 +36,9 @@ def result_of(record: Record) -> Result:
     least = min(ratios, key=lambda one: float(one["high"]), default=None)
     text = ""
     if least is not None:
-        text = f"{least['label']}: {RATES[least['figure']]} is {least['mid']:.3g} ({least['low']:.3g} to "
-        text += f"{least['high']:.3g}) of the best so far"
+        what = RATES.get(least["figure"], least["figure"])
+        text = f"{least['label']}: {what} is {least['mid']:.3g} ({least['low']:.3g} to {least['high']:.3g}) "
+        text += "of the best so far"
     return Result(
         record["load_key"], headline(record), key, record["started"], kinds,
         any(kind["disturbed"] for kind in record["results"]), float(least["high"]) if least else None, text,

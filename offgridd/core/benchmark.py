@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise, product
@@ -176,7 +177,8 @@ def is_clear(one: Sequence[float], other: Sequence[float]) -> bool:
 
 def _by_normal(one: Sequence[float], other: Sequence[float]) -> float:
     n, m = len(one), len(other)
-    above = sum((a > b) + 0.5 * (a == b) for a in one for b in other)
+    ordered = sorted(other)
+    above = sum(bisect_left(ordered, a) + bisect_right(ordered, a) for a in one) / 2
     z = (above - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
     return math.erfc(abs(z) / math.sqrt(2))
 

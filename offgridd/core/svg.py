@@ -59,7 +59,7 @@ def over_time(title: str, panels: Sequence[Panel]) -> str:
     body: list[str] = []
     top = 40.0
     for panel in panels:
-        body += _panel(panel, top, (first, max(last, first + 1)))
+        body += _panel(panel, top, (first, last))
         top += _HEIGHT + 60 + 18 * len(panel.series)
     return _document(title, top, body)
 
@@ -90,7 +90,7 @@ def _panel(panel: Panel, top: float, times: tuple[float, float]) -> Iterator[str
     bottom, right = top + 14 + _HEIGHT, WIDTH - _RIGHT
 
     def x_of(x: float) -> float:
-        return _LEFT + (x - times[0]) / (times[1] - times[0]) * (right - _LEFT)
+        return _LEFT + (x - times[0]) / max(times[1] - times[0], 1.0) * (right - _LEFT)
 
     def y_of(y: float) -> float:
         return bottom - (y - marks[0]) / (marks[-1] - marks[0]) * _HEIGHT
@@ -98,7 +98,7 @@ def _panel(panel: Panel, top: float, times: tuple[float, float]) -> Iterator[str
     for mark in marks:
         yield f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y_of(mark):.1f}" y2="{y_of(mark):.1f}"/>'
         yield _text(_LEFT - 8, y_of(mark) + 4, f"{mark:.4g}", anchor="end")
-    for time in times:
+    for time in sorted(set(times)):
         yield _text(x_of(time), bottom + 18, stamp(time), anchor="middle")
     for number, series in enumerate(panel.series):
         colour = _COLOURS[number % len(_COLOURS)]

@@ -53,6 +53,20 @@ def begun(spec: ModelSpec, key: str, host: str, before: Tuning | None) -> Tuning
     return Tuning(key, host, spec.tuned, spec.tuned, found)
 
 
+def is_whole(tuning: Tuning) -> bool:
+    """Whether a search could have made it: what is kept may be damaged, or another version's."""
+    better = (one.settings for one in tuning.tried if one.result == "better")
+    sets = (tuning.start, tuning.best, tuning.found, *(one.settings for one in tuning.tried))
+    whole = all(name in TUNABLE and _could_be(name, value) for settings in sets for name, value in settings)
+    return whole and tuning.best in (tuning.start, *better)
+
+
+def _could_be(name: str, value: Setting) -> bool:
+    if name == "threads":
+        return type(value) is int and value > 0
+    return any(type(value) is type(one) and value == one for one in _values(name, 1))
+
+
 def candidate(spec: ModelSpec, cores: int, tuning: Tuning) -> Candidate | None:
     """The next one; None: all were tried."""
     known = {(one.field, one.value) for one in tuning.tried}

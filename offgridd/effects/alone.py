@@ -62,11 +62,11 @@ class Alone:
         await self._now.heard()
         while self._workers.serving(job.model) is None:
             observed, spec = self._now.observed(), self._now.desired().models.get(job.model)
-            failure = standing_failure(spec, observed.of(job.model), observed.engine) if spec else None
-            short = observed.short.get(job.model)
-            if spec is None or failure or short:
+            facts, short = observed.of(job.model), observed.short.get(job.model)
+            failure = standing_failure(spec, facts, observed.engine) if spec else None
+            if spec is None or failure or short or not facts.demanded:  # the last: by hand, or it had to leave
                 why = failure or (short.failure if short else None)
-                text = f"cannot measure {job.model}: {why.message if why else 'it was removed'}"
+                text = f"cannot measure {job.model}: {why.message if why else 'it was removed, or unloaded'}"
                 raise RequestRefused(503, "no_room" if short else "model_not_ready", text)
             await self._now.changed()
         await self._now.heard()

@@ -112,6 +112,24 @@ class Environment(Struct):
     gpus: Annotated[list[Text], Meta(max_length=256)] | UnsetType = UNSET
 
 
+class Ratio(Struct):
+    """Of one rate of one kind to the baseline's, with its bounds."""
+
+    label: Name
+    figure: Name
+    low: Number
+    mid: Number
+    high: Number
+
+
+class Baseline(Struct):
+    """The best comparable record that was there before; `id` is that of one state.db."""
+
+    started: Moment
+    ratios: Annotated[list[Ratio], Meta(max_length=1000)]
+    id: int | UnsetType | None = UNSET
+
+
 class AnswerGiven(Struct):
     question: Name
     answer: Annotated[str, Meta(max_length=1 << 16)]
@@ -154,7 +172,7 @@ class Record(Struct):
     started: Moment
     seconds: Number
     load_seconds: Number | UnsetType = UNSET
-    baseline: dict[Name, Any] | UnsetType | None = UNSET  # where it was measured: the best one before
+    baseline: Baseline | UnsetType | None = UNSET  # where it was measured
     good: bool | UnsetType = UNSET
     quality: Quality | UnsetType | None = UNSET
 
@@ -165,9 +183,7 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
     if version is None:
         raise ValueError(f"it is no benchmark's record: its format is not {FORMAT}")
     if text != FORMAT:
-        raise ValueError(
-            f"its format is version {version[1]}, this offgridd knows {FORMAT}; import it with a newer one"
-        )
+        raise ValueError(f"its format is version {version[1]}, this offgridd knows {FORMAT}; use one that knows it")
     record = {name: value for name, value in given.items() if name not in ADDED}
     try:
         found = msgspec.convert(record, Record)

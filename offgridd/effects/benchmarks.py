@@ -92,23 +92,36 @@ class Benchmarks:
     ) -> None:  # fmt: skip
         self._records, self._next, self._traffic, self._kept = records, next_request, traffic, kept
         self._running: str | None = None
+        self._give_way: Callable[[], None] | None = None  # ends what runs, where that may be measured later
+        self._over = anyio.Event()
 
     async def run(self, subject: Subject, workload: Workload, tell: Tell, more: More | None = None) -> dict[str, Any]:
         """The record, which is kept; with what `more` finds. Raises RequestRefused; cancelled, nothing is kept."""
+        await self._displace()
         with self.alone(subject.name):
             return await self._run(subject, workload, tell, more)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """Nothing else is measured meanwhile. Raises RequestRefused where something is."""
+    def alone(self, name: str, give_way: Callable[[], None] | None = None) -> Iterator[None]:
+        """Nothing else is measured meanwhile. Raises RequestRefused where something is.
+
+        `give_way` is called when somebody asks for a benchmark, and ends this soon.
+        """
         if self._running is not None:
             text = f"cannot measure {name}: a benchmark of {self._running} is running; wait for its end"
             raise RequestRefused(409, "benchmark_running", text, retry_after=30)
-        self._running = name
+        self._running, self._give_way, self._over = name, give_way, anyio.Event()
         try:
             yield
         finally:
-            self._running = None
+            self._running, self._give_way = None, None
+            self._over.set()
+
+    async def _displace(self) -> None:
+        """What is measured by itself and can as well be measured later makes room."""
+        while self._give_way is not None:
+            self._give_way()
+            await self._over.wait()
 
     async def measure(self, worker: WorkerPort, asked: wire.Bench) -> wire.Measured | wire.Refused | None:
         """None where a request of any model came, or was there: those go first."""

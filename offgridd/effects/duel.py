@@ -157,6 +157,9 @@ class Duel:
         self._same(course, observed)
         if lost(self._now.desired().models[course.model], observed.of(course.model), observed.engine):
             raise SupersededError
+        asked_for = course.names[1:] if course.spec.preload else course.names
+        if not all(observed.of(name).demanded for name in asked_for):
+            raise SupersededError  # one was unloaded by hand, or had to leave: it comes no more unless it is asked for
         for name in course.names:
             if short := observed.short.get(name):
                 raise OverError("CannotHold", f"there is no room for both: {short.failure.message}")

@@ -75,7 +75,7 @@ class Tuner:
         if found is None:
             self._tell(job, ended(tuning))
             return
-        with self._benchmarks.alone(job.model):
+        with anyio.CancelScope() as scope, self._benchmarks.alone(job.model, scope.cancel):
             try:
                 await self._try(job, tuning, found)
             finally:
@@ -96,8 +96,10 @@ class Tuner:
         try:
             judged = await self._judged(course, tuning, clock)
             self._tell(job, advanced(tuning, _tried(found, course, clock, judged)))
-        except SupersededError:
+        except (SupersededError, anyio.get_cancelled_exc_class()) as error:
             self._unfinished = job.key, found, course.pairs, clock.spent
+            if not isinstance(error, SupersededError):
+                raise
         except _CutError:
             self._tell(job, ended(tuning, f"tune_time was over after {tuning.seconds + clock.spent:.0f} s"))
         except OverError as over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -10,7 +11,10 @@ import anyio.to_thread
 
 from offgridd.core import events as ev
 from offgridd.core.tuned import Tuning
+from offgridd.core.tuning import is_whole
 from offgridd.effects.updates import Now
+
+log = logging.getLogger("offgridd")
 
 
 class RecordsPort(Protocol):
@@ -26,7 +30,10 @@ class Tunings:
         self._now, self._records = now, records
         self._kept: Mapping[str, Tuning] = records.all()
         for model, tuning in self._kept.items():
-            now.emit(ev.Tuned(model, tuning))
+            if is_whole(tuning):
+                now.emit(ev.Tuned(model, tuning))
+            else:
+                log.warning("cannot use what tuning found of %s: no search ends so; it is searched anew", model)
 
     async def run(self) -> None:
         """For ever."""

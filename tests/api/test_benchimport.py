@@ -30,6 +30,7 @@ BAD: list[tuple[bytes, str]] = [
     (TEXT.replace('"smol"', '"\\u001b]0;owned\\u0007"').encode(), "line 2: a name in it has characters"),
     (TEXT.replace("/v1", "/v2").encode(), "line 2: its format is version 2"),
     (b"{}", "line 2: it is no benchmark's record"),
+    ((TEXT[:-1] + ', "more": "' + "x" * (4 << 20) + '"}').encode(), "line 2: a record has at most 4 MiB"),
 ]
 
 

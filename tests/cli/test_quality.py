@@ -24,6 +24,12 @@ def test_one_is_shown_with_its_error() -> None:
     assert lines({"model": "a"}) == []
 
 
+def test_what_a_broken_model_has_is_no_wider_than_a_column() -> None:
+    broken = record("a", perplexity=3.1303138e41, error=7.26e40)
+    assert lines(broken)[1] == "perplexity             3.13e+41 +/- 7.26e+40, 2040 tokens"
+    assert "    3.13e+41       20.000" in side_by_side([broken, record("b")], 12)[1]
+
+
 def test_what_was_not_measured_says_why() -> None:
     found = record("a", perplexity=None, error=None, not_measured="too small", not_asked="no template", asked=0)
     assert lines(found)[1:] == [

@@ -59,3 +59,11 @@ def test_too_few_runs_say_nothing() -> None:
     found = against_best(record([1, 1]), [FAST])
     assert found is not None
     assert found["ratios"] == []
+
+
+def test_what_a_later_version_says_more_changes_nothing() -> None:
+    more = {**SLOW, "workload": {**SLOW["workload"], "temperature": 0}}
+    more["baseline"] = {"ratios": [{"label": "pp512", "figure": "energy", "low": 1, "mid": 2, "high": 3}]}
+    assert result_of(more).bench_key == result_of(SLOW).bench_key
+    assert result_of(more).least_text.startswith("pp512: energy is 2 (1 to 3)")
+    assert against_best(FAST, [more]) is not None

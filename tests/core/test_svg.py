@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from offgridd.core.svg import WIDTH, Bar, Bars, Panel, Series, over_time, side_by_side, ticks
 
 NUMBER = st.floats(0, 1e15)
-TIME = st.floats(0, 253402300799)
+TIME = st.floats(0, 253402300800, exclude_max=True)
 SERIES = st.builds(Series, st.text(), st.lists(st.tuples(TIME, NUMBER), min_size=1, max_size=5).map(tuple))
 PANELS = st.lists(st.builds(Panel, st.text(), st.lists(SERIES, min_size=1, max_size=10).map(tuple)), max_size=3)
 BAR = st.builds(Bar, st.text(), NUMBER, st.lists(NUMBER, max_size=5).map(tuple))
@@ -71,3 +71,8 @@ def test_ticks_are_few_and_hold_the_data(one: float, other: float) -> None:
     assert 2 <= len(found) <= 8
     assert found[0] <= low + 1e-6 * high + 1e-9
     assert found[-1] >= high - 1e-6 * high - 1e-9
+
+
+def test_one_moment_is_named_once_also_the_last_one_there_is() -> None:
+    text = over_time("t", [Panel("p", (Series("s", ((253402300799.5, 2.0),)),))])
+    assert text.count("9999-12-31T23:59:59Z") == 1

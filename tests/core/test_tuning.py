@@ -30,6 +30,7 @@ from offgridd.core.tuning import (
     begun,
     candidate,
     ended,
+    is_whole,
     judge,
     key_of,
     ratios_of_best,
@@ -91,7 +92,9 @@ def test_declared_values_always_win_and_the_search_ends(
         assert sum(a != b for a, b in zip(_full(found.settings), _full(tuning.best), strict=True)) == 1
         measured.add(found.settings)
         tuning = advanced(tuning, Tried(found.field, found.value, found.settings, results[len(tuning.tried)]))
+        assert is_whole(tuning)
     over = ended(tuning)
+    assert is_whole(over)
     (after,) = effective(declared(one), {"m": over}, "h").models.values()
     assert all(field_of(after.load, name) == field_of(one.load, name) for name in set(TUNABLE) - set(tunable))
     assert after.tuned in measured, "what is applied was measured just so"

@@ -15,6 +15,7 @@ from support.holding import (
     SLOW,
     begin,
     condition,
+    measured,
     message,
     serving,
     shown,
@@ -150,3 +151,22 @@ def test_where_what_serves_crashes_again_and_again_the_change_is_taken(rig: Rig)
         until(lambda: not rig.pids())
     until(lambda: rig.pids() and serving(rig) == 1025)
     assert "can not serve" in (rig.folder / "log").read_text()
+
+
+def test_what_is_unloaded_while_it_loads_to_be_measured_is_loaded_again(rig: Rig) -> None:
+    """By hand: nobody else would load it, and all that is due would wait behind it."""
+    lazy = ", preload: false"
+    write(rig, text(rig, more=lazy, limits=SMALL.replace("idle: 0s", "idle: 1s")))
+    rig.start()
+
+    def unload_while_loading(enough: tuple[str, str]) -> None:
+        until(lambda: condition(rig, "Benchmarked") == enough or [w for w in shown(rig)["workers"] if not w["ready"]])
+        rig.admin.json("POST", "/v1/unload", b'{"model": "smol"}')
+
+    unload_while_loading(("True", "NoBaseline"))
+    until(lambda: measured(rig))
+    until(lambda: rig.pids() == [])
+    write(rig, text(rig, 1025, more=lazy, limits=SMALL))
+    unload_while_loading(("True", "Measured"))
+    until(lambda: condition(rig, "Ready")[1] != "Held" and measured(rig))
+    assert shown(rig)["declared"]["context"] == 1025

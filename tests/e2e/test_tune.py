@@ -118,6 +118,9 @@ def test_a_search_ends_with_its_time_and_begins_again_when_asked_for(rig: Rig) -
     for _ in range(3):
         assert rig.api.chat.completions.create(model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=9)
     assert [m.id for m in rig.api.models.list()] == ["smol"]
+    until(lambda: len(rig.status()["memory"]["workers"]) == 2)
+    small = ("--prompt-tokens", "16", "--output-tokens", "4", "--iterations", "1")
+    assert "smol: 1 runs" in offgrid(rig, "benchmark", "smol", *small), "it need not wait for the search"
     until(lambda: tuning(rig)["best"] == {"flash_attention": False}, 60)
     write(rig, text(rig, "true", ", cache_type_k: q8_0, cache_type_v: f16, flash_attention: true, threads: 2"))
     until(lambda: tuning(rig)["state"] == "declared")

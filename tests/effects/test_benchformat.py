@@ -50,6 +50,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("runs__0__figures", {"x" * 300: 1}, "length"),
     ("runs", [RECORD["runs"][0]] * 4801, "length <= 4800"),
     ("load", [], "Expected `object`"),
+    ("baseline", {"started": 1.0, "ratios": [{"high": 1}]}, "missing required field `label`"),
+    ("baseline", {"started": 1.0, "ratios": 7}, "Expected `array`, got `int`"),
     ("quality", 5, "Expected `object | null`, got `int`"),
     ("quality", {**QUALITY, "right": "all"}, "Expected `int`, got `str`"),
     ("quality", {}, "missing required field"),

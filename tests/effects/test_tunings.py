@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import pytest
 from support.ports import Files, Workers
 
 from offgridd.core import events as ev
@@ -22,7 +23,16 @@ from offgridd.effects.updates import Now
 from offgridd.reconcile.loop import Reconciler
 
 MODEL = ModelSpec("m", FileSource("/m.gguf"), benchmark=BenchmarkSpec(tune="apply"), tunable=TUNABLE)
-TRIED = Tried("threads", 2, (("threads", 2),), "better", "", 20, (("prompt_tps", Interval(1.1, 1.2, 1.3)),), 4.5)
+TRIED = Tried(
+    "threads",
+    2,
+    (("flash_attention", False), ("threads", 2)),
+    "better",
+    "",
+    20,
+    (("prompt_tps", Interval(1.1, 1.2, 1.3)),),
+    4.5,
+)
 FOUND = (("flash_attention", False), ("threads", 2))
 TUNING = Tuning("k", "here", (), FOUND, FOUND, (TRIED,), done=True, why="it is faster")
 
@@ -73,4 +83,26 @@ async def test_what_was_found_is_in_effect_in_the_next_life_until_it_is_tuned_no
         loop.emit(Desired(4, "4", models={"m": MODEL}))
         await loop.heard()
         assert loop.snapshot.desired.models["m"] == MODEL, "it begins anew"
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        replace(TUNING, found=(("threads", "many"),)),
+        replace(TUNING, found=(("threads", True),)),
+        replace(TUNING, found=(("flash_attention", 0),)),
+        replace(TUNING, found=(("cache_type_k", "q1_1"),)),
+        replace(TUNING, start=(("depth", 5),)),
+        replace(TUNING, tried=(), done=False),
+        replace(TUNING, tried=(replace(TRIED, result="same"),), done=False),
+    ],
+)
+async def test_what_no_search_could_have_made_is_not_used_and_is_forgotten(tmp_path: Path, damaged: Tuning) -> None:
+    state = State(tmp_path)
+    state.tunings.keep("m", damaged)
+    async with life(state, MODEL) as loop:
+        assert loop.snapshot.desired.models["m"] == MODEL
+        assert loop.snapshot.observed.tunings == {}
+        await until_kept(state, loop, {})
     state.close()
