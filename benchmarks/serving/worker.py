@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from offgridd.engine import wire
 from serving.peer import Shape
@@ -32,21 +33,26 @@ class Worker:
 
     def decode(self, text: str, tokens: int, banned: Sequence[int]) -> float:
         """Seconds from the first token to the last of a greedy answer of so many tokens, without the `banned` ones."""
+        return self.answer(text, tokens, banned)[0]
+
+    def answer(self, text: str, tokens: int, banned: Sequence[int]) -> tuple[float, str]:
+        """The same, and the text."""
         sampling = wire.SamplingParams(temperature=0, logit_bias=tuple((token, -100.0) for token in banned))
         request = next(_ids)
         self.send(wire.Chat(request, "bench", (wire.Message("user", text),), sampling, tokens))
-        times: list[float] = []
+        times, said = list[float](), list[str]()
         while not isinstance(frame := self.receive(), wire.Finish | wire.Refused):
             if isinstance(frame, wire.Tokens):
                 times.append(time.perf_counter())
-        if len(times) != tokens:
-            raise RuntimeError(f"the worker made {len(times)} tokens and not {tokens}: {frame}")
-        return times[-1] - times[0]
+                said += [item.text for item in frame.items]
+        if not isinstance(frame, wire.Finish) or frame.completion_tokens != tokens:
+            raise RuntimeError(f"the worker did not make {tokens} tokens: {frame}")
+        return times[-1] - times[0], "".join(said)
 
 
 @contextmanager
-def worker(file: Path, shape: Shape) -> Iterator[Worker]:
-    """In the environment that the daemon gives it."""
+def worker(file: Path, shape: Shape, **more: Any) -> Iterator[Worker]:
+    """In the environment that the daemon gives it; `more` is of its Load."""
     ours, theirs = socket.socketpair()
     found = file.stat()
     environment = {"PATH": os.environ["PATH"], "GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
@@ -58,7 +64,8 @@ def worker(file: Path, shape: Shape) -> Iterator[Worker]:
         theirs.close()
         made = Worker(ours)
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        load = wire.Load(((str(file), identity),), shape.context, shape.slots, shape.cells, shape.threads, None, True)
+        files = ((str(file), identity),)
+        load = wire.Load(files, shape.context, shape.slots, shape.cells, shape.threads, None, True, **more)
         made.send(load)
         try:
             if not isinstance(loaded := made.receive(), wire.Loaded):

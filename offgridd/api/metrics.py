@@ -24,6 +24,8 @@ class Totals:
     step_rows: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    guessed: int = 0
+    held: int = 0
     ends: dict[str, int] = field(default_factory=dict)
     spreads: dict[str, wire.Spread] = field(default_factory=dict)
 
@@ -41,6 +43,8 @@ class Totals:
         self.step_rows += stats.step_rows
         self.prompt_tokens += stats.prompt_tokens
         self.cached_tokens += stats.cached_tokens
+        self.guessed += stats.guessed
+        self.held += stats.held
         # New maps: another thread may be reading the old ones.
         self.ends = {n: self.ends.get(n, 0) + stats.ends.get(n, 0) for n in {**self.ends, **stats.ends}}
         self.spreads = {**self.spreads, **{n: _sum(self.spreads.get(n), s) for n, s in stats.spreads.items()}}

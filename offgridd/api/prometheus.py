@@ -98,7 +98,12 @@ class _Families(Collector):
         rows = CounterMetricFamily(
             "offgridd_step_rows", "Tokens in them; divided by the steps it is the batch's fill.", labels=["model"]
         )
+        guessed = CounterMetricFamily(
+            "offgridd_guessed_tokens", "Tokens that were guessed, by what came of them.", labels=["model", "outcome"]
+        )
         for model, totals in self._totals.items():
+            guessed.add_metric([model, "held"], totals.held)
+            guessed.add_metric([model, "dropped"], totals.guessed - totals.held)
             for outcome, count in totals.ends.items():
                 requests.add_metric([model, outcome], count)
             prompt.add_metric([model, "computed"], totals.prompt_tokens)
@@ -106,7 +111,7 @@ class _Families(Collector):
             made.add_metric([model], totals.generated)
             steps.add_metric([model], totals.steps)
             rows.add_metric([model], totals.step_rows)
-        return iter((requests, prompt, made, steps, rows))
+        return iter((requests, prompt, made, steps, rows, guessed))
 
     def _benchmarks(self) -> Iterator[Metric]:
         """A kind that was disturbed says nothing."""

@@ -259,6 +259,7 @@ def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: li
             "kvCells": wanted.load.kv_cells,
             "threads": wanted.load.threads,
             "deterministic": wanted.load.deterministic,
+            "lookup": wanted.load.lookup,
             "cacheRam": wanted.cache_ram,
             **_camel(asdict(wanted.load.placement)),
         },

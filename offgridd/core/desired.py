@@ -100,6 +100,7 @@ class LoadSpec:
     placement: Placement = Placement()
     chat_template: str | None = None  # Jinja text; None = the one in the file
     sandbox: Literal["preferred", "required"] = "preferred"
+    lookup: bool = False  # what comes next is guessed from what was there
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,4 +24,5 @@ def load_of(action: StartWorker) -> wire.Load:
         sandbox=spec.sandbox,
         beside=action.beside,
         key=action.key,
+        speculative=spec.lookup,
     )

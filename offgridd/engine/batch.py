@@ -9,6 +9,7 @@ comes behind a cached prefix, which ends anywhere, has no such answer to give an
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from offgridd.engine.cells import Cells
@@ -41,6 +42,7 @@ class Batch:
     waiting: FairQueue[Sequence] = field(default_factory=lambda: FairQueue(QUEUE_LIMIT))
     running: list[Sequence] = field(default_factory=list)  # oldest first
     parked: deque[Sequence] = field(default_factory=deque)  # out of the context for want of cells, oldest first
+    guesses: Callable[[list[Sequence], int], Mapping[int, list[int]]] | None = None  # what may come next
     row_seconds: float = 0.0  # what a prompt row takes, measured; 0 = not known yet
     _cells: Cells = field(default_factory=Cells)
     _pause: int = 0  # steps without prompt rows that are still owed to the running sequences
@@ -133,7 +135,9 @@ class Batch:
 
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do."""
-        tokens = [Rows(s, s.done, 1, sample=True) for s in self.running if s.left == 1 and s.leader is None]
+        going = [s for s in self.running if s.left == 1 and s.leader is None]
+        guesses = self.guesses(going, self._spare(len(going))) if self.guesses is not None else {}
+        tokens = [Rows(s, s.done, 1, sample=True, guess=tuple(guesses.get(s.id, ()))) for s in going]
         prompts = [s for s in self.running if s.left > 1 and s.leader is None]
         decodes = [Decode(tuple(tokens), prompt=False)] if tokens else []
         if prompts and tokens and self._pause:
@@ -145,12 +149,17 @@ class Batch:
     def decoded(self, decode: Decode, seconds: float) -> None:
         """The rows of `decode` are in the cache; it took so long."""
         for rows in decode.rows:
-            rows.sequence.done += rows.count
-            self._cells.grow(rows.sequence.id, rows.count)
+            rows.sequence.done += rows.count + len(rows.guess)
+            self._cells.grow(rows.sequence.id, rows.count + len(rows.guess))
         if decode.prompt and len(decode) >= LEAST:
             row = seconds / len(decode)
             self.row_seconds = row if not self.row_seconds else 0.75 * self.row_seconds + 0.25 * row
             self._pause = max(0, round(seconds / MOST) - 1)
+
+    def cut(self, sequence: Sequence, length: int) -> None:
+        """The cache holds only so many of its tokens from now on: what was guessed was wrong."""
+        self._cells.shrink(sequence.id, sequence.done - length)
+        sequence.done = length
 
     def park(self) -> Sequence | None:
         """Takes the youngest that holds cells out of its slot, for want of them; None when that would leave nobody.
@@ -166,6 +175,12 @@ class Batch:
         self._cells.drop(sequence.id)
         self.parked.appendleft(sequence)
         return sequence
+
+    def _spare(self, going: int) -> int:
+        """Rows and cells that are left for guesses. None while somebody waits for cells, or for a prompt's turn."""
+        if self.parked or self.waiting or len(self.running) > going:
+            return 0
+        return max(0, min(self.chunk - going, self.cells - self.used - 2 * len(self.running)))
 
     def _prompt_rows(self, prompts: list[Sequence], *, alone: bool, waited: bool) -> tuple[Rows, ...]:
         """The least that is left first: short prompts do not wait for long ones. LEAST always for the oldest."""

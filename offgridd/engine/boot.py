@@ -12,7 +12,7 @@ from collections.abc import Callable
 from offgridd.engine import jail
 from offgridd.engine.grammar import Grammars
 from offgridd.engine.link import Link
-from offgridd.engine.port import LoadError, Model
+from offgridd.engine.port import LoadError, Memory, Model
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.render import Renderer, TemplateError
@@ -67,6 +67,10 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     except (LoadError, OSError) as error:
         reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
         link.send(LoadFailed(reason, f"cannot load the model: {error}"))
+        return
+    if load.speculative and model.memory is Memory.WHOLE:
+        text = "cannot load the model: speculative: its state can not be cut where a guess was wrong"
+        link.send(LoadFailed("SpeculationUnsupported", text))
         return
     template, why = _template(load, model)
     controls, strips = model.vocab.controls()

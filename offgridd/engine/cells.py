@@ -31,6 +31,12 @@ class Cells:
             segments.append(_Segment(count, 1))
         self.used += count
 
+    def shrink(self, sequence: int, count: int) -> None:
+        """It no longer holds its last `count` cells, which nobody shares."""
+        if count:
+            self._held[sequence][-1].length -= count
+            self.used -= count
+
     def share(self, giver: int, taker: int, length: int) -> None:
         """The taker, which holds nothing, holds the giver's first `length` cells too."""
         if self._held.get(taker):

@@ -72,8 +72,7 @@ class Fake:
         self.vocab = FakeVocab()
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
-        self._last: list[int | None] = []  # for each part of the newest decode, the checksum that decides
-        self._every: list[int] = []  # of each row of its first part
+        self._rows: list[list[int] | None] = []  # for each part of the newest decode, the checksums that decide
 
     @property
     def built(self) -> Built:
@@ -97,8 +96,7 @@ class Fake:
         self._need(rows)
         if self._flag.is_set():
             raise Aborted
-        self._last = [self._extend(part) for part in parts]
-        self._every = [cell.checksum for cell in self._cache[parts[0].slot][parts[0].start :]] if parts[0].every else []
+        self._rows = [self._extend(part) for part in parts]
 
     def _need(self, cells: int) -> None:
         if sum(map(len, self._cache)) + cells <= self.cells:
@@ -106,14 +104,16 @@ class Fake:
         if len({id(cell) for cache in self._cache for cell in cache}) + cells > self.cells:
             raise OutOfCells
 
-    def _extend(self, part: Part) -> int | None:
+    def _extend(self, part: Part) -> list[int] | None:
         cache = self._cache[part.slot]
         if part.start != len(cache):
             raise ValueError(f"cannot decode at {part.start}: sequence {part.slot} holds {len(cache)} tokens")
         for token in part.tokens:
             before = cache[-1].checksum if cache else 0
             cache.append(_Cell(zlib.crc32(token.to_bytes(2, "little"), before)))
-        return cache[-1].checksum if part.logits or part.every else None
+        if part.every:
+            return [cell.checksum for cell in cache[part.start :]]
+        return [cache[-1].checksum] if part.logits else None
 
     def cut(self, slot: int, length: int) -> None:
         if self.memory is Memory.WHOLE and 0 < length < len(self._cache[slot]):
@@ -140,13 +140,14 @@ class Fake:
             self._need(len(checksums))
             self._cache[slot] += map(_Cell, checksums[start - first : stop - first])
 
-    def logits(self, part: int) -> Row:
-        checksum = self._last[part]
-        assert checksum is not None, "logits were not asked for"
-        return self._row(checksum)
+    def logits(self, part: int, back: int = 0) -> Row:
+        rows = self._rows[part]
+        assert rows is not None, "logits were not asked for"
+        return self._row(rows[-1 - back])
 
     def table(self) -> Table:
-        return np.stack([self._row(checksum) for checksum in self._every])
+        assert self._rows[0] is not None
+        return np.stack([self._row(checksum) for checksum in self._rows[0]])
 
     def _row(self, checksum: int) -> Row:
         row = np.full(self.vocab.size, -50, np.float32)

@@ -56,6 +56,8 @@ class Meter:
     step_rows: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    guessed: int = 0
+    held: int = 0
     ends: dict[str, int] = field(default_factory=dict)
     spreads: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in SPREADS})
 
@@ -79,10 +81,17 @@ class Meter:
         self.ends[reason] = self.ends.get(reason, 0) + 1
         self.cached_tokens += cached
 
+    def checked(self, guessed: int, held: int) -> None:
+        self.guessed += guessed
+        self.held += held
+
     def take(self, now: Gauges) -> Stats:
         """The report, with what is `now`; everything counts from zero again."""
         spreads = {name: histogram.taken() for name, histogram in self.spreads.items()}
-        stats = Stats(now, self.steps, self.step_rows, self.prompt_tokens, self.cached_tokens, self.ends, spreads)
-        self.steps = self.step_rows = self.prompt_tokens = self.cached_tokens = 0
+        stats = Stats(
+            now, self.steps, self.step_rows, self.prompt_tokens, self.cached_tokens, self.ends, spreads,
+            self.guessed, self.held,
+        )  # fmt: skip
+        self.steps = self.step_rows = self.prompt_tokens = self.cached_tokens = self.guessed = self.held = 0
         self.ends = {}
         return stats

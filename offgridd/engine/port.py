@@ -114,8 +114,11 @@ class Model(Protocol):
     def restore(self, slot: int, pieces: Sequence[Piece]) -> None:
         """Puts saved states, one behind the other, into an empty sequence. Raises OutOfCells: it may hold some then."""
 
-    def logits(self, part: int) -> Row:
-        """What that part of the newest decode gave, to be changed at will; good until the next decode."""
+    def logits(self, part: int, back: int = 0) -> Row:
+        """What that part of the newest decode gave, to be changed at will; good until the next decode.
+
+        `back`: rows before its last one, of a part with `every`.
+        """
 
     def table(self) -> Table:
         """What each row of the newest decode gave, which was of one part with `every`; good until the next decode."""

@@ -36,16 +36,20 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Part of a decode: the next `count` tokens of a sequence; `sample`: they reach its end, logits are wanted."""
+    """Part of a decode: the next `count` tokens of a sequence; `sample`: they reach its end, logits are wanted.
+
+    `guess`: what may come behind them, whose logits are wanted, too; it is no part of the sequence yet.
+    """
 
     sequence: Sequence
     start: int
     count: int
     sample: bool
+    guess: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> list[int]:
-        return self.sequence.tokens[self.start : self.start + self.count]
+        return [*self.sequence.tokens[self.start : self.start + self.count], *self.guess]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +60,4 @@ class Decode:
     prompt: bool
 
     def __len__(self) -> int:
-        return sum(r.count for r in self.rows)
+        return sum(r.count + len(r.guess) for r in self.rows)

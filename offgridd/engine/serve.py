@@ -6,7 +6,7 @@ Out of cells, the youngest sequence's state moves to host memory and comes back 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from offgridd.engine import wire
 from offgridd.engine.answer import Answer
@@ -22,6 +22,7 @@ from offgridd.engine.pressure import Pressure
 from offgridd.engine.sampling import Sampler
 from offgridd.engine.score import reading
 from offgridd.engine.sequence import Decode, Rows, Sequence
+from offgridd.engine.speculate import Speculator
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
 from offgridd.engine.threads import Threads
@@ -50,6 +51,9 @@ class Engine:
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
         self._trial: Measurement | None = None
+        self._speculator = Speculator() if load.speculative else None
+        if self._speculator is not None:
+            self._batch.guesses = self._guesses
 
     def run(self, closed: Callable[[], None]) -> None:
         """Serves until the daemon is gone; then `closed` ends the process."""
@@ -63,6 +67,11 @@ class Engine:
             for decode in self._batch.next():
                 if not self._do(decode):
                     break
+
+    def _guesses(self, sequences: list[Sequence], room: int) -> Mapping[int, list[int]]:
+        """Nothing is guessed of what is measured."""
+        assert self._speculator is not None
+        return {} if self._trial is not None else self._speculator.guesses(sequences, room)
 
     def _handle(self, item: Item) -> None:
         match item:
@@ -115,7 +124,10 @@ class Engine:
         """One decode and what comes of it; False when it did not happen and the step has to be planned anew."""
         rows = decode.rows
         trial, alone = self._trial, rows[0].sequence.id if len(rows) == 1 else None
-        parts = [Part(r.sequence.slot, r.start, r.tokens, r.sample, trial is not None and trial.every(r)) for r in rows]
+        parts = [
+            Part(r.sequence.slot, r.start, r.tokens, r.sample, bool(r.guess) or (trial is not None and trial.every(r)))
+            for r in rows
+        ]
         began = time.monotonic()
         try:
             with self._inbox.decoding(trial.asked.id if trial else alone, yields=trial is not None):
@@ -140,8 +152,10 @@ class Engine:
         counted = [r for r in rows if r.sequence.kept]
         prompt = sum(r.count for r in counted if r.start < r.sequence.prompt)
         self._meter.stepped(prompt, sum(r.count for r in counted) - prompt)
+        if self._speculator is not None and not decode.prompt:
+            self._speculator.took(len(decode), now - began)
         self._sample(rows, now)
-        if self._threads.adaptive and not decode.prompt:
+        if self._threads.adaptive and not decode.prompt and len(decode) == len(rows):
             self._adapt(len(rows), now - began, now)
         return True
 
@@ -197,18 +211,33 @@ class Engine:
             if r.sample:
                 answer = self._answers[r.sequence.id]
                 try:
-                    item, reason = answer.next(self._model.logits(part), self._model.vocab)
+                    made, reason = self._choose(answer, part, r, now)
                 except GrammarError as error:
                     self._refuse(r.sequence.id, 400, "invalid_grammar", str(error))
                     continue
-                if not answer.chat.probe:
-                    self._meter.token(answer.watch, now)
-                items += [item] if item.text or item.logprob or item.reasoning or item.calls else []
+                items += made
                 ended += [(answer, reason)] if reason else []
         if items:
             self._link.send(Tokens(tuple(items)))
         for answer, reason in ended:
             self._end(answer, reason)
+
+    def _choose(self, answer: Answer, part: int, rows: Rows, now: float) -> tuple[list[wire.Item], str | None]:
+        """A token, and while what was guessed is what is chosen, the one behind it. Raises GrammarError."""
+        items, reason, guess = list[wire.Item](), None, rows.guess
+        for at in range(len(guess) + 1):
+            item, reason = answer.next(self._model.logits(part, len(guess) - at), self._model.vocab)
+            if not answer.chat.probe:
+                self._meter.token(answer.watch, now)
+            items += [item] if item.text or item.logprob or item.reasoning or item.calls else []
+            if reason or at == len(guess) or answer.sequence.tokens[-1] != guess[at]:
+                break
+        if self._speculator is not None:
+            self._speculator.checked(answer.sequence, len(guess), at)
+            self._meter.checked(len(guess), at)
+        if guess:
+            self._states.cut(answer.sequence)
+        return items, reason
 
     def _end(self, answer: Answer, reason: str) -> None:
         self._release(answer)
@@ -227,6 +256,8 @@ class Engine:
     def _release(self, answer: Answer) -> None:
         self._states.release(answer.sequence)
         del self._answers[answer.sequence.id]
+        if self._speculator is not None:
+            self._speculator.forget(answer.sequence.id)
         answer.sampler.close()
 
     def _report(self, *, due: bool) -> None:

@@ -82,6 +82,13 @@ class States:
             sequence.done = 0
         self._model.cut(sequence.slot, sequence.done)
 
+    def cut(self, sequence: Sequence) -> None:
+        """Takes what was guessed and not chosen out of its cache: its newest token is not there yet."""
+        length = len(sequence.tokens) - 1
+        if sequence.done > length:
+            self._batch.cut(sequence, length)
+            self._model.cut(sequence.slot, length)
+
     def release(self, sequence: Sequence) -> None:
         """Takes it out wherever it is; its slot and cells are free, what was computed for it is kept."""
         if sequence in self._batch.running:

@@ -50,6 +50,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     sandbox: str = "preferred"  # or required: then it does not load where it can not be confined wholly
     beside: bool = False  # other workers serve: it loads with one thread
     key: str = ""  # what the daemon calls this way to load this file
+    speculative: bool = False  # what comes next is guessed where that is faster
 
     @property
     def gpu(self) -> bool:
@@ -308,6 +309,8 @@ class Stats(Frame, frozen=True, tag=True, omit_defaults=True):
     cached_tokens: int  # not computed, because they were there
     ends: dict[str, int]  # by reason
     spreads: dict[str, Spread]  # queue, prefill, first_token, inter_token; seconds
+    guessed: int = 0  # tokens that were guessed, to be checked
+    held: int = 0  # of those, what was chosen
 
 
 class Lane(msgspec.Struct, frozen=True, array_like=True):

@@ -157,7 +157,7 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     parts: dict[str, Any] = {
         "name": name,
         "source": _source(model.source, given),
-        "load": _pick(LoadSpec, {**given, "placement": _pick(Placement, given)}),
+        "load": _pick(LoadSpec, {**given, **_speculative(given), "placement": _pick(Placement, given)}),
         "sampling": _pick(Sampling, given),
         "benchmark": benchmark,
     }
@@ -166,6 +166,10 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     if "cache" in given:
         parts["cache_ram"] = given["cache"].ram
     return _pick(ModelSpec, {**given, **parts})
+
+
+def _speculative(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"lookup": given["speculative"].lookup} if "speculative" in given else {}
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:

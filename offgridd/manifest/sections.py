@@ -131,6 +131,16 @@ class Cache(Section):
     ram: CacheSize = live(DEFAULT_CACHE, "Host memory for finished prefixes, least recently used out first.")
 
 
+class Speculative(Section):
+    """What may come next is guessed, and guesses are checked together: faster where they hold."""
+
+    lookup: bool = reload(
+        False,
+        "Guess from what stands in the prompt and the answer already: faster where an answer repeats, as in edits of "
+        "a text. Without `deterministic` the logits of a checked guess differ as those of any other batch do.",
+    )
+
+
 class Sampling(Section):
     """What a request gets where it is silent."""
 
@@ -189,6 +199,7 @@ class Loading(Section):
         "Needs flash attention, f16 keys, q8_0 values and all of context x parallel; refused where it can not be kept.",
     )
     cache: Cache = Field(default_factory=Cache, description="What is kept of finished requests.")
+    speculative: Speculative = Field(default_factory=Speculative, description="Guesses at what comes next.")
     cache_type_k: KvType | None = reload(None, "Type of the cache's keys. Default: f16.")
     cache_type_v: KvType | None = reload(
         None, "Type of the cache's values; other than f16, bf16 and f32 it needs flash attention. Default: f16."

@@ -198,8 +198,8 @@ class Llama:
         wrote = lib.llama_state_seq_get_data(self._ctx, self._leaving, size, slot)
         return memoryview(self._leaving).cast("B")[:wrote]
 
-    def logits(self, part: int) -> Row:
-        pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part])
+    def logits(self, part: int, back: int = 0) -> Row:
+        pointer = lib.llama_get_logits_ith(self._ctx, self._rows.last[part] - back)
         row: Row = np.ctypeslib.as_array(pointer, (self.vocab.size,))
         return row
 

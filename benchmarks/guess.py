@@ -1,0 +1,111 @@
+"""`make bench-guess`: decoding with `speculative: {lookup: true}` beside decoding without, of two workers in turns.
+
+repeat: the prompt holds a text and asks for it word for word; 300 tokens. story: nothing of the answer stands anywhere;
+300 tokens. Greedy, the end tokens forbidden; from the first token to the last, without HTTP. Each pair is one answer of
+each, the first of them in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from itertools import takewhile
+from operator import eq
+from typing import Final, NamedTuple
+
+from serving import judge, models
+from serving.floor import ENDS
+from serving.peer import Shape
+from serving.worker import Worker, worker
+
+TOKENS: Final = 300
+LEAST, MOST = 15, 60  # pairs
+TEXT: Final = (
+    "The harbour of the old town lies under a hill. In the morning the fishermen come home with their boats, and the "
+    "women sell what they have caught on the square behind the church. In the afternoon it is quiet, and only the cats "
+    "walk between the nets. When the sun goes down, people sit in front of their houses and tell each other stories of "
+    "the sea, of storms and of ships that never came back. On Sundays there is music. The band plays old songs, and "
+    "everybody dances, young and old, until it is dark and the lanterns are lit along the quay. In winter the boats "
+    "lie upside down on the beach like sleeping whales. The men mend their nets by the stove, and the children draw "
+    "ships on the frozen windows. Once a week the mail comes with the bus from the city, and the whole town waits for it at the "
+    "corner of the market. The old teacher reads the newspaper aloud, from the first page to the last, and nobody goes "
+    "home before the weather report. In spring the boats are painted red and blue and put back into the water. "
+)
+
+
+class Scene(NamedTuple):
+    name: str
+    text: str
+    bound: dict[str, float]  # by model
+
+
+SCENES: Final = (
+    Scene(
+        "repeat",
+        f"Repeat the following text word for word, from its beginning to its end, and nothing else.\n\n{TEXT}",
+        {"q4_1": 1.1, "q4_0": 1.35},
+    ),
+    Scene("story", "Tell me a long story about a dragon who wants to become a baker.", {"q4_1": 0.97, "q4_0": 0.97}),
+)
+
+
+def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, float]:
+    """Tokens a second with guesses, and without; printed."""
+    order = (0, 1) if number % 2 else (1, 0)
+    found, texts = {}, {}
+    for side in order:
+        seconds, texts[side] = sides[side].answer(scene.text, TOKENS, ENDS)
+        found[side] = (TOKENS - 1) / seconds
+    alike = sum(takewhile(bool, map(eq, texts[0], texts[1]))) / max(1, len(texts[1]))
+    print(
+        f"{scene.name} {number}: with guesses {found[0]:.1f}, without {found[1]:.1f} tokens/s: "
+        f"{found[0] / found[1]:.3f}; the texts are alike for {alike:.0%}", flush=True,
+    )  # fmt: skip
+    return found[0], found[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("q4_1", "q4_0"), default="q4_1")
+    parser.add_argument("--scenes", default="repeat,story", help="with commas between")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--pairs", type=int, default=MOST, help="at most so many of each")
+    parser.add_argument("--minutes", type=float, default=60, help="at most; then what there is is judged")
+    given = parser.parse_args()
+    file, until = models.find(given.model), time.monotonic() + 60 * given.minutes
+    shape = Shape(slots=1, cells=2048, context=2048, threads=given.threads)
+    print(f"{file.title}, {given.threads} threads")
+    rows = []
+    with worker(file.path, shape, speculative=True) as guessing, worker(file.path, shape) as plain:
+        for scene in (one for one in SCENES if one.name in given.scenes.split(",")):
+            bound = scene.bound[given.model]
+            pairs = list[tuple[float, float]]()
+            for side in (guessing, plain):
+                side.answer(scene.text, 8, ENDS)  # its prompt is kept from now on
+            while len(pairs) < given.pairs and time.monotonic() < until:
+                pairs.append(pair((guessing, plain), scene, len(pairs) + 1))
+                if judge.settled(judge.ratios(pairs, higher=True), bound, min(LEAST, given.pairs)):
+                    break
+            found = judge.judge(judge.ratios(pairs, higher=True), bound)
+            mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
+            ratio = f"{found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
+            cells = (
+                scene.name,
+                f"{mine:.1f}",
+                f"{other:.1f}",
+                ratio,
+                f"at least {bound}",
+                found.verdict,
+                str(len(pairs)),
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    print("| what | with guesses, tokens/s | without | ratio (95 %) | bound | | pairs |")
+    print("| --- | ---: | ---: | --- | --- | --- | ---: |")
+    print(*rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
