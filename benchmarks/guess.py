@@ -32,7 +32,8 @@ TEXT: Final = (
     "lie upside down on the beach like sleeping whales. The men mend their nets by the stove, and the children draw "
     "ships on the frozen windows. Once a week the mail comes with the bus from the city, and the whole town waits for "
     "it at the corner of the market. The old teacher reads the newspaper aloud, from the first page to the last, and "
-    "nobody goes home before the weather report. In spring the boats are painted red and blue and put back into the water. "
+    "nobody goes home before the weather report. In spring the boats are painted red and blue and put back into the "
+    "water. "
 )
 
 
