@@ -83,7 +83,8 @@ def test_a_bad_edit_changes_nothing_and_is_said(rig: Rig) -> None:
 
 def test_a_killed_worker_ends_its_stream_with_an_error_and_comes_back(rig: Rig) -> None:
     (pid,) = rig.pids()
-    body = json.dumps({"model": "smol", "messages": LONG, "stream": True, "max_tokens": 1000}).encode()
+    endless = {"logit_bias": {"0": -100, "2": -100, "4": -100}, "max_tokens": 1000}  # none of its ends is chosen
+    body = json.dumps({"model": "smol", "messages": LONG, "stream": True, **endless}).encode()
     with rig.admin.open("POST", "/v1/chat/completions", body) as response:
         while b'"content":"' not in response.readline():
             pass
