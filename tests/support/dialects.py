@@ -6,7 +6,7 @@ from typing import Any
 
 from offgridd.engine.tools.channels import reader
 from offgridd.engine.tools.dialect import dialect_of
-from offgridd.engine.tools.learn import TOOL
+from offgridd.engine.tools.pages import TOOL
 from offgridd.engine.tools.shape import DEFAULT, Dialect, Shape, Thinking
 from support.templates import Rendering
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from offgridd.engine.render import TemplateError
-from offgridd.engine.tools.learn import CONTENT, TOOL, Pages, learn, shared, user
+from offgridd.engine.tools.learn import learn
+from offgridd.engine.tools.pages import CONTENT, TOOL, Pages, shared, user
 from offgridd.engine.tools.shape import DEFAULT, Dialect, Json, Shape, Thinking
 from offgridd.engine.tools.stream import Reader
 

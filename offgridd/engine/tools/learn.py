@@ -6,44 +6,18 @@ What is found has to be tried before it is used: what `written` makes of calls h
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from offgridd.engine.tools.shape import ID, INDEX, KEY, ORDINAL, Json, Shape
+from offgridd.engine.tools.pages import ARGS, IDS, KEYS, NAMES, VALUES, Pages, Render, alike
+from offgridd.engine.tools.shape import ID, INDEX, KEY, ORDINAL, Shape
 
-Render = Callable[[Sequence[Json], bool], str | None]  # messages, whether an answer is to come; None: it refuses them
-NAMES, IDS = ("fnalpha", "fnbeta"), ("idalpha0a", "idbetab0b")  # ids as Mistral's want them: nine letters and digits
-KEYS, VALUES = ("keyone", "keytwo"), ("valone", "valtwo")
-_ARGS: tuple[Json, Json] = ({KEYS[0]: VALUES[0]}, {KEYS[1]: VALUES[1]})
-USER, CONTENT = "quiz of the user", "content beside calls"
-TOOL: Json = {
-    "type": "function",
-    "function": {
-        "name": "fnother", "description": "it does",
-        "parameters": {"type": "object", "required": [],
-                       "properties": {"other": {"type": "string", "description": "it is"}}},
-    },
-}  # fmt: skip
 _TYPED: tuple[tuple[str, object], ...] = (
     ("string", "valstr"), ("number", 4711), ("boolean", True), ("null", None), ("object", {"in": "side"}),
     ("array", ["in", 5]), ("string", "vallast"),
 )  # fmt: skip
-
-
-def user() -> Json:
-    return {"role": "user", "content": USER}
-
-
-def calling(calls: Sequence[tuple[str, Json]], *, strings: bool, content: str = "") -> Json:
-    made = [
-        {"id": IDS[i] if i < len(IDS) else f"idmore{i:03}", "type": "function",
-         "function": {"name": name, "arguments": json.dumps(one) if strings else one}}
-        for i, (name, one) in enumerate(calls)
-    ]  # fmt: skip
-    return {"role": "assistant", "content": content, "tool_calls": made}
 
 
 def learn(render: Render) -> Shape | None:
@@ -59,7 +33,7 @@ def learn(render: Render) -> Shape | None:
 
 
 def _learnt(pages: Pages) -> Shape | None:
-    first, second = zip(NAMES, _ARGS, strict=True)
+    first, second = zip(NAMES, ARGS, strict=True)
     one = pages.of(first)
     try:
         both = pages.of(first, second)
@@ -75,75 +49,6 @@ def _learnt(pages: Pages) -> Shape | None:
     bare = not found.open.strip() and found.kind in ("object", "keyed")
     prompted = bool(found.open.strip()) and pages.prompt().rstrip().endswith(found.open.strip())
     return replace(found, parallel=two is not None, bare=bare, prompted=prompted)
-
-
-@dataclass(frozen=True)
-class Pages:
-    """What the template makes of calls, from where the answer begins to where the message ends."""
-
-    render: Render
-    strings: bool
-
-    def of(self, *calls: tuple[str, Json]) -> str:
-        """Raises ValueError where the template refuses them."""
-        names = [name for name, _ in calls]
-        beside = self.tail(calling(calls, strings=self.strings, content=CONTENT))
-        if beside is not None and beside.count(CONTENT) == 1:
-            found = beside.partition(CONTENT)[2]
-            if names[0] in found and not self._begins_again(found[: found.index(names[0])]):
-                return self._cut(found, names)
-        alone = self.tail(calling(calls, strings=self.strings))
-        if alone is None or names[0] not in alone:
-            raise ValueError
-        return self._cut(alone[shared(self._plain()[0], alone) :], names)
-
-    def prompt(self) -> str:
-        """What the template writes for an answer to begin with."""
-        whole = self.render([user()], True) or ""
-        return whole.rpartition(USER)[2]
-
-    def tail(self, message: Json) -> str | None:
-        """What the template makes of an answer; None where it refuses it."""
-        whole = self.render([user(), message], False)
-        return whole.rpartition(USER)[2] if whole is not None and USER in whole else None
-
-    def _plain(self) -> tuple[str, str]:
-        """What stands before and after the text of an answer without calls."""
-        plain = self.tail({"role": "assistant", "content": CONTENT}) or ""
-        head, _, end = plain.partition(CONTENT)
-        return head, end
-
-    def _begins_again(self, text: str) -> bool:
-        """Whether the calls are in a message of their own."""
-        head = self.prompt().partition(_THINK)[0].strip().rpartition("\n")[2]
-        return any(map(str.isalpha, head)) and head in text
-
-    def _cut(self, text: str, names: Sequence[str]) -> str:
-        """`text` up to where, behind these names, the turn ends or another begins."""
-        start = max(map(text.rfind, names))
-        end = self._plain()[1]
-        marks = {*_MARK.findall(end), *_MARK.findall(self.prompt().partition(_THINK)[0]), end.strip()} - {""}
-        cuts = [at for mark in marks if mark not in text[:start] and (at := text.find(mark, start)) >= 0]
-        return text[: min(cuts, default=len(text))]
-
-
-_MARK = re.compile(r"<[^<>\s]{2,}>|\[[A-Z_/]{3,}\]")
-_THINK = "<think"  # what comes from there on may differ from answer to answer
-
-
-def _alike(one: str, other: str) -> int:
-    """So many characters are the same at the beginning."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def shared(head: str, text: str) -> int:
-    """How much of both is alike, but for the beginning of a mark."""
-    at = _alike(head, text)
-    if at in (len(head), len(text)):
-        return at
-    opening = max(text.rfind("<", 0, at), text.rfind("[", 0, at))
-    closing = max(text.rfind(">", 0, at), text.rfind("]", 0, at))
-    return opening if opening > closing else at
 
 
 def _numbered(first: str, second: str) -> str:
@@ -183,7 +88,7 @@ def _object(one: str, two: str | None) -> Shape | None:
         return replace(made, kind="keyed")
     keys = list(value)
     name_key = next(key for key in keys if value[key] == NAMES[0])
-    args_key = next(key for key in keys if value[key] == _ARGS[0])
+    args_key = next(key for key in keys if value[key] == ARGS[0])
     others = [key for key in keys if key not in (name_key, args_key)]
     extras = tuple((key, _hole_of(value[key], last[2].get(key))) for key in others)
     leading = sum(keys.index(key) < keys.index(name_key) for key in others)
@@ -191,11 +96,11 @@ def _object(one: str, two: str | None) -> Shape | None:
 
 
 def _is_call(value: Mapping[str, Any]) -> bool:
-    if any(list(value.items()) == [made] for made in zip(NAMES, _ARGS, strict=True)):
+    if any(list(value.items()) == [made] for made in zip(NAMES, ARGS, strict=True)):
         return True
     items = list(value.values())
     named = [items.index(name) for name in NAMES if name in items]
-    return bool(named) and any(one in _ARGS for one in items[named[0] :])
+    return bool(named) and any(one in ARGS for one in items[named[0] :])
 
 
 def _hole_of(mine: object, theirs: object) -> str:
@@ -208,7 +113,7 @@ def _hole_of(mine: object, theirs: object) -> str:
 def _named(one: str, two: str | None) -> Shape | None:
     """The name, and the arguments as a JSON object somewhere behind it."""
     text = two or one
-    spans = [(start, end) for start, end, value in _objects(text) if value in _ARGS]
+    spans = [(start, end) for start, end, value in _objects(text) if value in ARGS]
     if not spans or (two is not None and len(spans) < 2):
         return None
     at = text.rindex(NAMES[0], 0, spans[0][0])
@@ -248,10 +153,10 @@ def _tagged(pages: Pages, one: str, two: str | None) -> Shape:
     key = one.index(KEYS[0], at)
     value = one.index(VALUES[0], key)
     opening, quote = one[at + len(NAMES[0]) : key], one[key + len(KEYS[0]) : value]
-    many = pages.of((NAMES[0], {**_ARGS[0], **_ARGS[1]}))
+    many = pages.of((NAMES[0], {**ARGS[0], **ARGS[1]}))
     middle = many[many.index(VALUES[0]) + len(VALUES[0]) : many.index(KEYS[1])].replace(KEYS[0], KEY)
     ending = one[value + len(VALUES[0]) :].replace(KEYS[0], KEY)
-    param = opening[len(opening) - _alike(opening[::-1], middle[::-1]) :]
+    param = opening[len(opening) - alike(opening[::-1], middle[::-1]) :]
     while KEY in param or not ending.startswith(middle[: len(middle) - len(param)]):
         param = param[1:]
     while param and param[0] not in "<[] \n" and ending.startswith(middle[: len(middle) - len(param) + 1]):

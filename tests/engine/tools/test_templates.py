@@ -14,7 +14,7 @@ from support.templates import Rendering, templates
 from offgridd.engine.render import Renderer
 from offgridd.engine.tools.channels import reader
 from offgridd.engine.tools.dialect import studied
-from offgridd.engine.tools.learn import Pages
+from offgridd.engine.tools.pages import Pages
 from offgridd.engine.tools.shape import DEFAULT, Dialect
 from offgridd.engine.tools.write import Made, written
 
