@@ -27,6 +27,7 @@ QUIET: Final = 3600.0  # seconds between two looks at an answer: whether its wor
 CLIENT: Final = "quality"
 
 Tell = Callable[[dict[str, Any]], None]
+BRIEFLY: Final = '{"enable_thinking": false}'  # there are few tokens for an answer
 T = TypeVar("T")
 
 
@@ -129,7 +130,9 @@ class Quality:
         """The likeliest answer. None: a request goes first."""
         messages = tuple(wire.Message(("user", "assistant")[i % 2], text) for i, text in enumerate(question.turns))
         likeliest = wire.SamplingParams(temperature=0.0)
-        chat = wire.Chat(self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True)
+        chat = wire.Chat(
+            self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True, template_args=BRIEFLY
+        )
         answer = ""
         async with aclosing(worker.stream([chat], QUIET)) as frames:
             async for frame in frames:
