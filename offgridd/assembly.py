@@ -52,6 +52,7 @@ from offgridd.effects.repository import Repository
 from offgridd.effects.results import Results
 from offgridd.effects.scrub import Scrub
 from offgridd.effects.searcher import Searcher
+from offgridd.effects.shelves import Shelves
 from offgridd.effects.state import State
 from offgridd.effects.stock import Stock
 from offgridd.effects.store import Store
@@ -112,7 +113,8 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
     status = StatusView(metrics, features=features(), inherited=host.inherited)
     files, store, holds = Files(settings.store_roots, state.inventory), Store(settings.state_dir), Holds()
     loop = Reconciler(files, group, engine_build(settings.engine), host=_host)
-    loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took)
+    shelves = Shelves(settings.state_dir / "cache" / "prefixes")
+    loop.workers = workers = Workers(group, loop.emit, PROGRAMS[settings.engine], status.took, shelves)
     now = Now(lambda: loop.snapshot.desired, lambda: loop.snapshot.observed, loop.emit, loop.next_change, loop.heard)
     access = HubAccess(now.desired)
     origins = Origins(access)
@@ -166,7 +168,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
         Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run,
-        upkeep.run, Tunings(now, state.tunings).run,
+        upkeep.run, Tunings(now, state.tunings).run, partial(shelves.run, now),
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

@@ -24,6 +24,7 @@ class Totals:
     step_rows: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    shelf_hits: int = 0
     guessed: int = 0
     held: int = 0
     ends: dict[str, int] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Totals:
         self.step_rows += stats.step_rows
         self.prompt_tokens += stats.prompt_tokens
         self.cached_tokens += stats.cached_tokens
+        self.shelf_hits += stats.shelf_hits
         self.guessed += stats.guessed
         self.held += stats.held
         # New maps: another thread may be reading the old ones.

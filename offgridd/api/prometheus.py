@@ -24,6 +24,7 @@ _GAUGES = {
     "cells_used": "Tokens in the cache of the context.",
     "cache_bytes": "Host memory taken by finished prefixes, in bytes.",
     "cache_tokens": "Tokens of finished prefixes that are kept.",
+    "shelf_bytes": "Bytes of finished prefixes on disk.",
     "threads": "Threads that compute.",
     "own_bytes": "Memory of the workers' own, in bytes.",
     "own_peak_bytes": "The most that it was.",
@@ -98,10 +99,12 @@ class _Families(Collector):
         rows = CounterMetricFamily(
             "offgridd_step_rows", "Tokens in them; divided by the steps it is the batch's fill.", labels=["model"]
         )
+        shelf = CounterMetricFamily("offgridd_shelf_hits", "Prefixes brought back from disk.", labels=["model"])
         guessed = CounterMetricFamily(
             "offgridd_guessed_tokens", "Tokens that were guessed, by what came of them.", labels=["model", "outcome"]
         )
         for model, totals in self._totals.items():
+            shelf.add_metric([model], totals.shelf_hits)
             guessed.add_metric([model, "held"], totals.held)
             guessed.add_metric([model, "dropped"], totals.guessed - totals.held)
             for outcome, count in totals.ends.items():
@@ -111,7 +114,7 @@ class _Families(Collector):
             made.add_metric([model], totals.generated)
             steps.add_metric([model], totals.steps)
             rows.add_metric([model], totals.step_rows)
-        return iter((requests, prompt, made, steps, rows, guessed))
+        return iter((requests, prompt, made, steps, rows, guessed, shelf))
 
     def _benchmarks(self) -> Iterator[Metric]:
         """A kind that was disturbed says nothing."""

@@ -101,6 +101,7 @@ class LoadSpec:
     chat_template: str | None = None  # Jinja text; None = the one in the file
     sandbox: Literal["preferred", "required"] = "preferred"
     lookup: bool = False  # what comes next is guessed from what was there
+    disk: int = 0  # bytes of finished prefixes that are kept there, too; 0 = none
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from offgridd.core.actions import StartWorker
 from offgridd.engine import wire
 
 
-def load_of(action: StartWorker) -> wire.Load:
+def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
+    """`shelf`: the folder where it may keep finished prefixes."""
     spec = action.load
     return wire.Load(
         files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
@@ -25,4 +26,6 @@ def load_of(action: StartWorker) -> wire.Load:
         beside=action.beside,
         key=action.key,
         speculative=spec.lookup,
+        shelf=shelf,
+        disk=spec.disk if shelf else 0,
     )

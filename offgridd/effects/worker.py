@@ -28,6 +28,7 @@ from offgridd.engine import wire
 
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
+LEAVING = 3.0  # seconds in which a worker may write what it keeps
 
 MEASURE = 3600.0  # seconds between two looks at a measurement
 _STOPPED = "cannot go on measuring: the model's worker is being replaced or stopped; try again"
@@ -65,6 +66,7 @@ class WorkerProcess:
         self._gone = anyio.Event()
         self._channel: Channel
         self._printed = Printed()
+        self._writes = False  # finished prefixes, to disk
         self._began = anyio.current_time()
         self.load_seconds = 0.0  # from the start of its process until it could serve
         self.built = wire.Built()
@@ -93,10 +95,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    async def load_model(self, action: StartWorker) -> Effective:
+    async def load_model(self, action: StartWorker, shelf: str = "") -> Effective:
         """Waits until it can serve. Raises ActionFailed; the caller then kills it."""
+        self._writes = bool(shelf)
         with contextlib.suppress(ChannelClosed):  # then it is lost, which the wait below tells
-            self._send(load_of(action))
+            self._send(load_of(action, shelf))
         deadline = LOAD_DEADLINE + action.file.size / LEAST_SPEED
         try:
             with anyio.fail_after(deadline):
@@ -207,7 +210,16 @@ class WorkerProcess:
         text = "cannot finish the answer: the model's worker is being replaced or stopped; try again"
         for request in list(self._requests):
             self._dispatch(self._ended(request, "worker_stopped", text))
+        if self._writes:
+            await self._leave()
         self.kill()
+
+    async def _leave(self) -> None:
+        """It writes what is to be kept, and ends by itself."""
+        with contextlib.suppress(ChannelClosed):
+            self._send(wire.Leave())
+        with anyio.move_on_after(LEAVING):
+            await self._gone.wait()
 
     def kill(self) -> None:
         if self._process.returncode is None:  # else its pid may be somebody else's by now

@@ -13,6 +13,7 @@ from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, StartWorker, StopWorker
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.effects.cgroup import OomKills
+from offgridd.effects.shelves import Shelves
 from offgridd.effects.worker import WorkerProcess
 from offgridd.engine import wire
 from offgridd.failpoints import failpoint
@@ -34,8 +35,10 @@ class Workers:
         emit: Emit,
         program: Sequence[str],
         report: Report = lambda _model, _worker, _stats: None,
+        shelves: Shelves | None = None,
     ) -> None:
         self._group, self._emit, self._program, self._report = group, emit, program, report
+        self._shelves = shelves
         self._all: dict[int, WorkerProcess] = {}
         self._files: dict[int, frozenset[str]] = {}  # the sha256s that each has open
         self._charged: dict[int, tuple[str, int]] = {}  # load key, and bytes of its own that are reckoned with
@@ -61,7 +64,8 @@ class Workers:
         self._group.start_soon(worker.drain_stderr)
         failure = None
         try:
-            effective = await worker.load_model(action)
+            shelf = await self._shelves.of(action.key) if self._shelves is not None and action.load.disk else ""
+            effective = await worker.load_model(action, shelf)
             failpoint("worker.after-load")
             self._emit(ev.WorkerReady(action.model, worker.id, effective))
             self._group.start_soon(self._supervise, worker)

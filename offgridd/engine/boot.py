@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from offgridd.engine import jail
 from offgridd.engine.grammar import Grammars
@@ -17,6 +18,7 @@ from offgridd.engine.prepare import Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.serve import Engine
+from offgridd.engine.shelf import Shelf
 from offgridd.engine.special import Masker
 from offgridd.engine.threads import Threads
 from offgridd.engine.tools.dialect import studied
@@ -53,7 +55,7 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
     if not isinstance(load, Load):
         return
     threads, usage = load.threads or _cores(), Usage()
-    unconfined = jail.confine([path for path, _ in load.files], gpu=load.gpu)
+    unconfined = jail.confine([path for path, _ in load.files], gpu=load.gpu, shelf=load.shelf)
     if unconfined and load.sandbox == "required":
         text = f"cannot confine the worker, which is required: {'; '.join(unconfined)}"
         link.send(LoadFailed("SandboxUnavailable", text))
@@ -84,7 +86,8 @@ def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
             model.memory.value, unconfined, *_speaks(template), model.built,
         )
     )  # fmt: skip
-    Engine(model, preparer, link, load, adapted, usage).run(lambda: os._exit(0))
+    shelf = Shelf(Path(load.shelf), load.key, load.disk) if load.shelf else None
+    Engine(model, preparer, link, load, adapted, usage, shelf).run(lambda: _leave(shelf))
 
 
 def _speaks(template: tuple[Renderer, Dialect] | None) -> tuple[str, bool]:
@@ -93,6 +96,12 @@ def _speaks(template: tuple[Renderer, Dialect] | None) -> tuple[str, bool]:
         return "", False
     dialect = template[1]
     return "native" if dialect.native else "prompted", dialect.thinking is not None or dialect.channels
+
+
+def _leave(shelf: Shelf | None) -> None:
+    if shelf is not None:
+        shelf.close()
+    os._exit(0)
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from offgridd.engine.fair import FairQueue
 from offgridd.engine.link import Link
 from offgridd.engine.prepare import Prepared, Preparer
-from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Refused, Score, ToWorker, to_worker
+from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Leave, Refused, Score, ToWorker, to_worker
 
 _EX_SOFTWARE = 70  # a peer that breaks the format, or a bug of ours
 UNPREPARED = 96  # requests that may wait to be prepared
@@ -110,8 +110,8 @@ class Inbox:
 
     def _read(self, closed: Callable[[], None]) -> None:
         try:
-            while (body := self._link.receive()) is not None:
-                self._sort(to_worker(body))
+            while (body := self._link.receive()) is not None and not isinstance(frame := to_worker(body), Leave):
+                self._sort(frame)
         except BaseException:
             # A peer that breaks the format, or a bug. Without this thread every request would wait for ever.
             traceback.print_exc()

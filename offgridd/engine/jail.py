@@ -1,7 +1,7 @@
 """What a worker gives up before it opens a model's file, which nobody trusts: see docs/sandbox.md.
 
 It keeps reading its own model, Python and the libraries, and runs nothing but the interpreter (the template helper).
-It may write nowhere, reach no network, and signal nobody outside. Called while there is one thread.
+It may write nowhere but on its shelf, reach no network, and signal nobody outside. Called while there is one thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from offgridd.engine import landlock, seccomp
-from offgridd.engine.landlock import EXECUTE, IOCTL_DEV, READ, READ_DIR, READ_FILE, WRITE_FILE, Allowed
+from offgridd.engine.landlock import CHANGE_FILES, EXECUTE, IOCTL_DEV, READ, READ_DIR, READ_FILE, WRITE_FILE, Allowed
 
 MOST_FILES = 4096
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo",
@@ -29,15 +29,18 @@ _GPU_FILES = ("/proc/driver/nvidia", "/sys/class/drm", "/sys/class/kfd", "/sys/b
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 
 
-def confine(files: Iterable[str], *, gpu: bool) -> tuple[str, ...]:
-    """Reads `files`; with `gpu` also devices. Gives what could not be given up, in words; empty: all of it."""
+def confine(files: Iterable[str], *, gpu: bool, shelf: str = "") -> tuple[str, ...]:
+    """Reads `files`; with `gpu` also devices; makes, reads and removes files in the folder `shelf`.
+
+    Gives what could not be given up, in words; empty: all of it.
+    """
     missing = []
     threads = len(os.listdir("/proc/self/task"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        known = landlock.restrict(_allowed(files, gpu=gpu))
+        known = landlock.restrict(_allowed(files, gpu=gpu, shelf=shelf))
         if known < landlock.SCOPES_FROM:
             missing.append(f"signals to other processes: Landlock {known} of the kernel can not forbid them")
         if threads > 1:
@@ -51,7 +54,7 @@ def confine(files: Iterable[str], *, gpu: bool) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _allowed(files: Iterable[str], *, gpu: bool) -> Iterable[Allowed]:
+def _allowed(files: Iterable[str], *, gpu: bool, shelf: str) -> Iterable[Allowed]:
     package = Path(__file__).resolve().parents[2]  # where offgridd is imported from
     yield Allowed(package, READ_DIR)  # a checkout: the interpreter looks through the folder that it is in
     interpreter = Path(sys.executable).resolve()
@@ -62,6 +65,8 @@ def _allowed(files: Iterable[str], *, gpu: bool) -> Iterable[Allowed]:
     yield Allowed(Path("/dev/null"), READ_FILE | WRITE_FILE)
     for file in files:
         yield Allowed(Path(file), READ_FILE)
+    if shelf:
+        yield Allowed(Path(shelf), READ | WRITE_FILE | CHANGE_FILES)
     if gpu:
         for device in _GPUS:
             yield Allowed(Path(device), READ | WRITE_FILE | IOCTL_DEV)

@@ -16,6 +16,7 @@ _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _PATH_BENEATH = 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 IOCTL_DEV = 1 << 15
+CHANGE_FILES: Final = 1 << 5 | 1 << 8 | 1 << 14  # remove and make plain files, cut them
 READ: Final = READ_FILE | READ_DIR
 # Rights to files that each version of the interface knows: all of them are given up.
 _FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}

@@ -56,6 +56,7 @@ class Meter:
     step_rows: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    shelf_hits: int = 0
     guessed: int = 0
     held: int = 0
     ends: dict[str, int] = field(default_factory=dict)
@@ -90,8 +91,9 @@ class Meter:
         spreads = {name: histogram.taken() for name, histogram in self.spreads.items()}
         stats = Stats(
             now, self.steps, self.step_rows, self.prompt_tokens, self.cached_tokens, self.ends, spreads,
-            self.guessed, self.held,
+            self.shelf_hits, self.guessed, self.held,
         )  # fmt: skip
-        self.steps = self.step_rows = self.prompt_tokens = self.cached_tokens = self.guessed = self.held = 0
+        self.steps = self.step_rows = self.prompt_tokens = self.cached_tokens = 0
+        self.shelf_hits = self.guessed = self.held = 0
         self.ends = {}
         return stats

@@ -22,6 +22,7 @@ from offgridd.engine.pressure import Pressure
 from offgridd.engine.sampling import Sampler
 from offgridd.engine.score import reading
 from offgridd.engine.sequence import Decode, Rows, Sequence
+from offgridd.engine.shelf import Shelf
 from offgridd.engine.speculate import Speculator
 from offgridd.engine.states import States
 from offgridd.engine.text import StreamText
@@ -35,18 +36,19 @@ REPORT = 1.0  # seconds between two reports while there is work
 
 
 class Engine:
-    """`load`: what the daemon asked for."""
+    """`load`: what the daemon asked for; `shelf`: where finished prefixes are kept over restarts."""
 
     def __init__(
-        self, model: Model, preparer: Preparer, link: Link, load: wire.Load, threads: Threads, usage: Usage
-    ) -> None:
+        self, model: Model, preparer: Preparer, link: Link, load: wire.Load, threads: Threads, usage: Usage,
+        shelf: Shelf | None = None,
+    ) -> None:  # fmt: skip
         self._key = load.key
         self._model, self._link, self._threads, self._usage = model, link, threads, usage
         apart = model.memory is Memory.APART  # then no sequence takes cells from another
         cells = (1 << 30) if apart else model.cells
         follows = model.memory is not Memory.WHOLE
         self._batch = Batch(model.slots, cells, model.chunk, follows=follows, copies=apart)
-        self._states = States(model, self._batch, load.cache)
+        self._shelf, self._states = shelf, States(model, self._batch, load.cache, shelf)
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
@@ -269,6 +271,9 @@ class Engine:
         requests = (len(batch.running), len(batch.waiting), len(batch.parked))
         if self._trial is not None:  # it is alone: what is there are sequences of its own
             requests = (0, 0, 0)
-        gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens,
+        shelved = self._shelf.held if self._shelf is not None else 0
+        if self._shelf is not None:
+            self._meter.shelf_hits, self._shelf.hits = self._shelf.hits, 0
+        gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens, shelved,
                         self._threads.now, memory.own, self._usage.peak, memory.mapped)  # fmt: skip
         self._link.send(self._meter.take(gauges))

@@ -12,6 +12,7 @@ from offgridd.engine.batch import LEAST, Batch
 from offgridd.engine.port import Memory, Model, OutOfCells
 from offgridd.engine.prefix import Piece, Tree
 from offgridd.engine.sequence import Rows, Sequence
+from offgridd.engine.shelf import Shelf
 from offgridd.engine.snapshots import Snapshots
 
 
@@ -35,10 +36,10 @@ def prefixes_for(memory: Memory, budget: int) -> Prefixes:
 
 
 class States:
-    """`budget`: bytes of finished prefixes."""
+    """`budget`: bytes of finished prefixes in host memory; `shelf`: where they also are, None for nowhere else."""
 
-    def __init__(self, model: Model, batch: Batch, budget: int) -> None:
-        self._model, self._batch = model, batch
+    def __init__(self, model: Model, batch: Batch, budget: int, shelf: Shelf | None = None) -> None:
+        self._model, self._batch, self._shelf = model, batch, shelf
         self._parked: dict[int, bytes] = {}  # by request
         self.prefixes = prefixes_for(model.memory, budget)
 
@@ -100,7 +101,7 @@ class States:
 
     def _begin(self, sequence: Sequence) -> None:
         """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
-        kept = self._batch.lead(sequence, self.prefixes.length(sequence.tokens[:-1]) if sequence.kept else 0)
+        kept = self._batch.lead(sequence, self._stored(sequence.tokens[:-1]) if sequence.kept else 0)
         if not kept:
             return
         try:
@@ -110,12 +111,26 @@ class States:
         else:
             self._batch.took(sequence, kept)
 
+    def _stored(self, tokens: Items[int]) -> int:
+        """How many of the first tokens are in host memory, with what was brought there from the shelf now."""
+        have = self.prefixes.length(tokens)
+        if self._shelf is None or not self.prefixes.budget:
+            return have
+        for saved in self._shelf.find(tokens, have, whole=self._model.memory is Memory.WHOLE):
+            start = self.prefixes.length(saved.tokens)
+            if saved.start <= start < len(saved.tokens):
+                self.prefixes.insert(saved.tokens, start, saved.state)
+        return self.prefixes.length(tokens)
+
     def _keep(self, sequence: Sequence) -> None:
         """Only running sequences hold cells: idle ones slow every step, and moving them out costs next to nothing."""
         tokens = sequence.tokens[: sequence.done]
         start = self.prefixes.length(tokens)
         if self.prefixes.budget and len(tokens) - start >= LEAST:
-            self.prefixes.insert(tokens, start, self._model.save(sequence.slot, start, len(tokens)))
+            state = self._model.save(sequence.slot, start, len(tokens))
+            self.prefixes.insert(tokens, start, state)
+            if self._shelf is not None:
+                self._shelf.keep(tokens, 0 if self._model.memory is Memory.WHOLE else start, state)
 
     def _close_gaps(self) -> None:
         """With a buffer a sequence the library is fast only where the slots in use lie side by side."""

@@ -50,6 +50,8 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     sandbox: str = "preferred"  # or required: then it does not load where it can not be confined wholly
     beside: bool = False  # other workers serve: it loads with one thread
     key: str = ""  # what the daemon calls this way to load this file
+    shelf: str = ""  # the folder where finished prefixes are kept, too; empty: nowhere
+    disk: int = 0  # bytes of files there
     speculative: bool = False  # what comes next is guessed where that is faster
 
     @property
@@ -62,6 +64,10 @@ class CacheLimit(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker: finished prefixes may take so many bytes from now on."""
 
     bytes: int
+
+
+class Leave(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Daemon -> worker: write what is to be kept, and end."""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -293,6 +299,7 @@ class Gauges(msgspec.Struct, frozen=True):
     cells_used: int = 0
     cache_bytes: int = 0
     cache_tokens: int = 0
+    shelf_bytes: int = 0
     threads: int = 0
     own_bytes: int = 0  # memory of the worker's own
     own_peak_bytes: int = 0  # the most that it was
@@ -309,6 +316,7 @@ class Stats(Frame, frozen=True, tag=True, omit_defaults=True):
     cached_tokens: int  # not computed, because they were there
     ends: dict[str, int]  # by reason
     spreads: dict[str, Spread]  # queue, prefill, first_token, inter_token; seconds
+    shelf_hits: int = 0  # finished prefixes that were brought back from disk
     guessed: int = 0  # tokens that were guessed, to be checked
     held: int = 0  # of those, what was chosen
 
@@ -356,7 +364,7 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     waiting: bool = False  # it had not been placed when its worker ended: another one may answer it
 
 
-ToWorker = Load | Chat | Abort | CacheLimit | Bench | Score
+ToWorker = Load | Chat | Abort | CacheLimit | Bench | Score | Leave
 FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats | Measured | Scored
 
 _encoder = msgspec.msgpack.Encoder()

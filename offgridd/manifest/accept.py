@@ -157,7 +157,7 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     parts: dict[str, Any] = {
         "name": name,
         "source": _source(model.source, given),
-        "load": _pick(LoadSpec, {**given, **_speculative(given), "placement": _pick(Placement, given)}),
+        "load": _pick(LoadSpec, {**given, **_of_sections(given), "placement": _pick(Placement, given)}),
         "sampling": _pick(Sampling, given),
         "benchmark": benchmark,
     }
@@ -168,8 +168,14 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     return _pick(ModelSpec, {**given, **parts})
 
 
-def _speculative(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"lookup": given["speculative"].lookup} if "speculative" in given else {}
+def _of_sections(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What sections of a model say of how it is loaded."""
+    found: dict[str, Any] = {}
+    if "speculative" in given:
+        found["lookup"] = given["speculative"].lookup
+    if "cache" in given:
+        found["disk"] = given["cache"].disk if given["cache"].persist else 0
+    return found
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:

@@ -126,9 +126,13 @@ class Source(Section):
 class Cache(Section):
     """What is kept of finished requests, for those that begin alike."""
 
-    not_yet = frozenset({"disk", "persist"})
-
     ram: CacheSize = live(DEFAULT_CACHE, "Host memory for finished prefixes, least recently used out first.")
+    persist: bool = reload(
+        False,
+        "Keep them on disk, too, so that a long prompt is warm after a reload or a restart. They are the texts of "
+        "requests and answers in another form: who can read the state directory can read them.",
+    )
+    disk: CacheSize = reload("4GiB", "With persist: bytes of files, least recently used out first.")
 
 
 class Speculative(Section):
