@@ -63,7 +63,8 @@ def test_the_same_beside_others_and_stopped_half_way(exact: Serving, plain: Serv
 
 
 def test_guesses_are_made_and_held(default: Serving) -> None:
-    got = default.answers(COPY, count=80, logprobs=1)
+    endless = wire.SamplingParams(temperature=0, logit_bias=((0, -100.0), (2, -100.0), (4, -100.0)))
+    got = default.answers(COPY, count=80, logprobs=1, sampling=endless)
     assert default.rested() is not None
     stats = default.stats
     assert stats is not None
