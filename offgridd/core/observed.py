@@ -102,6 +102,8 @@ class Effective:
     deterministic: bool = False
     memory: str = ""  # of the sequences: one buffer | a buffer each | whole states
     unconfined: tuple[str, ...] = ()  # what its process could not give up, in words
+    pooling: str = ""  # mean | cls | last | rank; "" where it is a model for text
+    vector: int = 0  # numbers in one of its vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, astuple
 
 from offgridd.core.actions import StartWorker
+from offgridd.core.purpose import pooling_of
 from offgridd.engine import wire
 
 
@@ -24,4 +25,5 @@ def load_of(action: StartWorker) -> wire.Load:
         sandbox=spec.sandbox,
         beside=action.beside,
         key=action.key,
+        pooling=pooling_of(action.file.header, spec),
     )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
+from offgridd.core.purpose import why_not
 from offgridd.engine.grammar import GrammarError, Grammars, Matcher
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.special import Masker
-from offgridd.engine.wire import Chat, Refused
+from offgridd.engine.wire import Chat, Embed, Refused, Request
 
 
 class Tokenizer(Protocol):
@@ -42,8 +43,11 @@ class Preparer:
         self._tokenizer, self._masker, self._renderer, self._context = tokenizer, masker, renderer, context
         self._grammars = cache(grammars)
 
-    def prepare(self, chat: Chat) -> Prepared | Refused:
+    def prepare(self, chat: Request) -> Prepared | Refused:
         """What to queue, or why this request can not be served."""
+        if isinstance(chat, Embed):
+            why = why_not("", "embedding" if chat.query is None else "rerank")
+            return Refused(chat.id, 400, "unsupported_model", f"cannot ask this of the model: {why}", "model")
         tokens = self._prompt(chat)
         if isinstance(tokens, Refused):
             return tokens
