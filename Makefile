@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-embed bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,9 @@ bench-llama: setup
 
 bench-perplexity: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/perplexity.py $(ARGS)
+
+bench-embed: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/embed.py $(ARGS)
 
 bench-fit: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/fit.py $(ARGS)
