@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-guess bench-warm bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-guess bench-warm bench-embed bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -33,6 +33,9 @@ bench-guess: setup
 
 bench-warm: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/warm.py $(ARGS)
+
+bench-embed: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/embed.py $(ARGS)
 
 bench-fit: setup
 	PYTHONPATH=tests $(BIN)/python benchmarks/fit.py $(ARGS)

@@ -12,6 +12,7 @@ from offgridd.api.bundle import add_bundle
 from offgridd.api.catalog import add_catalog
 from offgridd.api.context import Context
 from offgridd.api.control import add_control
+from offgridd.api.embeddings import add_embeddings
 from offgridd.api.files import add_files
 from offgridd.api.garbage import add_garbage
 from offgridd.api.guard import add_errors, add_guard
@@ -21,6 +22,7 @@ from offgridd.api.loading import add_loading
 from offgridd.api.lock import add_lock
 from offgridd.api.observe import add_observe
 from offgridd.api.pull import add_pull
+from offgridd.api.rerank import add_rerank
 from offgridd.api.search import add_search
 from offgridd.api.updates import add_updates
 from offgridd.api.verify import add_verify
@@ -33,6 +35,8 @@ def create_app(ctx: Context) -> Quart:
     add_guard(app, ctx)
     add_errors(app)
     add_inference(app, ctx)
+    add_embeddings(app, ctx)
+    add_rerank(app, ctx)
     add_control(app, ctx)
     add_observe(app, ctx)
     add_search(app, ctx)

@@ -17,7 +17,7 @@ from offgridd.api import body
 from offgridd.api.answers import PING, PING_EVENT, answer, error_body, event, raw, sse
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.params import bad, integer
-from offgridd.api.waiting import find_model, worker_for
+from offgridd.api.waiting import check_purpose, find_model, worker_for
 from offgridd.core.benchmark import MOST_ITERATIONS, MOST_KINDS, MOST_TOKENS, Workload, host_kind
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
@@ -53,6 +53,7 @@ def add_benchmark(app: Quart, ctx: Context) -> None:
         if not isinstance(quality, bool):
             raise bad("quality", "it must be true or false")
         asked = Asked(find_model(ctx, given["model"]), parse_workload(given), quality)
+        check_purpose(ctx, asked.spec, "text")
         if "text/event-stream" in request.headers.get("Accept", ""):
             return sse(_progress(ctx, asked))
         return answer(shown(await _run(ctx, asked, lambda _: None)))

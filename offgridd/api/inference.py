@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -13,11 +13,12 @@ from quart import Quart, Response, request
 
 from offgridd.api import body
 from offgridd.api.answers import PING_EVENT, answer, error_body, event, sse
+from offgridd.api.cards import model_card
 from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
-from offgridd.api.completion import chunks, refusal, whole
+from offgridd.api.completion import chunks, whole
 from offgridd.api.context import Context
-from offgridd.api.passing import frames_of
-from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, asked_for, find_model, on_its_way, worker_for
+from offgridd.api.passing import frames_of, once_admitted
+from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, asked_for, check_purpose, find_model, on_its_way, worker_for
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import shown_name
@@ -29,13 +30,14 @@ def add_inference(app: Quart, ctx: Context) -> None:
     async def chat() -> Response:
         asked = parse_chat(await body.read_json())
         spec = find_model(ctx, asked.model)
+        check_purpose(ctx, spec, "text")
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": shown_name(spec)}
         chats = _to_wire(ctx, asked, spec, request.remote_addr or "local")
         ids = [chat.id for chat in chats]
         if asked.stream and asked_for(ctx, spec) is None:
             return sse(_when_loaded(ctx, spec, head, chats, asked.include_usage))
         most = STREAM_WAIT if asked.stream else LOADING_WAIT
-        frames = await _admitted(frames_of(ctx, spec, await worker_for(ctx, spec), chats, most), chats)
+        frames = await once_admitted(frames_of(ctx, spec, await worker_for(ctx, spec), chats, most), chats)
         if asked.stream:
             return sse(chunks(head, ids, frames, asked.include_usage))  # which closes them
         async with aclosing(frames):
@@ -45,35 +47,11 @@ def add_inference(app: Quart, ctx: Context) -> None:
     async def models() -> Response:
         kept = ctx.keeper.kept if ctx.desired.server.undeclared == "serve" else {}
         known = [*ctx.desired.models.values(), *kept.values()]
-        return answer({"object": "list", "data": [_model_card(ctx, m) for m in known]})
+        return answer({"object": "list", "data": [model_card(ctx, m) for m in known]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        return answer(_model_card(ctx, find_model(ctx, name)))
-
-
-async def _admitted(frames: AsyncGenerator[Any, None], chats: Sequence[wire.Chat]) -> AsyncGenerator[Any, None]:
-    """The answer's frames, once the worker has admitted all: what it refuses still gets a status of its own."""
-    early, left = list[Any](), {chat.id for chat in chats}
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(aclosing(frames))
-        while left:
-            frame = await anext(frames)
-            if isinstance(frame, wire.Refused):
-                raise refusal(frame)
-            if isinstance(frame, wire.Admitted | wire.Finish):
-                left.discard(frame.id)
-            early += [] if frame is None else [frame]  # None: it waits to be looked at
-        stack.pop_all()
-    return _again(early, frames)
-
-
-async def _again(early: Sequence[Any], rest: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-    async with aclosing(rest):
-        for frame in early:
-            yield frame
-        async for frame in rest:
-            yield frame
+        return answer(model_card(ctx, find_model(ctx, name)))
 
 
 async def _when_loaded(
@@ -112,14 +90,3 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
         )
         for seed in seeds
     ]  # fmt: skip
-
-
-def _model_card(ctx: Context, spec: ModelSpec) -> dict[str, Any]:
-    serving = ctx.loop.snapshot.observed.of(spec.name).serving()
-    known = serving.effective if serving else None
-    context = known.context if known else spec.load.context
-    return {"id": shown_name(spec), "object": "model", "created": 0, "owned_by": "offgridd",
-            "aliases": list(spec.aliases), "description": spec.description, "context_length": context,
-            "deterministic": spec.load.deterministic, "ready": serving is not None,
-            "tools": (known and known.tools) or None, "reasoning": known.reasoning if known else None,
-            "managed": spec.name in ctx.desired.models}  # fmt: skip

@@ -15,7 +15,7 @@ from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.search import hub_refused
-from offgridd.core.desired import DEFAULT_CONTEXT, HubSource, ModelSpec, Use
+from offgridd.core.desired import DEFAULT_CONTEXT, HubSource, LoadSpec, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, RequestRefused
 from offgridd.core.fit import Limits, estimate, fits
 from offgridd.core.hub import HubError, is_path, is_repo
@@ -24,6 +24,7 @@ from offgridd.core.looked import Looked
 from offgridd.core.naming import find_in
 from offgridd.core.observed import ModelHeader
 from offgridd.core.plan import current_file, current_pin
+from offgridd.core.purpose import pooling_of, purpose_of
 from offgridd.effects.gguf import GgufError
 from offgridd.manifest import values
 
@@ -113,7 +114,7 @@ def _shown(looked: Looked, ctx: Context, spec: ModelSpec) -> dict[str, Any]:
         "size": looked.size,
         "source": pin and {"hf": pin.repo, "commit": pin.commit, "files": [f.path for f in pin.files],
                            "quant": pin.quant, "why": pin.why},
-        "header": _header(header),
+        "header": _header(header, spec.load),
         "fastTypes": sorted({NAMES.get(kind, "") for kind in header.shape.matrices} & fast_types(host.features)),
         "context": spec.load.context or min(header.context_length, DEFAULT_CONTEXT),
         "parallel": spec.load.parallel,
@@ -126,7 +127,7 @@ def _limits(limits: Limits) -> dict[str, Any]:
     return {"ram": limits.ram, "gpu": {str(number): size for number, size in limits.gpu}}
 
 
-def _header(header: ModelHeader) -> dict[str, Any]:
+def _header(header: ModelHeader, load: LoadSpec) -> dict[str, Any]:
     bytes_of = {NAMES.get(kind, str(kind)): m.multiplied + m.embedding for kind, m in header.shape.matrices.items()}
     return {
         "architecture": header.architecture,
@@ -140,6 +141,8 @@ def _header(header: ModelHeader) -> dict[str, Any]:
         "heads": header.head_count,
         "vocabulary": header.vocab_size,
         "chatTemplate": header.has_chat_template,
+        "kind": purpose_of(pooling_of(header, load)),
+        "pooling": pooling_of(header, load) or None,
     }
 
 

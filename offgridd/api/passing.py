@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from offgridd.api.answers import PING
+from offgridd.api.completion import refusal
 from offgridd.api.context import Context, WorkerPort
 from offgridd.api.waiting import on_its_way
 from offgridd.core.desired import ModelSpec
@@ -18,7 +19,7 @@ from offgridd.engine import wire
 
 
 async def frames_of(
-    ctx: Context, spec: ModelSpec, worker: WorkerPort, chats: Sequence[wire.Chat], most: float
+    ctx: Context, spec: ModelSpec, worker: WorkerPort, chats: Sequence[wire.Request], most: float
 ) -> AsyncGenerator[Any, None]:
     """As `WorkerProcess.stream`, for `most` seconds of waiting. Nobody sees twice that it was admitted.
 
@@ -54,3 +55,27 @@ async def frames_of(
         except RequestRefused as error:
             yield wire.Refused(lost.id, error.status, error.code, str(error), retry_after=error.retry_after)
             return
+
+
+async def once_admitted(frames: AsyncGenerator[Any, None], chats: Sequence[wire.Request]) -> AsyncGenerator[Any, None]:
+    """The answer's frames, once the worker has admitted all: what it refuses still gets a status of its own."""
+    early, left = list[Any](), {chat.id for chat in chats}
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(aclosing(frames))
+        while left:
+            frame = await anext(frames)
+            if isinstance(frame, wire.Refused):
+                raise refusal(frame)
+            if isinstance(frame, wire.Admitted | wire.Finish):
+                left.discard(frame.id)
+            early += [] if frame is None else [frame]  # None: it waits to be looked at
+        stack.pop_all()
+    return _again(early, frames)
+
+
+async def _again(early: Sequence[Any], rest: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    async with aclosing(rest):
+        for frame in early:
+            yield frame
+        async for frame in rest:
+            yield frame

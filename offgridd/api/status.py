@@ -24,6 +24,7 @@ from offgridd.core.gitsource import GitFacts
 from offgridd.core.naming import file_name, repository_names, shown_name
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin
+from offgridd.core.purpose import purpose_of
 from offgridd.core.stamps import stamp
 from offgridd.core.tuned import as_declared
 from offgridd.core.tuning import key_of as tuning_key
@@ -260,6 +261,8 @@ def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: li
             "threads": wanted.load.threads,
             "deterministic": wanted.load.deterministic,
             "lookup": wanted.load.lookup,
+            "pooling": wanted.load.pooling,
+            "dimensions": list(wanted.dimensions),
             "cacheRam": wanted.cache_ram,
             **_camel(asdict(wanted.load.placement)),
         },
@@ -276,6 +279,9 @@ def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: li
             "memory": effective.memory,
             "tools": effective.tools or None,
             "reasoning": effective.reasoning,
+            "kind": purpose_of(effective.pooling),
+            "pooling": effective.pooling or None,
+            "vector": effective.vector or None,
         },
         "source": _source(spec, facts),
         "file": facts.file and {"sha256": facts.file.sha256, "files": len(facts.file.parts), "size": facts.file.size},

@@ -14,7 +14,8 @@ from offgridd.core import events as ev
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import find_in, shown_name
-from offgridd.core.plan import current_retry, short_of, standing_failure
+from offgridd.core.plan import current_file, current_retry, short_of, standing_failure
+from offgridd.core.purpose import Purpose, pooling_of, why_not
 from offgridd.engine import wire
 
 LOADING_WAIT = 120.0  # seconds a request waits for a model that is loading
@@ -34,6 +35,14 @@ def find_model(ctx: Context, name: str) -> ModelSpec:
     raise RequestRefused(404, "model_not_found", text, param="model")
 
 
+def check_purpose(ctx: Context, spec: ModelSpec, wanted: Purpose) -> None:
+    """Before it is loaded for nothing: as far as its file is known. Raises RequestRefused."""
+    file = current_file(spec, ctx.loop.snapshot.observed.of(spec.name))
+    if file is not None and (why := why_not(pooling_of(file.header, spec.load), wanted)):
+        text = f"cannot ask this of {shown_name(spec)}: {why}"
+        raise RequestRefused(400, "unsupported_model", text, param="model")
+
+
 async def worker_for(ctx: Context, spec: ModelSpec, *, apart: bool = False) -> WorkerPort:
     """The worker that serves `spec`; waits, within bounds, for one that is on its way. Raises RequestRefused.
 
@@ -49,7 +58,7 @@ class Counted:
     def __init__(self, ctx: Context, model: str, worker: WorkerPort) -> None:
         self._ctx, self._model, self._worker = ctx, model, worker
 
-    async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Any, None]:
+    async def stream(self, chats: Sequence[wire.Request], quiet: float) -> AsyncGenerator[Any, None]:
         with used(self._ctx, self._model, apart=all(chat.probe for chat in chats)):
             async with aclosing(self._worker.stream(chats, quiet)) as frames:
                 async for frame in frames:

@@ -51,6 +51,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"  types         {', '.join(types)}"
     yield f"  fast here     {', '.join(found['fastTypes']) or 'none of them has kernels for this CPU'}"
     yield f"  trained for   {header['contextLength']} tokens"
+    made = {"embedding": "vectors of texts", "rerank": "how well texts answer a query"}.get(header["kind"])
+    if made:
+        yield f"  makes         {made} (pooling: {header['pooling']})"
     yield f"  template      {'yes' if header['chatTemplate'] else 'none in the file'}"
     yield from _memory(found)
 

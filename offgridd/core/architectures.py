@@ -21,6 +21,13 @@ ATTENTION = frozenset(
         "seed_oss", "smallthinker", "smollm3", "stablelm", "starcoder", "starcoder2", "xverse",
     }
 )  # fmt: skip
+# Nothing is kept between decodes: they make vectors of whole texts.
+ENCODERS = frozenset(
+    {
+        "bert", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "nomic-bert",
+        "nomic-bert-moe",
+    }
+)  # fmt: skip
 LATENT = frozenset({"deepseek2"})  # keys and values are one, where the header has lengths for that
 RECURRENT = frozenset({"mamba", "mamba2"})
 HYBRID = frozenset({"granitehybrid", "jamba", "lfm2", "lfm2moe"})  # a layer without heads is recurrent

@@ -12,6 +12,7 @@ from offgridd.core.judging import below
 from offgridd.core.keys import bench_key, load_key
 from offgridd.core.observed import ModelFacts, Observed, Result
 from offgridd.core.plan import current_file, standing_failure
+from offgridd.core.purpose import pooling_of
 
 _KIND: Final = "Benchmarked"
 _WAITS: Final = "what is declared is measured against what serves before it takes its place"
@@ -23,6 +24,12 @@ def key_of(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> str | None
     if file is None or spec.benchmark is None:
         return None
     return bench_key(load_key(spec, file.key, observed.engine), spec.benchmark.workload, observed.host.kind)
+
+
+def not_for_text(spec: ModelSpec, facts: ModelFacts) -> bool:
+    """Whether it is known to make vectors or scores, of which nothing is measured."""
+    file = current_file(spec, facts)
+    return file is not None and bool(pooling_of(file.header, spec.load))
 
 
 def challenger_key(declared: ModelSpec, observed: Observed) -> str | None:
@@ -38,6 +45,8 @@ def benchmarked(spec: ModelSpec, facts: ModelFacts, observed: Observed, declared
     """`declared`: what is to be judged before it replaces `spec`."""
     if declared is not None:
         return _contested(declared, facts, observed)
+    if not_for_text(spec, facts):
+        return Condition(_KIND, "Unknown", "NotMeasured", "benchmarks are of models for text")
     key, verdict, file = key_of(spec, facts, observed), facts.verdict, current_file(spec, facts)
     if verdict is not None and verdict.key == key:
         return Condition(_KIND, verdict.status, verdict.reason, verdict.message)

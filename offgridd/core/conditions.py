@@ -16,6 +16,7 @@ from offgridd.core.gitsource import UNKNOWN, GitFacts
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin, obstacle
+from offgridd.core.purpose import shown
 from offgridd.core.sizes import show_size
 from offgridd.core.updates import current_look, why_fixed
 
@@ -177,7 +178,8 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     mine = next((w for w in facts.workers if w.load_key == key and not w.stopping), None)
     if mine is not None and mine.ready:
         degraded = mine.effective.template if mine.effective else None
-        return Condition("Loaded", "True", "TemplateDegraded" if degraded else "Serving", degraded or "")
+        does = shown(mine.effective.pooling) if mine.effective else ""
+        return Condition("Loaded", "True", "TemplateDegraded" if degraded else "Serving", degraded or does)
     old = "; an earlier worker, with what was declared before, still serves" if facts.serving() else ""
     if failure is not None:
         return Condition("Loaded", "False", failure.reason, failure.message + old)

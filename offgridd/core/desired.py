@@ -99,6 +99,7 @@ class LoadSpec:
     deterministic: bool = False  # the same bits in any batch
     placement: Placement = Placement()
     chat_template: str | None = None  # Jinja text; None = the one in the file
+    pooling: Literal["auto", "mean", "cls", "last", "rank"] = "auto"  # of a text; auto: as the file says
     sandbox: Literal["preferred", "required"] = "preferred"
     lookup: bool = False  # what comes next is guessed from what was there
     disk: int = 0  # bytes of finished prefixes that are kept there, too; 0 = none
@@ -144,6 +145,7 @@ class ModelSpec:
     cache_ram: int = DEFAULT_CACHE  # bytes of finished prefixes that are kept in host memory
     aliases: tuple[str, ...] = ()
     description: str = ""
+    dimensions: tuple[int, ...] = ()  # lengths that its vectors may be cut to
     drain: float = 30.0  # seconds a replaced or removed worker may go on with its requests
     suspend: bool = False
     priority: int = 0  # the higher one stays where memory is short

@@ -11,10 +11,12 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from offgridd.core.architectures import ATTENTION, FOREIGN, HYBRID, LATENT, RECURRENT, window
+from offgridd.core.architectures import ENCODERS, HYBRID, RECURRENT, window
 from offgridd.core.desired import DEFAULT_CACHE, DEFAULT_CONTEXT, LoadSpec, MemorySpec
 from offgridd.core.kernels import NAMES, fast_types
+from offgridd.core.kvbytes import state_bytes, token_bytes
 from offgridd.core.observed import ModelHeader
+from offgridd.core.purpose import FILL, SEQUENCES, is_causal, pooling_of
 from offgridd.core.shape import Shape
 from offgridd.core.sizes import RESERVE
 
@@ -23,12 +25,6 @@ UBATCH, CELL_STEP = 512, 256  # rows of a decode, and what buffers of cells are 
 PROCESS = 30 << 20  # bytes of a worker that has loaded nothing: Python, numpy, the library
 TOKEN = 200  # bytes that the library and we keep of each token, and of each merge
 CELL = 64  # bytes that the library keeps of each cell besides its keys and values
-
-# Elements and bytes of a block of each type that a cache may have.
-_BLOCKS = {
-    "f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q8_0": (32, 34), "q5_1": (32, 24), "q5_0": (32, 22),
-    "q4_1": (32, 20), "q4_0": (32, 18), "iq4_nl": (32, 18),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +91,12 @@ def estimate(
     """
     cells = _cells(header, load)
     kinds = _cache_types(load)
-    token, states = (_token_bytes(header, kinds), _state_bytes(header)) if cells else (None, None)
+    token, states = (token_bytes(header, kinds), state_bytes(header)) if cells else (None, None)
     if cells is None or token is None or states is None:
         return None
-    mapped = load.placement.mmap
+    mapped, kept = load.placement.mmap, not pooling_of(header, load)  # else nothing outlives its request
     sequence = cells.context * token + states
-    idle = cache == 0 and load.parallel == 1
+    idle = not kept or (cache == 0 and load.parallel == 1)
     unread, again = _repacked(header.shape, features) if mapped else (0, 0)
     return Estimate(
         weights=header.tensor_bytes,
@@ -110,8 +106,8 @@ def estimate(
         repacked=unread + again,
         unread=unread,
         moving=0 if idle else 2 * sequence,
-        cache=cache,
-        spilled=max(0, cells.context * load.parallel - (load.kv_cells or cells.context * load.parallel)) * token,
+        cache=cache if kept else 0,
+        spilled=_spilled(load, cells.context) * token if kept else 0,
         mapped=mapped,
     )
 
@@ -145,11 +141,21 @@ def limits(spec: MemorySpec, total: int | None) -> Limits:
     return declared(spec, total) or Limits(total, spec.gpu)
 
 
+def _spilled(load: LoadSpec, context: int) -> int:
+    """Tokens of all sequences that have no cells."""
+    wanted = context * load.parallel
+    return max(0, wanted - (load.kv_cells or wanted))
+
+
 def _cells(header: ModelHeader, load: LoadSpec) -> _Cells | None:
     """As `engine.llama.model` makes its context: a buffer a sequence, or one for all and the spare one."""
     context = load.context or min(header.context_length, DEFAULT_CONTEXT)
     if context <= 0:
         return None
+    if pooling_of(header, load):
+        context = min(context, header.context_length)
+        total = _padded(context + FILL if _in_pieces(header) else max(context, FILL))
+        return _Cells(context, total, total, SEQUENCES)
     whole = header.architecture in RECURRENT | HYBRID or window(header) > 0
     cells = load.kv_cells or context * load.parallel
     if not whole and cells >= context * load.parallel:
@@ -163,54 +169,6 @@ def _cache_types(load: LoadSpec) -> tuple[str, str]:
     return placed.cache_type_k or "f16", placed.cache_type_v or ("q8_0" if load.deterministic else "f16")
 
 
-def _token_bytes(header: ModelHeader, kinds: tuple[str, str]) -> int | None:
-    """Bytes of one token's keys and values in all layers. Each layer is kept in full, also one with a window."""
-    kind, shape = header.architecture, header.shape
-    if kind in RECURRENT:
-        return 0
-    if kind not in ATTENTION | LATENT | HYBRID or any(key in shape.numbers for key in FOREIGN):
-        return None
-    heads = _kv_heads(header)
-    default = header.embedding_length // header.head_count if header.head_count else 0
-    key = shape.one("attention.key_length") or default
-    value = shape.one("attention.value_length") or default
-    latent = shape.one("attention.key_length_mla") is not None
-    if heads is None or not key or not value or (latent and kind not in LATENT):
-        return None
-    return sum(_row(kinds[0], count * key) + (0 if latent else _row(kinds[1], count * value)) for count in heads)
-
-
-def _kv_heads(header: ModelHeader) -> tuple[int, ...] | None:
-    shape, count = header.shape, header.block_count
-    if any(key in shape.odd for key in ("attention.head_count", "attention.head_count_kv")) or not count:
-        return None
-    named = "attention.head_count_kv" in shape.numbers
-    if not named and header.architecture in HYBRID:
-        return None
-    return shape.layers("attention.head_count_kv" if named else "attention.head_count", count)
-
-
-def _row(kind: str, elements: int) -> int:
-    block, width = _BLOCKS[kind]
-    return -(-elements // block) * width
-
-
-def _state_bytes(header: ModelHeader) -> int | None:
-    """Bytes of one sequence's recurrent states, in f32: `n_embd_r` and `n_embd_s` of llama-hparams.cpp, a layer."""
-    kind, shape = header.architecture, header.shape
-    if kind not in RECURRENT | HYBRID:
-        return 0
-    layers = header.block_count if kind in RECURRENT else (_kv_heads(header) or ()).count(0)
-    short = shape.one("shortconv.l_cache")
-    if short is not None:
-        return max(0, short - 1) * header.embedding_length * 4 * layers
-    inner, state, kernel = (shape.one(f"ssm.{key}") for key in ("inner_size", "state_size", "conv_kernel"))
-    if inner is None or state is None or kernel is None:
-        return None
-    groups = shape.one("ssm.group_count") or 0
-    return (max(0, kernel - 1) * (inner + 2 * groups * state) + state * inner) * 4 * layers
-
-
 def _compute(header: ModelHeader, load: LoadSpec, cells: _Cells) -> int:
     """What a decode of a full ubatch touches of the library's buffers: less than they are large.
 
@@ -218,7 +176,9 @@ def _compute(header: ModelHeader, load: LoadSpec, cells: _Cells) -> int:
     layers with a window), the input of a product once more in the weights' type, and rows of logits for each sequence.
     """
     shape, embedding = header.shape, header.embedding_length
-    rows = min(UBATCH, max(64, cells.total))
+    pooling = pooling_of(header, load)
+    whole = pooling and not _in_pieces(header)
+    rows = max(FILL, cells.context) if whole else FILL if pooling else min(UBATCH, max(64, cells.total))
     key = shape.one("attention.key_length") or (embedding // header.head_count if header.head_count else 0)
     queries = header.head_count * key
     hidden = shape.one("feed_forward_length") or 0
@@ -231,8 +191,16 @@ def _compute(header: ModelHeader, load: LoadSpec, cells: _Cells) -> int:
     cell = 2 if load.placement.flash_attention else 4
     scores = 0 if load.placement.flash_attention or not masks else rows * cells.buffer * header.head_count * 4
     logits = (load.parallel + 1) * header.vocab_size * 8
+    if pooling:  # the library has room for those of each row, also of a model that makes none
+        logits = (rows if whole else SEQUENCES if pooling != "mean" else 2 * SEQUENCES) * header.vocab_size
+        logits *= 4 if header.architecture in ENCODERS else 8
     product = rows * max(hidden, embedding, queries) * 2
     return rows * widest * 4 + masks * rows * cells.buffer * cell + scores + product + logits
+
+
+def _in_pieces(header: ModelHeader) -> bool:
+    """Whether an embedding model computes a long text so: `engine.llama.embedder`."""
+    return header.architecture not in ENCODERS and is_causal(header)
 
 
 def _repacked(shape: Shape, features: Set[str]) -> tuple[int, int]:

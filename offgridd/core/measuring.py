@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from offgridd.core.benchmark import BenchmarkSpec
-from offgridd.core.benchmarked import challenger_key, key_of, result_of
-from offgridd.core.challenge import contested
+from offgridd.core.benchmarked import challenger_key, key_of, not_for_text, result_of
+from offgridd.core.challenge import challenger_name, contested
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
@@ -24,7 +24,8 @@ TRIES: Final = 4  # that failed, after which a file counts as gone: what was ref
 class Job:
     """`spec`: what is measured; of a contest what is declared and does not serve yet; of tuning what serves.
 
-    `take`: it is to serve without being judged, since what it would be held against can not serve.
+    `take`: it is to serve without being judged, since what it would be held against can not serve, or one of the two is
+    no model for text.
     """
 
     kind: Literal["measure", "contest", "take", "tune"]
@@ -64,7 +65,8 @@ def _contests(desired: Desired, observed: Observed, now: float) -> Iterator[Job 
         key = challenger_key(declared, observed)
         if key is None:
             continue  # its file is not here yet
-        if lost(serves, facts, observed.engine):
+        other = observed.of(challenger_name(name))
+        if lost(serves, facts, observed.engine) or not_for_text(declared, other) or not_for_text(serves, facts):
             yield Job("take", name, key, declared)
         elif (at := _again(facts, key)) is None or at <= now:
             yield Job("contest", name, key, declared)
@@ -78,7 +80,7 @@ def _measurements(desired: Desired, observed: Observed, now: float, wall: float)
         if spec.benchmark is None or spec.benchmark.when == "never" or name in waiting:
             continue
         facts = observed.of(name)
-        key = key_of(spec, facts, observed)
+        key = None if not_for_text(spec, facts) else key_of(spec, facts, observed)
         if key is None or standing_failure(spec, facts, observed.engine) or (spec.preload and not facts.serving()):
             continue
         at, result = _again(facts, key), result_of(key, facts)
@@ -102,7 +104,7 @@ def _searches(desired: Desired, observed: Observed, now: float) -> Iterator[Job 
         if spec.tunes == "off" or not spec.tunable or name in waiting or spec.suspend or desired.server.suspend:
             continue
         facts, tuning = observed.of(name), observed.tunings.get(name)
-        key = tuning_key(spec, facts, observed)
+        key = None if not_for_text(spec, facts) else tuning_key(spec, facts, observed)
         if key is None or standing_failure(spec, facts, observed.engine) or (spec.preload and not facts.serving()):
             continue
         known = tuning if tuning is not None and tuning.key == key else None

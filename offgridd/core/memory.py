@@ -12,6 +12,7 @@ from functools import lru_cache
 from offgridd.core.desired import ModelSpec, Placement
 from offgridd.core.fit import Limits, estimate
 from offgridd.core.observed import Charge, VerifiedFile
+from offgridd.core.purpose import pooling_of
 from offgridd.core.sizes import RESERVE
 
 
@@ -51,7 +52,8 @@ def _charge(_load_key: str, cache: int, host: Host, rest: _Rest) -> Charge:
     spec, file, limits = rest.spec, rest.file, host.limits
     found = estimate(file.header, spec.load, host.features, cache)
     if found is None:
-        own, shared, moved = cache + RESERVE, file.header.tensor_bytes, 0
+        kept = 0 if pooling_of(file.header, spec.load) else cache
+        own, shared, moved = kept + RESERVE, file.header.tensor_bytes, 0
     else:
         shared = found.weights - found.unread
         moved = found.kv + found.compute + found.repacked

@@ -104,6 +104,8 @@ class Effective:
     unconfined: tuple[str, ...] = ()  # what its process could not give up, in words
     tools: str = ""  # native: its template tells of them; prompted: we do
     reasoning: bool = False  # is told apart from what is answered
+    pooling: str = ""  # mean | cls | last | rank; "" where it is a model for text
+    vector: int = 0  # numbers in one of its vectors
 
 
 @dataclass(frozen=True, slots=True)

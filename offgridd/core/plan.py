@@ -19,6 +19,7 @@ from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.memory import Host, charge, raised
 from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
+from offgridd.core.purpose import pooling_of
 from offgridd.core.residents import Residents
 
 
@@ -124,6 +125,9 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
         trained = file.header.context_length
         text = f"cannot serve {spec.load.context} tokens of context: the model was trained on {trained}; lower context"
         return Failure("Loaded", "ContextTooLong", text, terminal=True)
+    if file and pooling_of(file.header, spec.load) == "rank" and not file.header.shape.classifier:
+        text = "cannot serve it as a reranker: nothing in the file makes a score; remove pooling or use another file"
+        return Failure("Loaded", "NoClassifier", text, terminal=True)
     if file and spec.load.kv_cells is not None:  # deterministic: a buffer a sequence, which has all its context
         context = spec.load.context or min(file.header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
         least = context * spec.load.parallel if spec.load.deterministic else context

@@ -161,6 +161,8 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(_LOAD, "InsufficientVram", "no room on that GPU within `server.memory.gpu`", "lower gpu_layers or context"),
     Reason(_LOAD, "Evicted", "it made room for another; it comes back where there is room", "raise its priority"),
     Reason(_LOAD, "ContextTooLong", "more context than it was trained for", "lower `context`"),
+    Reason(_LOAD, "NoClassifier", "a reranker whose file has nothing that makes a score", "another file or `pooling`"),
+    Reason(_LOAD, "PoolingUnknown", "no model for text, and how it makes a vector is not said", "declare `pooling`"),
     Reason(_LOAD, "TooFewCells", "less `kv_cells` than one request needs", "raise it"),
     Reason(_LOAD, "DeterminismUnsupported", "this model or machine can not be deterministic", "take it away"),
     Reason(_LOAD, "SpeculationUnsupported", "nothing can be guessed with this model", "remove `speculative`"),

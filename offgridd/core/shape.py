@@ -26,6 +26,7 @@ class Shape:
     merges: int = 0  # of the tokenizer
     matrices: Mapping[int, Matrix] = field(default_factory=dict)  # by ggml type; rows that divide by 8 alone
     own_output: bool = True  # False: the embedding is multiplied with, too
+    classifier: bool = False  # it has what makes a score of a text
 
     def one(self, key: str) -> int | None:
         """A number; the largest where each layer has its own; None where it is missing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, astuple
 
 from offgridd.core.actions import StartWorker
+from offgridd.core.purpose import pooling_of
 from offgridd.engine import wire
 
 
@@ -28,4 +29,5 @@ def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
         speculative=spec.lookup,
         shelf=shelf,
         disk=spec.disk if shelf else 0,
+        pooling=pooling_of(action.file.header, spec),
     )

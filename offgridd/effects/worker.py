@@ -33,7 +33,7 @@ LEAVING = 3.0  # seconds in which a worker may write what it keeps
 MEASURE = 3600.0  # seconds between two looks at a measurement
 _STOPPED = "cannot go on measuring: the model's worker is being replaced or stopped; try again"
 
-Answer = wire.Admitted | wire.Tokens | wire.Finish | wire.Refused
+Answer = wire.Admitted | wire.Tokens | wire.Vectors | wire.Finish | wire.Refused
 Measure = wire.Measured | wire.Scored | wire.Refused
 
 
@@ -129,7 +129,7 @@ class WorkerProcess:
         assert self._process.stderr is not None
         await self._printed.drain(self._process.stderr)
 
-    async def stream(self, chats: Sequence[wire.Chat], quiet: float) -> AsyncGenerator[Answer | None, None]:
+    async def stream(self, chats: Sequence[wire.Request], quiet: float) -> AsyncGenerator[Answer | None, None]:
         """The frames of all of them as they come, each one's last a Finish or Refused; None after `quiet` seconds.
 
         A Refused is `waiting` where the worker ended before any of them was placed. The stream ends with the last one's
@@ -296,7 +296,13 @@ class WorkerProcess:
                 self._placed.update(request for request in requests if request in self._requests)
             case wire.Refused(request):
                 self._give(request, msgspec.structs.replace(frame, message=printable(frame.message)))
-            case wire.Admitted(request) | wire.Finish(request) | wire.Measured(request) | wire.Scored(request):
+            case (
+                wire.Admitted(request)
+                | wire.Vectors(request)
+                | wire.Finish(request)
+                | wire.Measured(request)
+                | wire.Scored(request)
+            ):
                 self._give(request, frame)
 
     def _give(self, request: int, frame: Answer | Measure) -> None:

@@ -14,9 +14,9 @@ from offgridd.engine.boot import confine, serve
 def main() -> None:
     confine(int(sys.argv[2]))
     # Imported after the line above: the library takes a while, and the parent may die meanwhile.
-    from offgridd.engine.llama import open_model
+    from offgridd.engine.llama import open_encoder, open_model
 
-    serve(int(sys.argv[1]), open_model)
+    serve(int(sys.argv[1]), open_model, open_encoder)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from offgridd.engine import jail
+from offgridd.engine.embedserve import EmbedEngine
 from offgridd.engine.grammar import Grammars
+from offgridd.engine.inputs import InputPreparer
 from offgridd.engine.link import Link
-from offgridd.engine.port import LoadError, Memory, Model
+from offgridd.engine.port import Encoder, LoadError, Memory, Model
 from offgridd.engine.prepare import Preparer
 from offgridd.engine.pressure import Pressure
 from offgridd.engine.render import Renderer, TemplateError
@@ -26,6 +29,7 @@ from offgridd.engine.tools.shape import Dialect
 from offgridd.engine.usage import Usage
 from offgridd.engine.wire import Load, Loaded, LoadFailed, to_worker
 
+M = TypeVar("M", Model, Encoder)
 MOST_SPINS = 1000  # of libgomp, up to which the number of threads is adapted
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -47,29 +51,47 @@ def confine(parent: int) -> None:
         pass  # then the kernel's own choice stands
 
 
-def serve(fd: int, open_model: Callable[[Load, int], Model]) -> None:
+def serve(fd: int, open_model: Callable[[Load, int], Model], open_encoder: Callable[[Load, int], Encoder]) -> None:
     """Takes the Load off socket `fd`, opens the model with so many threads, and serves until the socket ends."""
     link = Link(socket.socket(fileno=fd))
     body = link.receive()
     load = to_worker(body) if body is not None else None
     if not isinstance(load, Load):
         return
-    threads, usage = load.threads or _cores(), Usage()
+    usage = Usage()
     unconfined = jail.confine([path for path, _ in load.files], gpu=load.gpu, shelf=load.shelf)
     if unconfined and load.sandbox == "required":
         text = f"cannot confine the worker, which is required: {'; '.join(unconfined)}"
         link.send(LoadFailed("SandboxUnavailable", text))
-        return
+    elif load.pooling:
+        encoder = _opened(link, load, open_encoder)
+        if encoder is not None:
+            _encode(link, load, encoder, unconfined, usage)
+    else:
+        model = _opened(link, load, open_model)
+        if model is not None:
+            _answer(link, load, model, unconfined, usage)
+
+
+def _opened(link: Link, load: Load, opener: Callable[[Load, int], M]) -> M | None:
+    """None where it can not be, which the daemon was told."""
+    threads = _threads(load)
     try:
         if not _unchanged(load):
             link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
-            return
-        model = open_model(load, 1 if load.beside else threads)
+            return None
+        model = opener(load, 1 if load.beside else threads)
         model.use_threads(threads)
     except (LoadError, OSError) as error:
         reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
         link.send(LoadFailed(reason, f"cannot load the model: {error}"))
-        return
+        return None
+    return model
+
+
+def _answer(link: Link, load: Load, model: Model, unconfined: tuple[str, ...], usage: Usage) -> None:
+    """A model for text."""
+    threads = _threads(load)
     if load.speculative and model.memory is Memory.WHOLE:
         text = "cannot load the model: speculative: its state can not be cut where a guess was wrong"
         link.send(LoadFailed("SpeculationUnsupported", text))
@@ -102,6 +124,25 @@ def _leave(shelf: Shelf | None) -> None:
     if shelf is not None:
         shelf.close()
     os._exit(0)
+
+
+def _encode(link: Link, load: Load, model: Encoder, unconfined: tuple[str, ...], usage: Usage) -> None:
+    """One that makes vectors or scores."""
+    threads = _threads(load)
+    controls, strips = model.vocab.controls()
+    preparer = InputPreparer(model, Masker(controls, strips), model.template())
+    link.send(
+        Loaded(
+            model.context, model.slots, model.cells, threads, None, deterministic=load.deterministic,
+            memory="one buffer" if model.cells else "none", unconfined=unconfined, built=model.built,
+            pooling=model.pooling, vector=model.vector,
+        )
+    )  # fmt: skip
+    EmbedEngine(model, preparer, link, load, threads, usage).run(lambda: os._exit(0))
+
+
+def _threads(load: Load) -> int:
+    return load.threads or _cores()
 
 
 def _cores() -> int:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from offgridd.engine.boot import confine, serve
-from offgridd.engine.port import Aborted, Memory, OutOfCells, Part
+from offgridd.engine.port import Aborted, Memory, OutOfCells, Part, Passage
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Ids, Row, Table
 from offgridd.engine.wire import Built, Load, SamplingParams
 
 END = 256  # the one control token
+VECTOR = 32  # numbers in a vector
 _LETTERS = b"etaoin shrdlu cmfwyp vbgkjqxz"
 
 
@@ -35,6 +36,12 @@ class FakeVocab:
 
     def document(self, text: str) -> list[int]:
         return self.tokenize(text)
+
+    def least(self, text: str) -> int:
+        return len(text)
+
+    def pair(self, query: list[int], document: list[int]) -> list[int]:
+        return [*query, END, *document]
 
     def edges(self) -> tuple[None, bool]:
         return None, False
@@ -170,6 +177,56 @@ def open_model(load: Load, _threads: int) -> Fake:
     return Fake(load.context or 8192, load.parallel, load.cells, memory)
 
 
+class FakeEncoder:
+    """A vector depends on the tokens of its input and on nothing else. Pieces must come in order, and in one slot."""
+
+    slots, cells, splits = 63, 0, True
+
+    def __init__(self, context: int, pooling: str) -> None:
+        self.context, self.pooling, self.vector = context, pooling, 1 if pooling == "rank" else VECTOR
+        self.vocab = FakeVocab()
+        self._flag = threading.Event()
+        self._held: dict[int, list[int]] = {}  # by slot, the tokens so far
+
+    @property
+    def built(self) -> Built:
+        return Built()
+
+    def template(self) -> None:
+        return None
+
+    def use_threads(self, count: int) -> None: ...
+
+    def abort(self) -> None:
+        self._flag.set()
+
+    def arm(self) -> None:
+        self._flag.clear()
+
+    def encode(self, passages: Sequence[Passage]) -> Sequence[Row | None]:
+        if self._flag.is_set():
+            raise Aborted
+        return [self._one(passage) for passage in passages]
+
+    def _one(self, passage: Passage) -> Row | None:
+        held = self._held.setdefault(passage.slot, [])
+        if passage.start != len(held) or not 0 <= passage.slot <= self.slots:
+            raise ValueError(f"cannot encode at {passage.start}: sequence {passage.slot} holds {len(held)} tokens")
+        held += passage.tokens
+        if not passage.last:
+            return None
+        del self._held[passage.slot]
+        made = np.random.default_rng(zlib.crc32(array("H", held).tobytes())).standard_normal(self.vector)
+        return made.astype(np.float32)
+
+    def drop(self, slot: int) -> None:
+        self._held.pop(slot, None)
+
+
+def open_encoder(load: Load, _threads: int) -> FakeEncoder:
+    return FakeEncoder(load.context or 8192, load.pooling)
+
+
 if __name__ == "__main__":
     confine(int(sys.argv[2]))
-    serve(int(sys.argv[1]), open_model)
+    serve(int(sys.argv[1]), open_model, open_encoder)

@@ -12,12 +12,25 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from offgridd.engine.fair import FairQueue
+from offgridd.engine.inputs import Texts
 from offgridd.engine.link import Link
-from offgridd.engine.prepare import Prepared, Preparer
-from offgridd.engine.wire import Abort, Bench, CacheLimit, Chat, Leave, Refused, Score, ToWorker, to_worker
+from offgridd.engine.prepare import Prepared
+from offgridd.engine.wire import (
+    Abort,
+    Bench,
+    CacheLimit,
+    Chat,
+    Embed,
+    Leave,
+    Refused,
+    Request,
+    Score,
+    ToWorker,
+    to_worker,
+)  # fmt: skip
 
 _EX_SOFTWARE = 70  # a peer that breaks the format, or a bug of ours
 UNPREPARED = 96  # requests that may wait to be prepared
@@ -26,7 +39,7 @@ UNPREPARED = 96  # requests that may wait to be prepared
 class Asked(NamedTuple):
     """A request as it came; `at` is when (monotonic seconds)."""
 
-    chat: Chat
+    chat: Request
     at: float
 
     @property
@@ -42,7 +55,11 @@ class Arrival(NamedTuple):
     """A request that is ready for the queue; `prepared` is None where it was aborted before."""
 
     asked: Asked
-    prepared: Prepared | None
+    prepared: Prepared | Texts | None
+
+
+class Preparing(Protocol):
+    def prepare(self, asked: Request, /) -> Prepared | Texts | Refused: ...
 
 
 Item = Arrival | Refused | Abort | CacheLimit | Bench | Score
@@ -56,7 +73,7 @@ def queue_full(request: int) -> Refused:
 class Inbox:
     """`abort` stops the present decode, `arm` takes that back; `closed` is called when the daemon is gone."""
 
-    def __init__(self, link: Link, preparer: Preparer, abort: Callable[[], None], arm: Callable[[], None]) -> None:
+    def __init__(self, link: Link, preparer: Preparing, abort: Callable[[], None], arm: Callable[[], None]) -> None:
         self._link, self._preparer, self._abort, self._arm = link, preparer, abort, arm
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._unprepared = FairQueue[Asked](UNPREPARED)
@@ -119,7 +136,7 @@ class Inbox:
         closed()
 
     def _sort(self, frame: ToWorker) -> None:
-        if isinstance(frame, Chat):
+        if isinstance(frame, Chat | Embed):
             self._coming.add(frame.id)
             with self._more:
                 if self._unprepared.put(Asked(frame, time.monotonic())):

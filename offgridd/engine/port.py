@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Chain, Row, Table
+from offgridd.engine.vectors import Floats
 from offgridd.engine.wire import Built, SamplingParams
 
 
@@ -45,6 +46,12 @@ class Vocabulary(Protocol):
     def document(self, text: str) -> list[int]:
         """Token ids of a text by itself: where the model wants BOS before one, it is there."""
 
+    def least(self, text: str) -> int:
+        """How many tokens a text has at least, told without reading it."""
+
+    def pair(self, query: list[int], document: list[int]) -> list[int]:
+        """Both behind each other, with the tokens before, between and after them that the model wants."""
+
     def edges(self) -> tuple[int | None, bool]:
         """BOS where the model wants it before a text, and whether it wants a token behind one, too."""
 
@@ -71,6 +78,42 @@ class Part(NamedTuple):
     tokens: Sequence[int]
     logits: bool
     every: bool = False
+
+
+class Passage(NamedTuple):
+    """Rows of one input in a decode of an encoder: `tokens` at `start`.. of sequence `slot`; `last`: they end it."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    last: bool
+
+
+class Encoder(Protocol):
+    """A model that makes one vector, or a score, of a text. Only `abort` may be called from another thread."""
+
+    context: int  # most tokens of an input
+    cells: int  # tokens that it can hold between decodes; 0 = none
+    slots: int  # inputs of one decode; one more sequence is there where it `splits`
+    splits: bool  # an input may be computed in pieces; else each decode has all of it
+    pooling: str  # mean | cls | last | rank
+    vector: int  # numbers in one vector; 1 for rank
+
+    @property
+    def vocab(self) -> Vocabulary: ...
+    @property
+    def built(self) -> Built: ...
+    def template(self) -> str | None:
+        """How a reranker's file wants a query and a document put together, where it says that."""
+
+    def use_threads(self, count: int) -> None: ...
+    def abort(self) -> None: ...
+    def arm(self) -> None: ...
+    def encode(self, passages: Sequence[Passage]) -> Sequence[Floats | None]:
+        """The vectors of those that end their inputs, which it then holds nothing of. Raises Aborted: `drop` them."""
+
+    def drop(self, slot: int) -> None:
+        """Forgets what was computed of an input."""
 
 
 class Model(Protocol):

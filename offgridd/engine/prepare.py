@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
+from offgridd.core.purpose import why_not
 from offgridd.engine.grammar import GrammarError, Grammars, Matcher
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.special import Masker
@@ -16,7 +17,7 @@ from offgridd.engine.tools.force import ForceError, forced, guarded, marks_of
 from offgridd.engine.tools.history import composed
 from offgridd.engine.tools.shape import Dialect
 from offgridd.engine.tools.stream import Reader
-from offgridd.engine.wire import Chat, Constraint, Refused
+from offgridd.engine.wire import Chat, Constraint, Embed, Refused, Request
 
 Schemas = Mapping[str, Mapping[str, Any]]
 
@@ -60,8 +61,11 @@ class Preparer:
         marks = marks_of(template[1]) if template is not None else []
         self._spoken = frozenset(one for mark in marks for one in self._marks(mark) if isinstance(one, int))
 
-    def prepare(self, chat: Chat) -> Prepared | Refused:
+    def prepare(self, chat: Request) -> Prepared | Refused:
         """What to queue, or why this request can not be served."""
+        if isinstance(chat, Embed):
+            why = why_not("", "embedding" if chat.query is None else "rerank")
+            return Refused(chat.id, 400, "unsupported_model", f"cannot ask this of the model: {why}", "model")
         if self._template is None:
             text = "cannot chat with this model: it has no usable chat template"
             return Refused(chat.id, 400, "template_error", text)
@@ -109,11 +113,7 @@ class Preparer:
             content = chat.constraint.text or '{"type": "object"}'
         if content is None and not any(tool.strict for tool in chat.tools):
             return None
-        free = {
-            tool.name: schemas[tool.name] if tool.strict else {"type": "object", "additionalProperties": True}
-            for tool in chat.tools
-        }
-        return Constraint("lark", guarded(dialect, free, self._marks, parallel=chat.parallel, content=content))
+        return Constraint("lark", guarded(dialect, schemas, self._marks, parallel=chat.parallel, content=content))
 
     def _marks(self, text: str) -> list[str | int]:
         return self._masker.split(text, {})

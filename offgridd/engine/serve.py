@@ -101,6 +101,7 @@ class Engine:
 
     def _queue(self, asked: Asked, prepared: Prepared) -> None:
         chat, tokens = asked.chat, prepared.tokens
+        assert isinstance(chat, wire.Chat)
         left = self._model.context - len(tokens)
         sequence = Sequence(
             chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left), kept=not chat.probe

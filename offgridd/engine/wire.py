@@ -1,7 +1,7 @@
 """Everything that crosses between the daemon and a worker: one msgpack frame each, over an inherited socketpair.
 
-A frame is its length (4 bytes, little-endian) and a tagged msgpack map. Every `Chat` ends in exactly one `Finish` or
-`Refused`, unless the worker dies, which the daemon sees as the end of the stream.
+A frame is its length (4 bytes, little-endian) and a tagged msgpack map. Every `Chat` and `Embed` ends in exactly one
+`Finish` or `Refused`, unless the worker dies, which the daemon sees as the end of the stream.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     shelf: str = ""  # the folder where finished prefixes are kept, too; empty: nowhere
     disk: int = 0  # bytes of files there
     speculative: bool = False  # what comes next is guessed where that is faster
+    pooling: str = ""  # mean | cls | last | rank: it makes vectors or scores; "" = it is a model for text
 
     @property
     def gpu(self) -> bool:
@@ -140,6 +141,26 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     template_args: str = "{}"  # JSON: more variables of the template
 
 
+class Embed(Frame, frozen=True, tag=True, omit_defaults=True):
+    """Daemon -> worker: a vector of each input, or with a `query` how well each answers it.
+
+    Each is told once in some `Vectors`. `dimensions`: the vectors are cut to so many numbers; None = they are whole.
+    """
+
+    id: int
+    client: str
+    inputs: tuple[str, ...]
+    query: str | None = None
+    dimensions: int | None = None
+
+    @property
+    def probe(self) -> bool:
+        return False
+
+
+Request = Chat | Embed
+
+
 class Abort(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker: nobody reads the answer of `id` any more. It ends with Finish(reason="abort")."""
 
@@ -204,11 +225,13 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     cache_types: tuple[str, str] = ("f16", "f16")  # of keys and values
     adaptive: bool = False  # whether the number of threads follows the load of the machine
     deterministic: bool = False
-    memory: str = ""  # one buffer | a buffer each | whole states
+    memory: str = ""  # one buffer | a buffer each | whole states | none
     unconfined: tuple[str, ...] = ()  # what it could not give up, in words
     tools: str = ""  # the chat template tells of them itself (native), we do (prompted), or there is none
     reasoning: bool = False  # the template marks it, so that it can be told apart
     built: Built = Built()
+    pooling: str = ""  # as in Load
+    vector: int = 0  # numbers in one vector
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -259,6 +282,17 @@ class Tokens(Frame, frozen=True, tag=True, omit_defaults=True):
     """One step's new text."""
 
     items: tuple[Item, ...]
+
+
+class Vectors(Frame, frozen=True, tag=True, omit_defaults=True):
+    """What one decode made for a request: of the inputs with these indices one vector each, behind each other.
+
+    `data`: little-endian float32.
+    """
+
+    id: int
+    indices: tuple[int, ...]
+    data: bytes
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
@@ -364,8 +398,8 @@ class Refused(Frame, frozen=True, tag=True, omit_defaults=True):
     waiting: bool = False  # it had not been placed when its worker ended: another one may answer it
 
 
-ToWorker = Load | Chat | Abort | CacheLimit | Bench | Score | Leave
-FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Finish | Refused | Stats | Measured | Scored
+ToWorker = Load | Chat | Embed | Abort | CacheLimit | Bench | Score | Leave
+FromWorker = Loaded | LoadFailed | Admitted | Placed | Tokens | Vectors | Finish | Refused | Stats | Measured | Scored
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

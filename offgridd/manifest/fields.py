@@ -137,6 +137,7 @@ Name = Annotated[str, Field(pattern=values.NAME)]
 Alias = Annotated[str, Field(pattern=values.ALIAS)]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 Share = Annotated[float, Field(ge=0, le=1_000_000)]
+Dimension = Annotated[int, Field(ge=1, le=1_000_000)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 

@@ -26,6 +26,7 @@ from offgridd.manifest.fields import (
     Address,
     Alias,
     CacheSize,
+    Dimension,
     Duration,
     Endpoint,
     Gpu,
@@ -219,6 +220,11 @@ class Loading(Section):
     chat_template: str | None = reload(
         None, "Jinja text that replaces the chat template in the file.", min_length=1, max_length=MAX_TEMPLATE
     )
+    pooling: Literal["auto", "mean", "cls", "last", "rank"] = reload(
+        "auto",
+        "How one vector, or a score (rank), is made of a text: docs/embeddings.md. Such a model answers no chats. "
+        "auto: as the file says, and a file that says nothing is one for text.",
+    )
     priority: int = live(
         0,
         "Where memory is short, models of a higher priority are loaded first, and those of a lower one make room.",
@@ -254,6 +260,12 @@ class Model(Defaults):
         None, "What the file's content must hash to; another file is never loaded.", pattern=values.SHA256
     )
     aliases: list[Alias] = live([], "Other names that requests may use.", max_length=32)
+    dimensions: list[Dimension] = live(
+        [],
+        "Lengths to which requests may have the vectors of an embedding model cut; for those that were trained for it "
+        "(Matryoshka).",
+        max_length=32,
+    )
     description: str = live("", "Free text for people, shown with the model.", max_length=1024)
 
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from support.encoders import write_minilm
 from support.randommodel import Weights, write_random
-from support.serving import serving
+from support.serving import Got, serving
 from support.tinymamba import write_mamba, write_windowed
 
 from offgridd.core.desired import LoadSpec, Placement
@@ -73,3 +74,16 @@ def test_other_kinds_of_memory(write: object, tmp_path: Path) -> None:
     assert callable(write)
     found, now = check(write(tmp_path / "tiny.gguf"), LoadSpec(2048, 2))
     assert abs(found.own - now.own_peak_bytes) < 16 << 20
+
+
+def test_an_embedding_model(tmp_path: Path) -> None:
+    path, load = write_minilm(tmp_path / "minilm.gguf"), LoadSpec()
+    found = estimated(path, load)
+    assert (found.kv, found.cache, found.moving) == (0, 0, 0)
+    with serving(path, 512, pooling="mean") as worker:
+        worker.got[1] = Got()
+        worker.send(wire.Embed(1, "a", ("word " * 500, *["a few words of a text"] * 100)))
+        (got,) = worker.wait(1)
+        assert got.answer[2] == "stop"
+        now = worker.rested()
+    assert abs(found.total - now.own_peak_bytes - now.mapped_bytes) < max(SHARE * found.total, SLACK)

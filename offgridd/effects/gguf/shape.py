@@ -15,7 +15,7 @@ SINGLE = (
     "attention.key_length", "attention.value_length", "attention.key_length_mla", "attention.value_length_mla",
     "attention.key_length_swa", "attention.value_length_swa", "attention.sliding_window", "attention.shared_kv_layers",
     "attention.indexer.head_count", "attention.indexer.key_length", "shortconv.l_cache", "ssm.conv_kernel",
-    "ssm.inner_size", "ssm.state_size", "ssm.group_count",
+    "ssm.inner_size", "ssm.state_size", "ssm.group_count", "pooling_type", "attention.causal",
 )  # fmt: skip
 LAYERED_ENDS = tuple(f".{key}" for key in LAYERED)
 ENDS = LAYERED_ENDS + tuple(f".{key}" for key in SINGLE)
@@ -37,11 +37,11 @@ def shape_of(facts: Facts, architecture: str) -> Shape:
     kinds = facts.multiplied.keys() | facts.embedding.keys()
     matrices = {kind: Matrix(facts.multiplied.get(kind, 0), facts.embedding.get(kind, 0)) for kind in kinds}
     count = merges.count if isinstance(merges, Array) else 0
-    return Shape(numbers, tuple(odd), count, matrices, facts.own_output)
+    return Shape(numbers, tuple(odd), count, matrices, facts.own_output, facts.classifier)
 
 
 def _number(value: Value) -> int | tuple[int, ...] | None:
     """None where it is no number that can be one of these."""
     if isinstance(value, Array):
         return value.items if value.items and all(0 <= one <= _MOST for one in value.items) else None
-    return value if type(value) is int and 0 <= value <= _MOST else None
+    return int(value) if isinstance(value, int) and 0 <= value <= _MOST else None

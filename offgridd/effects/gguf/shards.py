@@ -41,5 +41,6 @@ def _add(whole: Facts, part: Facts) -> None:
         for kind, size in other.items():
             mine[kind] = mine.get(kind, 0) + size
     whole.own_output = whole.own_output or part.own_output
+    whole.classifier = whole.classifier or part.classifier
     whole.empty_tensor = whole.empty_tensor or part.empty_tensor
     whole.embedding_row = part.embedding_row if whole.embedding_row is None else whole.embedding_row

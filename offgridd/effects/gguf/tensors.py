@@ -84,6 +84,7 @@ def _note(name: bytes, shape: list[int], kind: int, size: int, facts: Facts) -> 
     if looked_up:
         facts.embedding_row = shape[0] if shape else 1
     facts.own_output = facts.own_output or name == b"output.weight"
+    facts.classifier = facts.classifier or name in (b"cls.weight", b"cls.output.weight")
     if len(shape) > 1 and shape[1] % _ROWS == 0:
         sums = facts.embedding if looked_up else facts.multiplied
         sums[kind] = sums.get(kind, 0) + size

@@ -152,6 +152,7 @@ class Facts:
     multiplied: dict[int, int] = field(default_factory=dict)  # by type, bytes of matrices whose rows divide by 8
     embedding: dict[int, int] = field(default_factory=dict)  # the same of token_embd.weight
     own_output: bool = False  # there is an output.weight
+    classifier: bool = False  # there is a cls.weight or a cls.output.weight
 
 
 def malformed(offset: int, why: str) -> GgufError:

@@ -50,7 +50,7 @@ class Llama:
         log.redirect()
         lib.llama_backend_init()
         log.forget()
-        self._model = _load((path, *shards), settings.placement)
+        self._model = load_model((path, *shards), settings.placement)
         if not self._model:
             raise LoadError("the library could not load the file")
         check_locked(settings.placement)
@@ -95,11 +95,12 @@ class Llama:
         if not self._ctx:
             raise LoadError("the library could not make a context of this size and these cache types")
         self._memory = lib.llama_get_memory(self._ctx)
+        if not self._memory:
+            text = "it is no model for text, and does not say how it makes one vector of a text; declare its pooling"
+            raise LoadError(text, "PoolingUnknown")
         self._spare = self.slots
         self._rows = RowBatch(lib.llama_batch_init(self.chunk, 0, 1), self.chunk, self.slots + 1)
-        # libc's strlen on a flag: asked after every graph node, and no Python in it.
-        self._abort_cb = ctypes.cast(_ABORT, lib.ggml_abort_callback)
-        lib.llama_set_abort_callback(self._ctx, self._abort_cb, ctypes.addressof(self._flag))
+        self._abort_cb = flag_callback(self._ctx, self._flag)
 
     def _can_take_apart(self) -> bool:
         """Tries it on a state of this model."""
@@ -212,7 +213,18 @@ class Llama:
         return NativeChain(self.vocab, params, self.context)
 
 
-def _load(paths: Sequence[str], placement: Placement) -> Any:
+def flag_callback(context: Any, flag: Any) -> Any:
+    """Decodes of the context end once the flag is set; what is returned has to be kept as long.
+
+    libc's strlen on the flag: asked after every graph node, and no Python in it.
+    """
+    callback = ctypes.cast(_ABORT, lib.ggml_abort_callback)
+    lib.llama_set_abort_callback(context, callback, ctypes.addressof(flag))
+    return callback
+
+
+def load_model(paths: Sequence[str], placement: Placement) -> Any:
+    """None, or a null pointer, where the library can not."""
     names = (ctypes.c_char_p * len(paths))(*[path.encode() for path in paths])
     return lib.llama_model_load_from_splits(names, len(paths), model_params(placement))
 

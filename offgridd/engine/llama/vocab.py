@@ -8,6 +8,7 @@ from typing import Any
 
 import llama_cpp as lib
 
+_WHOLE = (1, 2)  # llama_vocab_type of those whose tokens are the text, all of it: SPM and BPE
 CONTROL, LSTRIP, RSTRIP = 1 << 3, 1 << 7, 1 << 8  # llama_token_attr
 
 
@@ -24,6 +25,21 @@ class Vocab:
     def document(self, text: str) -> list[int]:
         return self._tokens(text, edges=True, special=False)
 
+    def least(self, text: str) -> int:
+        """0 where a vocabulary leaves characters out, or makes one token of what it does not know."""
+        return len(text) // self.longest if lib.llama_vocab_type(self.pointer) in _WHOLE else 0
+
+    def pair(self, query: list[int], document: list[int]) -> list[int]:
+        """As llama-server does it, but that the document ends as any text does: BERT wants SEP there."""
+        vocab = self.pointer
+        bos, sep = lib.llama_vocab_bos(vocab), lib.llama_vocab_sep(vocab)
+        eos = lib.llama_vocab_eos(vocab)
+        begin = [bos] if lib.llama_vocab_get_add_bos(vocab) else []
+        end = [eos if eos >= 0 else sep] if lib.llama_vocab_get_add_eos(vocab) else []
+        between = [sep] if lib.llama_vocab_get_add_sep(vocab) else []
+        made = [*begin, *query, *end, *between, *document, *(end or between)]
+        return [token for token in made if token >= 0]
+
     def edges(self) -> tuple[int | None, bool]:
         bos = lib.llama_vocab_bos(self.pointer) if lib.llama_vocab_get_add_bos(self.pointer) else None
         return bos, bool(lib.llama_vocab_get_add_eos(self.pointer))
@@ -31,11 +47,14 @@ class Vocab:
     def _tokens(self, text: str, *, edges: bool, special: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         room = len(raw) + 16
-        tokens = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self.pointer, raw, len(raw), tokens, room, edges, special)
-        if count < 0:
-            raise ValueError("cannot tokenise the text")
-        return list(tokens[:count])
+        while True:
+            tokens = (lib.llama_token * room)()
+            count = lib.llama_tokenize(self.pointer, raw, len(raw), tokens, room, edges, special)
+            if count >= 0:
+                return list(tokens[:count])
+            if -count <= room:  # else that many are needed: some vocabularies take characters apart
+                raise ValueError("the library can not tokenise it")
+            room = -count
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         room = 64
