@@ -1,7 +1,7 @@
 """`make bench-guess`: decoding with `speculative: {lookup: true}` beside decoding without, of two workers in turns.
 
 repeat: the prompt holds a text and asks for it word for word; 300 tokens. story: nothing of the answer stands anywhere;
-300 tokens. Greedy, the end tokens forbidden; from the first token to the last, without HTTP. Each pair is one answer of
+300 tokens, drawn at temperature 1. The end tokens are forbidden; from the first token to the last, without HTTP. Each pair is one answer of
 each, the first of them in turn.
 """
 
@@ -41,6 +41,7 @@ class Scene(NamedTuple):
     name: str
     text: str
     bound: dict[str, float]  # by model
+    temperature: float = 0.0  # a greedy answer of a small model soon repeats itself
 
 
 SCENES: Final = (
@@ -49,7 +50,9 @@ SCENES: Final = (
         f"Repeat the following text word for word, from its beginning to its end, and nothing else.\n\n{TEXT}",
         {"q4_1": 1.1, "q4_0": 1.35},
     ),
-    Scene("story", "Tell me a long story about a dragon who wants to become a baker.", {"q4_1": 0.97, "q4_0": 0.97}),
+    Scene(
+        "story", "Tell me a long story about a dragon who wants to become a baker.", {"q4_1": 0.97, "q4_0": 0.97}, 1.0
+    ),
 )
 
 
@@ -58,7 +61,7 @@ def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, flo
     order = (0, 1) if number % 2 else (1, 0)
     found, texts = {}, {}
     for side in order:
-        seconds, texts[side] = sides[side].answer(scene.text, TOKENS, ENDS)
+        seconds, texts[side] = sides[side].answer(scene.text, TOKENS, ENDS, scene.temperature, number)
         found[side] = (TOKENS - 1) / seconds
     alike = sum(takewhile(bool, map(eq, texts[0], texts[1]))) / max(1, len(texts[1]))
     print(

@@ -35,9 +35,12 @@ class Worker:
         """Seconds from the first token to the last of a greedy answer of so many tokens, without the `banned` ones."""
         return self.answer(text, tokens, banned)[0]
 
-    def answer(self, text: str, tokens: int, banned: Sequence[int]) -> tuple[float, str]:
+    def answer(
+        self, text: str, tokens: int, banned: Sequence[int], temperature: float = 0.0, seed: int | None = None
+    ) -> tuple[float, str]:
         """The same, and the text."""
-        sampling = wire.SamplingParams(temperature=0, logit_bias=tuple((token, -100.0) for token in banned))
+        bias = tuple((token, -100.0) for token in banned)
+        sampling = wire.SamplingParams(temperature=temperature, seed=seed, logit_bias=bias)
         request = next(_ids)
         self.send(wire.Chat(request, "bench", (wire.Message("user", text),), sampling, tokens))
         times, said = list[float](), list[str]()
