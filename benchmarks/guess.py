@@ -1,8 +1,8 @@
 """`make bench-guess`: decoding with `speculative: {lookup: true}` beside decoding without, of two workers in turns.
 
 repeat: the prompt holds a text and asks for it word for word; 300 tokens. story: nothing of the answer stands anywhere;
-300 tokens, drawn at temperature 1. The end tokens are forbidden; from the first token to the last, without HTTP. Each pair is one answer of
-each, the first of them in turn.
+300 tokens, drawn at temperature 1. The end tokens are forbidden; from the first token to the last, without HTTP. Each
+pair is one answer of each, the first of them in turn.
 """
 
 from __future__ import annotations
