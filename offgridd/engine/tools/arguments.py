@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offgridd.engine.tools.lark import Lark, json_of, quoted
@@ -96,8 +96,6 @@ class Arguments:
 def _properties(schema: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], bool]]:
     """Key, schema, and whether it is needed, in order. Raises ForceError."""
     found, needed = schema.get("properties", {}), schema.get("required", [])
-    if not isinstance(found, dict) or not isinstance(needed, list):
-        raise ForceError("cannot force calls: properties must be an object and required a list")
     if unknown := [key for key in needed if key not in found]:
         raise ForceError(f"cannot force calls: {unknown[0]!r} is required and not among the properties")
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}  # what a $ref may name
@@ -107,6 +105,41 @@ def _properties(schema: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any],
 def _dicts(found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, one in found.items():
         yield key, one if isinstance(one, dict) else {}
+
+
+def check(schema: Any) -> None:
+    """Raises ForceError where a keyword that is looked at here is not what it has to be."""
+    if isinstance(schema, bool):
+        return
+    wrong = next((key for key, is_right in _RIGHT.items() if key in _dict(schema) and not is_right(schema[key])), None)
+    if wrong is not None:
+        raise ForceError(f"cannot force calls: {wrong} of a schema is not what JSON schema has there")
+    for one in (*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])):
+        check(one)
+
+
+def _dict(schema: Any) -> dict[str, Any]:
+    if not isinstance(schema, dict):
+        raise ForceError("cannot force calls: a schema is no object")
+    return schema
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+
+
+def _is_type(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "properties": lambda value: isinstance(value, dict),
+    "required": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    "enum": lambda value: isinstance(value, list) and len(value) > 0,
+    "type": _is_type,
+    "pattern": lambda value: isinstance(value, str),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
+}
 
 
 def _only(schema: Mapping[str, Any], *known: str) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from offgridd.engine.tools.arguments import Arguments, ForceError
+from offgridd.engine.tools.arguments import Arguments, ForceError, check
 from offgridd.engine.tools.channels import MARKS
 from offgridd.engine.tools.lark import TEXT, Lark, Split, escaped, json_of, quoted, token
 from offgridd.engine.tools.shape import Dialect, Shape
@@ -41,6 +41,9 @@ class _Rules:
         self._dialect, self._shape, self._schemas = dialect, dialect.shape, schemas
         self.lark = Lark(split)
         self._arguments = Arguments(self.lark, dialect.shape)
+
+        for schema in schemas.values():
+            check(schema)
 
     def calls(self, many: bool, *, opened: bool = False) -> str:
         """`opened`: what stands before the first one was there already."""

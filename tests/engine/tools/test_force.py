@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from llguidance import LLMatcher, LLTokenizer
 from support.dialects import GEMMA, HARMONY, HERMES, LFM, QWEN_CODER, read, studied_here
 from support.jsonschema import valid
@@ -203,3 +205,44 @@ def test_control_tokens_are_told_by_number_and_what_can_not_be_forced_is_refused
         forced(QWEN_CODER, {"f": {"properties": {"d": {"type": "string", "format": "date"}}}}, split, parallel=True)
     with pytest.raises(ForceError, match="name each type"):
         forced(GEMMA, {"f": {"properties": {"d": {}}}}, split, parallel=True)
+
+
+WORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "required",
+        "enum",
+        "const",
+        "items",
+        "anyOf",
+        "$ref",
+        "pattern",
+        "minLength",
+        "maxItems",
+        "s",
+    ]
+)
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-3, 9) | st.sampled_from(["string", "object", "array", "x", "^a+$", "("])
+)
+SCHEMA = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.dictionaries(WORDS, SCHEMA, max_size=5),
+    st.sampled_from([HERMES, QWEN_CODER, GEMMA, LFM, HARMONY]),
+    st.sampled_from([forced, guarded]),
+)
+def test_whatever_a_request_calls_a_schema_is_a_grammar_or_refused(
+    schema: dict[str, Any], found: Dialect, make: Callable[..., str]
+) -> None:
+    try:
+        grammar = make(found, {"f": schema}, split, parallel=True)
+    except ForceError as error:
+        assert str(error).startswith("cannot force calls: ")
+    else:
+        LLMatcher(BYTES, grammar, log_level=0)
