@@ -101,16 +101,12 @@ class Preparer:
         """What the answer must match, tools included. Raises ForceError."""
         if schemas is None or dialect.shape is None:
             return chat.constraint
+        if chat.constraint is not None and not chat.constraint.kind.startswith("json"):
+            raise ForceError("cannot have tools beside a grammar: nothing would say which of them an answer follows")
         if chat.choice == "required":
             wanted = {chat.only: schemas[chat.only]} if chat.only else schemas
             return Constraint("lark", forced(dialect, wanted, self._marks, parallel=chat.parallel))
-        content = None
-        if chat.constraint is not None:
-            if not chat.constraint.kind.startswith("json"):
-                raise ForceError(
-                    "cannot have tools beside a grammar: nothing would say which of them an answer follows"
-                )
-            content = chat.constraint.text or '{"type": "object"}'
+        content = (chat.constraint.text or '{"type": "object"}') if chat.constraint is not None else None
         if content is None and not any(tool.strict for tool in chat.tools):
             return None
         return Constraint("lark", guarded(dialect, schemas, self._marks, parallel=chat.parallel, content=content))

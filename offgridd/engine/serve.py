@@ -112,7 +112,8 @@ class Engine:
                 self._meter.ended("refused")
                 self._link.send(queue_full(chat.id))
                 return
-        sampler, text = Sampler(chat.sampling, self._model.chain), StreamText(chat.stop)
+        stops = chat.stop if chat.choice != "required" else ()  # half a call is of no use to anybody
+        sampler, text = Sampler(chat.sampling, self._model.chain), StreamText(stops)
         self._answers[chat.id] = Answer(chat, sequence, sampler, text, prepared, Stopwatch(asked.at))
         self._link.send(Admitted(chat.id, len(tokens)))
 

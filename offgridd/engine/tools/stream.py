@@ -52,6 +52,9 @@ class Reader:
         self._last = last
         self._run()
         while last and self._call is not None and (self._mark or self._raw or self._held) and self._unnamed():
+            if self._raw.strip():  # as far as it went it was a call
+                self._mark, self._raw, self._held = "", "", ""
+                break
             self._no_call()
             self._run()
         out, self._out = self._out, Out()
@@ -170,8 +173,10 @@ class Reader:
         if not chosen[0] and self._last and begins_with(shape.close, text):
             self._held = ""
             return False
-        self._mark = self._drop(chosen[1])
+        mark = self._drop(chosen[1])
         if chosen[0] == "between":
+            closed = self._marks["close"].match(mark) if "close" in self._marks else None
+            self._mark = mark[closed.end() :].lstrip() if closed is not None else mark
             return self._next_call()
         self._state, self._trims = self._content, True
         return True

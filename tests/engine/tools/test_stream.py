@@ -47,6 +47,8 @@ TRANSCRIPTS: list[tuple[Dialect, str, Read]] = [
     (HERMES, '<tool_call>\n{"name": "f", "arguments": {"s": "}</tool_call>{"}}\n</tool_call>',
      ("", [("f", '{"s": "}</tool_call>{"}')], "")),
     (HERMES, '<tool_call>\n{"name": "f", "arguments": {"n": 12', ("", [("f", '{"n": 12')], "")),
+    (HERMES, '<tool_call>{"name": "f", "arguments": {"n": 1}}\n</tool_call>\n<tool_call>\n{"nam', ("", [ONE], "")),
+    (HERMES, '<tool_call>{"name": "f", "arguments": {"n": 1}}\n</tool_call>\n<tool_call>\n?', ("<tool_call>\n?", [ONE], "")),
     (HERMES, "1 < 2 and <tool", ("1 < 2 and <tool", [], "")),
     (LLAMA, '{"name": "f", "parameters": {"n": 1}}', ("", [ONE], "")),
     (LLAMA, '{ "type": "x" }', ('{ "type": "x" }', [], "")),
