@@ -244,7 +244,8 @@ def test_a_daemon_that_dies_leaves_nothing_half(rig: Rig) -> None:
     before = kept(rig)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(post, rig, {"model": "smol", **LONG})
-        until(lambda: busy(rig))
+        until(lambda: busy(rig) or running.done())
+        assert not running.done(), running.result()
         rig.kill()
         with pytest.raises((OSError, http.client.HTTPException)):
             running.result()

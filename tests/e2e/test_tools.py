@@ -64,7 +64,7 @@ def ask(rig: Rig, text: str, **more: Any) -> Any:
     return rig.api.chat.completions.create(**asked)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)  # a hundred answers of a real model
 def test_a_hundred_forced_calls_match_their_schemas(rig: Rig) -> None:
     def one(number: int) -> tuple[str, str, str]:
         choice: Any = "required"

@@ -55,7 +55,7 @@ def restart(rig: Rig) -> None:
     until(rig.is_ready)
 
 
-@pytest.mark.timeout(150)  # five lives
+@pytest.mark.timeout(300)  # five lives
 def test_a_prompt_is_warm_after_any_end_and_what_is_damaged_is_computed_again(rig: Rig) -> None:
     cold = ask(rig)
     assert cold[0] == 0

@@ -81,7 +81,7 @@ def calls_of(found: Dialect, text: str) -> tuple[str, list[tuple[str, Any]]]:
     return out.text, [(name, json.loads(arguments)) for name, arguments in calls]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_for_every_template_what_is_forced_is_calls_that_match() -> None:
     rnd, ended = random.Random(3), 0
     for name, text in templates():
