@@ -276,6 +276,6 @@ class Engine:
         shelved = self._shelf.held if self._shelf is not None else 0
         if self._shelf is not None:
             self._meter.shelf_hits, self._shelf.hits = self._shelf.hits, 0
-        gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens, shelved,
-                        self._threads.now, memory.own, self._usage.peak, memory.mapped)  # fmt: skip
+        gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens,
+                        self._threads.now, memory.own, self._usage.peak, memory.mapped, shelved)  # fmt: skip
         self._link.send(self._meter.take(gauges))

@@ -333,11 +333,11 @@ class Gauges(msgspec.Struct, frozen=True):
     cells_used: int = 0
     cache_bytes: int = 0
     cache_tokens: int = 0
-    shelf_bytes: int = 0
     threads: int = 0
     own_bytes: int = 0  # memory of the worker's own
     own_peak_bytes: int = 0  # the most that it was
     mapped_bytes: int = 0  # pages of the file that are in memory
+    shelf_bytes: int = 0  # of finished prefixes on disk
 
 
 class Stats(Frame, frozen=True, tag=True, omit_defaults=True):

@@ -70,6 +70,6 @@ def test_guesses_are_made_and_held(default: Serving) -> None:
     assert stats is not None
     assert stats.guessed >= stats.held > 10
     assert stats.steps < 70, "of 80 tokens some came several at once"
-    for one in got.logprobs:  # greedy: what was chosen is the likeliest of its own row
-        assert one.logprob == one.top[0][1]
+    for one in got.logprobs:  # greedy: what was chosen is the likeliest of its own row, but for an end
+        assert one.logprob == one.top[0][1] or not one.top[0][0]
     assert len(got.logprobs) == 80
