@@ -17,6 +17,7 @@ from offgridd.core.hub import Pin
 HUB = "https://huggingface.co"
 DEFAULT_LISTEN = "127.0.0.1:11611"
 DEFAULT_CACHE = 512 << 20  # bytes of finished prefixes
+DEFAULT_DISK = 4 << 30  # bytes of them on disk, where they are kept there
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -1000, 1000  # that a manifest may declare; what is kept is below
 Setting = int | str | bool | None  # of one load field; None: the engine's own choice
 Settings = tuple[tuple[str, Setting], ...]  # by name, sorted; only what is not as where the manifest is silent

@@ -18,9 +18,7 @@ PRIVATE = 0o700
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    models = (
-        f"smol: {{{SOURCE}, context: 2048, threads: 1, deterministic: true, cache: {{persist: true, disk: 1GiB}}}}",
-    )
+    models = (f"smol: {{{SOURCE}, context: 2048, threads: 1, deterministic: true, cache: {{persist: true}}}}",)
     with running(tmp_path_factory.mktemp("warm"), *models, engine="llama") as made:
         yield made
 

@@ -20,7 +20,7 @@ from offgridd.core.desired import (
     UrlSource,
 )
 from offgridd.core.errors import ManifestError, Problem
-from offgridd.manifest import SourceText, accept
+from offgridd.manifest import SourceText, accept, accept_files
 
 PACKAGE = "source: {package: p, file: a.gguf}"
 HUB = "source: {hf: owner/repo}"
@@ -635,3 +635,14 @@ def test_what_contradicts_deterministic_may_stand_in_the_defaults() -> None:
 def test_addresses_of_the_web(url: str) -> None:
     found = spec(f"source: {{url: '{url}'}}", f"sha256: {HEX}", "max_size: 4GB")
     assert found.source == UrlSource(url, 4_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("cache", "disk"),
+    [("{}", 0), ("{disk: 1GiB}", 0), ("{persist: true}", 4 << 30), ("{persist: true, disk: 1GiB}", 1 << 30)],
+)
+def test_what_is_kept_on_disk_is_a_number_also_where_the_manifest_does_not_say_it(cache: str, disk: int) -> None:
+    text = f"apiVersion: offgridd/v1\nmodels:\n  m:\n    source: {{package: p, file: a.gguf}}\n    cache: {cache}\n"
+    (spec,) = accept_files([("m.yaml", text.encode())]).desired.models.values()
+    assert spec.load.disk == disk
+    assert type(spec.load.disk) is int
