@@ -36,6 +36,10 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield from holding(tmp_path)
 
 
+def log(rig: Rig) -> str:
+    return (rig.folder / "log").read_text()
+
+
 def test_a_change_that_is_no_worse_serves_once_it_was_measured(rig: Rig) -> None:
     begin(rig, text(rig))
     before = rig.pids()
@@ -46,7 +50,7 @@ def test_a_change_that_is_no_worse_serves_once_it_was_measured(rig: Rig) -> None
     until(lambda: serving(rig) == 1025)
     until(lambda: len(rig.pids()) == 1 and rig.pids() != before)
     assert condition(rig, "Ready") == ("True", "Ready")
-    assert "pairs" in (rig.folder / "log").read_text()
+    until(lambda: "pairs" in log(rig))  # it is said once it was done
     until(lambda: measured(rig))
     assert rig.api.chat.completions.create(model="smol", messages=[{"role": "user", "content": "hi"}], max_tokens=3)
 
@@ -224,7 +228,7 @@ def test_an_update_by_itself_has_to_prove_itself(rig: Rig, hub: Local, worse: bo
         assert shown(rig)["file"]["sha256"] == old
     else:
         until(lambda: shown(rig)["file"]["sha256"] != old)
-        assert "of what serves" in (rig.folder / "log").read_text()
+        until(lambda: "of what serves" in log(rig))
         restart(rig)
         until(lambda: shown(rig)["file"]["sha256"] != old)
 
@@ -260,8 +264,7 @@ def test_several_at_once_are_judged_one_after_the_other(rig: Rig) -> None:
     write(rig, both(1025))
     until(lambda: [m["effective"] and m["effective"]["context"] for m in rig.status()["models"]] == [1025, 1025])
     until(lambda: all(m["conditions"][-1]["reason"] == "Ready" for m in rig.status()["models"]))
-    log = (rig.folder / "log").read_text()
-    assert log.count("is taken") == 2
+    until(lambda: log(rig).count("is taken") == 2)
 
 
 def test_an_edit_in_the_middle_begins_anew_and_taking_it_back_ends_it(rig: Rig) -> None:
