@@ -13,12 +13,20 @@ from quart import Quart, Response, request
 
 from offgridd.api import body
 from offgridd.api.answers import PING_EVENT, answer, error_body, event, sse
-from offgridd.api.cards import model_card
+from offgridd.api.cards import model_card, model_cards
 from offgridd.api.chat import MAX_SEED, ChatRequest, parse_chat
 from offgridd.api.completion import chunks, whole
 from offgridd.api.context import Context
 from offgridd.api.passing import frames_of, once_admitted
-from offgridd.api.waiting import LOADING_WAIT, STREAM_WAIT, asked_for, check_purpose, find_model, on_its_way, worker_for
+from offgridd.api.waiting import (
+    LOADING_WAIT,
+    STREAM_WAIT,
+    asked_for,
+    check_purpose,
+    find_dressed,
+    on_its_way,
+    worker_for,
+)
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import shown_name
@@ -29,10 +37,11 @@ def add_inference(app: Quart, ctx: Context) -> None:
     @app.post("/v1/chat/completions")
     async def chat() -> Response:
         asked = parse_chat(await body.read_json())
-        spec = find_model(ctx, asked.model)
+        spec, adapters = find_dressed(ctx, asked.model)
         check_purpose(ctx, spec, "text")
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": shown_name(spec)}
-        chats = _to_wire(ctx, asked, spec, request.remote_addr or "local")
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()),
+                "model": "+".join((shown_name(spec), *adapters))}  # fmt: skip
+        chats = _to_wire(ctx, asked, spec, request.remote_addr or "local", adapters)
         ids = [chat.id for chat in chats]
         if asked.stream and asked_for(ctx, spec) is None:
             return sse(_when_loaded(ctx, spec, head, chats, asked.include_usage))
@@ -47,11 +56,11 @@ def add_inference(app: Quart, ctx: Context) -> None:
     async def models() -> Response:
         kept = ctx.keeper.kept if ctx.desired.server.undeclared == "serve" else {}
         known = [*ctx.desired.models.values(), *kept.values()]
-        return answer({"object": "list", "data": [model_card(ctx, m) for m in known]})
+        return answer({"object": "list", "data": [card for m in known for card in model_cards(ctx, m)]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        return answer(model_card(ctx, find_model(ctx, name)))
+        return answer(model_card(ctx, *find_dressed(ctx, name)))
 
 
 async def _when_loaded(
@@ -73,7 +82,9 @@ async def _when_loaded(
         yield event({"error": error_body(error)})
 
 
-def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> list[wire.Chat]:
+def _to_wire(
+    ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str, adapters: tuple[str, ...]
+) -> list[wire.Chat]:
     """One for each choice; those after the first draw with seeds of their own."""
     stop = asked.stop if asked.stop is not None else spec.sampling.stop
     limit = asked.max_tokens if asked.max_tokens is not None else spec.sampling.max_tokens
@@ -86,7 +97,7 @@ def _to_wire(ctx: Context, asked: ChatRequest, spec: ModelSpec, client: str) -> 
             ctx.workers.next_request(), client, asked.messages, msgspec.structs.replace(sampling, seed=seed),
             limit, stop, asked.logprobs, asked.constraint, clip=asked.max_tokens is None,
             tools=asked.tools.tools, choice=asked.tools.choice, only=asked.tools.only, parallel=asked.tools.parallel,
-            template_args=asked.template_args,
+            template_args=asked.template_args, adapters=adapters,
         )
         for seed in seeds
     ]  # fmt: skip

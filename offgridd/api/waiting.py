@@ -35,6 +35,24 @@ def find_model(ctx: Context, name: str) -> ModelSpec:
     raise RequestRefused(404, "model_not_found", text, param="model")
 
 
+def find_dressed(ctx: Context, name: str) -> tuple[ModelSpec, tuple[str, ...]]:
+    """The model of a name, and the adapters behind it: NAME+ADAPTER+... Raises RequestRefused."""
+    try:
+        return find_model(ctx, name), ()
+    except RequestRefused:
+        base, *adapters = name.split("+")
+        if not adapters:
+            raise
+    spec = find_model(ctx, base)
+    known = [one.name for one in spec.load.adapters]
+    for adapter in adapters:
+        if adapter not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            text = f"cannot find the adapter {adapter[:128]!r} of {shown_name(spec)}: {has}"
+            raise RequestRefused(404, "model_not_found", text, param="model")
+    return spec, tuple(adapters)
+
+
 def check_purpose(ctx: Context, spec: ModelSpec, wanted: Purpose) -> None:
     """Before it is loaded for nothing: as far as its file is known. Raises RequestRefused."""
     file = current_file(spec, ctx.loop.snapshot.observed.of(spec.name))

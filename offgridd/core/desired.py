@@ -90,6 +90,16 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A LoRA adapter beside a model: requests name it. Its file is used in place."""
+
+    name: str
+    source: PackageSource | FileSource
+    sha256: str | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSpec:
     """What needs a new worker when it changes. None = the engine's default, shown as `effective` in status."""
 
@@ -104,6 +114,7 @@ class LoadSpec:
     sandbox: Literal["preferred", "required"] = "preferred"
     lookup: bool = False  # what comes next is guessed from what was there
     disk: int = 0  # bytes of finished prefixes that are kept there, too; 0 = none
+    adapters: tuple[AdapterSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

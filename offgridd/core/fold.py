@@ -135,7 +135,7 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
                 facts, file=None, network=False, verify_retry=_next_retry(facts.verify_retry, key, failure, now)
             )
         case ev.FileSeen(_, identities):
-            drifted = facts.file is not None and tuple(p.identity for p in facts.file.parts) != identities
+            drifted = facts.file is not None and tuple(p.identity for p in facts.file.read) != identities
             return replace(facts, file=None) if drifted else facts
         case ev.WorkerStarted(_, worker, pid, key, cache, charge):
             return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache, charge=charge)))

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 
 from offgridd.core.benchmark import Workload
-from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec, Source
+from offgridd.core.desired import HUB, AdapterSpec, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -26,6 +26,11 @@ def stable_key(*parts: object) -> str:
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again: the question, and the lock's answer."""
     return _source_key(spec.source, spec.sha256, spec.lock)
+
+
+def verify_key(spec: ModelSpec) -> str:
+    """Changes when the file or one of its adapters has to be found and verified again."""
+    return _verify_key(source_key(spec), spec.load.adapters) if spec.load.adapters else source_key(spec)
 
 
 def question_key(spec: ModelSpec) -> str:
@@ -66,9 +71,16 @@ def _question_key(source: Source, sha256: str | None) -> str:
     return stable_key(type(source).__name__, asdict(source), sha256)
 
 
+@lru_cache(maxsize=4096)
+def _verify_key(source: str, adapters: tuple[AdapterSpec, ...]) -> str:
+    return stable_key(source, [(type(one.source).__name__, asdict(one)) for one in adapters])
+
+
 @lru_cache(maxsize=32768)
 def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
-    return stable_key(file_key, asdict(replace(load, chat_template=None)), _text_key(load), engine)
+    adapters = [(one.name, one.scale) for one in load.adapters]  # their bytes are in `file_key`
+    plain = asdict(replace(load, chat_template=None, adapters=()))
+    return stable_key(file_key, plain, _text_key(load), adapters, engine)
 
 
 @lru_cache(maxsize=1024)

@@ -60,6 +60,7 @@ def _charge(_load_key: str, cache: int, host: Host, rest: _Rest) -> Charge:
         own = found.charge - shared
     if not spec.load.placement.mmap or spec.load.placement.mlock:
         own, shared = own + shared, 0
+    own += sum(one.part.identity.size for one in file.adapters)  # read, not mapped
     whole = Charge(own, shared, file.key if shared else "")
     share = _share_on_gpu(spec.load.placement, file.header.block_count, host)
     return _split(whole, share, moved, _devices(spec.load.placement, limits)) if share else whole

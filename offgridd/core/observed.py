@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from offgridd.core.desired import ModelSpec
+from offgridd.core.desired import AdapterSpec, ModelSpec
 from offgridd.core.errors import Failure, Problem
 from offgridd.core.gitsource import GitFacts
 from offgridd.core.hub import Pin
@@ -53,6 +53,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterPart:
+    """An adapter's file, as it was hashed for what was declared."""
+
+    spec: AdapterSpec
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedFile:
     """A model's file, or its first shard, whose header was checked and whose content was hashed."""
 
@@ -62,6 +70,7 @@ class VerifiedFile:
     header: ModelHeader  # of all shards together
     source_key: str  # of the spec that it was verified for
     shards: tuple[Part, ...] = ()  # the others, in their order
+    adapters: tuple[AdapterPart, ...] = ()  # in the order in which they are declared
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -75,7 +84,12 @@ class VerifiedFile:
     @property
     def key(self) -> str:
         """What tells its bytes from other bytes, wherever they lie."""
-        return " ".join(part.sha256 for part in self.parts)
+        return " ".join(part.sha256 for part in self.read)
+
+    @property
+    def read(self) -> tuple[Part, ...]:
+        """All files that its worker reads: its own and those of its adapters."""
+        return (*self.parts, *(one.part for one in self.adapters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,7 @@ class Effective:
     reasoning: bool = False  # is told apart from what is answered
     pooling: str = ""  # mean | cls | last | rank; "" where it is a model for text
     vector: int = 0  # numbers in one of its vectors
+    adapters: tuple[str, ...] = ()  # that requests may name
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSou
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
-from offgridd.core.keys import load_key, source_key
+from offgridd.core.keys import load_key, source_key, verify_key
 from offgridd.core.memory import Host, charge, raised
 from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
 from offgridd.core.purpose import pooling_of
@@ -107,7 +107,11 @@ def idle_until(spec: ModelSpec, facts: ModelFacts) -> float | None:
 
 def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
     """The verified file, if it was verified for what the spec asks now."""
-    return facts.file if facts.file and facts.file.source_key == source_key(spec) else None
+    file = facts.file
+    if file is None or file.source_key != source_key(spec):
+        return None
+    same = not (file.adapters or spec.load.adapters) or spec.load.adapters == tuple(a.spec for a in file.adapters)
+    return file if same else None
 
 
 def current_pin(spec: ModelSpec, facts: ModelFacts) -> Pin | None:
@@ -157,10 +161,10 @@ def short_of(spec: ModelSpec, observed: Observed) -> Short | None:
 def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
     """The failure that stands in the way now, if there is one."""
     file = current_file(spec, facts)
-    retry, key = (
-        (facts.start_retry, load_key(spec, file.key, engine)) if file else (facts.verify_retry, source_key(spec))
-    )
-    return retry if retry and retry.key == key else None
+    retry, keys = facts.verify_retry, (source_key(spec), verify_key(spec))
+    if file is not None:
+        retry, keys = facts.start_retry, (load_key(spec, file.key, engine),) * 2
+    return retry if retry and retry.key in keys else None
 
 
 def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
@@ -176,7 +180,8 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         pin, asked = current_pin(spec, facts), source_key(spec)
         if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
-        return [Verify(spec.name, spec.source, spec.sha256, asked, pin)]
+        wanted = verify_key(spec), pin, spec.load.adapters, asked
+        return [Verify(spec.name, spec.source, spec.sha256, *wanted)]
     key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
@@ -214,5 +219,6 @@ def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str)
 
 def _keys(spec: ModelSpec, file: VerifiedFile | None, engine: str) -> Iterable[str]:
     yield source_key(spec)
+    yield verify_key(spec)
     if file is not None:
         yield load_key(spec, file.key, engine)

@@ -48,7 +48,7 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
         if pin is not None:
             return [Subject(f.path, f.sha256, models, size=f.size) for f in pin.files]
     elif facts.file is not None:
-        return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.parts]
+        return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.read]
     failure = standing_failure(spec, facts, observed.engine)
     why = failure.message if failure else "it is not known yet which file it is, or what it hashes to"
     return [Subject(file_name(spec.source) or spec.name, None, models, why=why)]

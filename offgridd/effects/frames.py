@@ -30,4 +30,8 @@ def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
         shelf=shelf,
         disk=spec.disk if shelf else 0,
         pooling=pooling_of(action.file.header, spec),
+        adapters=tuple(
+            wire.AdapterFile(one.spec.name, one.part.path, astuple(one.part.identity), one.spec.scale)
+            for one in action.file.adapters
+        ),
     )

@@ -58,7 +58,7 @@ class Workers:
             return
         failpoint("worker.after-spawn")
         self._all[worker.id] = self._newest[action.model] = worker
-        self._files[worker.id] = frozenset(part.sha256 for part in action.file.parts)
+        self._files[worker.id] = frozenset(part.sha256 for part in action.file.read)
         self._charged[worker.id] = action.key, action.charge.own
         self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram, action.charge))
         self._group.start_soon(worker.drain_stderr)

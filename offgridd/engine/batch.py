@@ -1,6 +1,7 @@
 """What the next decodes hold: a pure scheduler. `serve` runs its steps and tells it what came of them.
 
-A step is a list of decodes: first one with the next token of every running sequence, then one with prompt rows. Prompt
+A step is a list of decodes: first one with the next token of every running sequence, then one with prompt rows; all of
+sequences with the same adapters, since the library computes a decode with one set of them. Sets take turns. Prompt
 rows are as many as fit the step-time target while others wait for tokens, and as many as the library takes at once
 otherwise. A request alone is fed so that it gives the library's own answer: multiples of GRID, the rest by itself. What
 comes behind a cached prefix, which ends anywhere, has no such answer to give and goes in as few decodes as it fits.
@@ -16,6 +17,7 @@ from offgridd.engine.cells import Cells
 from offgridd.engine.fair import FairQueue
 from offgridd.engine.prefix import common
 from offgridd.engine.sequence import Decode, Rows, Sequence
+from offgridd.engine.turns import Turns
 
 GRID = 64  # rows from which attention takes its tiled path: chunks of multiples of it are bit-identical
 LEAST = 16  # prompt rows of a decode: fewer cost nearly as much
@@ -45,6 +47,7 @@ class Batch:
     guesses: Callable[[list[Sequence], int], Mapping[int, list[int]]] | None = None  # what may come next
     row_seconds: float = 0.0  # what a prompt row takes, measured; 0 = not known yet
     _cells: Cells = field(default_factory=Cells)
+    _turns: Turns = field(default_factory=Turns)
     _pause: int = 0  # steps without prompt rows that are still owed to the running sequences
 
     def __len__(self) -> int:
@@ -135,19 +138,25 @@ class Batch:
 
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do."""
-        going = [s for s in self.running if s.left == 1 and s.leader is None]
+        ready = [s for s in self.running if s.leader is None]
+        waited = any(s.left == 1 for s in ready)
+        resting = waited and self._pause > 0
+        adapters = self._turns.take({s.wears for s in ready if s.left == 1 or not resting})
+        going = [s for s in ready if s.left == 1 and s.wears == adapters]
         guesses = self.guesses(going, self._spare(len(going))) if self.guesses is not None else {}
         tokens = [Rows(s, s.done, 1, sample=True, guess=tuple(guesses.get(s.id, ()))) for s in going]
-        prompts = [s for s in self.running if s.left > 1 and s.leader is None]
-        decodes = [Decode(tuple(tokens), prompt=False)] if tokens else []
-        if prompts and tokens and self._pause:
+        prompts = [s for s in ready if s.left > 1]
+        decodes = [Decode(tuple(tokens), prompt=False, adapters=adapters)] if tokens else []
+        if prompts and resting:
             self._pause -= 1
-        elif prompts:
-            decodes.append(Decode(self._prompt_rows(prompts, alone=len(self.running) == 1, waited=bool(tokens)), True))
+        elif mine := [s for s in prompts if s.wears == adapters]:
+            rows = self._prompt_rows(mine, alone=len(self.running) == 1, waited=waited)
+            decodes.append(Decode(rows, prompt=True, adapters=adapters))
         return tuple(decodes)
 
     def decoded(self, decode: Decode, seconds: float) -> None:
         """The rows of `decode` are in the cache; it took so long."""
+        self._turns.took(seconds)
         for rows in decode.rows:
             rows.sequence.done += rows.count + len(rows.guess)
             self._cells.grow(rows.sequence.id, rows.count + len(rows.guess))
@@ -188,8 +197,8 @@ class Batch:
         made: list[Rows] = []
         kept = LEAST if len(prompts) > 1 and budget >= 2 * LEAST else 0  # for the oldest
         for s in sorted(prompts, key=lambda s: (s.left, s is not prompts[0])):
-            count = min(budget if s is prompts[0] else budget - kept, s.left)
-            if count >= GRID and ((alone and not s.cached) or (count < s.left and not waited)):
+            count = min(budget if s is prompts[0] else budget - kept, s.stretch)
+            if count >= GRID and ((alone and not s.cached) or (count < s.stretch and not waited)):
                 count -= count % GRID
             if count <= 0:
                 continue
@@ -218,7 +227,7 @@ class Batch:
         """The running sequence whose tokens begin alike for longest, and for how long."""
         best, most = None, 0
         for s in self.running if self.follows else ():
-            alike = min(common(s.tokens, sequence.tokens), sequence.prompt - 1)
+            alike = min(common(s.keys(), sequence.keys()), sequence.prompt - 1)
             if alike > most and not s.waits_for(sequence):
                 best, most = s, alike
         return best, most

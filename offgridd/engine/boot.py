@@ -59,10 +59,13 @@ def serve(fd: int, open_model: Callable[[Load, int], Model], open_encoder: Calla
     if not isinstance(load, Load):
         return
     usage = Usage()
-    unconfined = jail.confine([path for path, _ in load.files], gpu=load.gpu, shelf=load.shelf)
+    unconfined = jail.confine([path for path, _ in load.paths], gpu=load.gpu, shelf=load.shelf)
     if unconfined and load.sandbox == "required":
         text = f"cannot confine the worker, which is required: {'; '.join(unconfined)}"
         link.send(LoadFailed("SandboxUnavailable", text))
+    elif load.pooling and load.adapters:
+        text = "cannot load the model: an embedding model or reranker has no adapters; remove them"
+        link.send(LoadFailed("AdapterInvalid", text))
     elif load.pooling:
         encoder = _opened(link, load, open_encoder)
         if encoder is not None:
@@ -99,13 +102,14 @@ def _answer(link: Link, load: Load, model: Model, unconfined: tuple[str, ...], u
     template, why = _template(load, model)
     controls, strips = model.vocab.controls()
     masker = Masker(controls, strips)
-    preparer = Preparer(model.vocab, masker, template, model.context, lambda: _grammars(model))
+    preparer = Preparer(model.vocab, masker, template, model.context, lambda: _grammars(model), model.adapters)
     adapted = Threads(threads, adaptive=load.threads is None and threads > 1 and _may_adapt())
     link.send(
         Loaded(
             model.context, model.slots, model.cells, threads, why or None,
             model.cache_types, adapted.adaptive, load.deterministic,
             model.memory.value, unconfined, *_speaks(template), model.built,
+            adapters=tuple(one.name for one in model.adapters),
         )
     )  # fmt: skip
     shelf = Shelf(Path(load.shelf), load.key, load.disk) if load.shelf else None
@@ -177,7 +181,7 @@ def _grammars(model: Model) -> Grammars | None:
 
 
 def _unchanged(load: Load) -> bool:
-    for path, identity in load.files:
+    for path, identity in load.paths:
         found = os.stat(path)
         if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) != identity:
             return False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from offgridd.engine.adapters import Adapter
 from offgridd.engine.boot import confine, serve
 from offgridd.engine.port import Aborted, Memory, OutOfCells, Part, Passage
 from offgridd.engine.prefix import Piece
@@ -64,7 +65,7 @@ class FakeVocab:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """What one position holds: the checksum of all tokens up to it."""
+    """What one position holds: the checksum of all tokens up to it, and of what they were computed with."""
 
     checksum: int
 
@@ -74,7 +75,11 @@ class Fake:
 
     chunk, cache_types = 512, ("f16", "f16")
 
-    def __init__(self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED) -> None:
+    def __init__(
+        self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED,
+        adapters: Sequence[Adapter] = (),
+    ) -> None:  # fmt: skip
+        self.adapters, self._wears = adapters, 0
         self.context, self.slots, self.cells, self.memory = context, slots, cells or context * slots, memory
         self.vocab = FakeVocab()
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
@@ -95,6 +100,9 @@ class Fake:
 
     def arm(self) -> None:
         self._flag.clear()
+
+    def wear(self, adapters: int) -> None:
+        self._wears = adapters
 
     def decode(self, parts: Sequence[Part]) -> None:
         rows = sum(len(part.tokens) for part in parts)
@@ -117,7 +125,7 @@ class Fake:
             raise ValueError(f"cannot decode at {part.start}: sequence {part.slot} holds {len(cache)} tokens")
         for token in part.tokens:
             before = cache[-1].checksum if cache else 0
-            cache.append(_Cell(zlib.crc32(token.to_bytes(2, "little"), before)))
+            cache.append(_Cell(zlib.crc32(token.to_bytes(2, "little"), before ^ self._wears)))
         if part.every:
             return [cell.checksum for cell in cache[part.start :]]
         return [cache[-1].checksum] if part.logits else None
@@ -174,7 +182,8 @@ class FakeChain:
 
 def open_model(load: Load, _threads: int) -> Fake:
     memory = Memory.APART if load.deterministic else Memory.SHARED
-    return Fake(load.context or 8192, load.parallel, load.cells, memory)
+    adapters = [Adapter(one.name) for one in load.adapters]
+    return Fake(load.context or 8192, load.parallel, load.cells, memory, adapters)
 
 
 class FakeEncoder:

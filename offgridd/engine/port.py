@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from offgridd.engine.adapters import Adapter
 from offgridd.engine.prefix import Piece
 from offgridd.engine.sampling import Chain, Row, Table
 from offgridd.engine.vectors import Floats
@@ -127,6 +128,10 @@ class Model(Protocol):
     cache_types: tuple[str, str]  # of keys and values
 
     @property
+    def adapters(self) -> Sequence[Adapter]:
+        """Those that are loaded beside it."""
+
+    @property
     def vocab(self) -> Vocabulary: ...
     @property
     def built(self) -> Built: ...
@@ -141,6 +146,9 @@ class Model(Protocol):
 
     def arm(self) -> None:
         """Takes back an abort that came too late or was meant for another request."""
+
+    def wear(self, adapters: int) -> None:
+        """Decodes are computed with this set of its adapters from now on."""
 
     def decode(self, parts: Sequence[Part]) -> None:
         """Computes the parts, at most `chunk` rows. Raises OutOfCells (nothing was applied) or Aborted (`cut` them)."""

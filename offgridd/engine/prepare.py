@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
 from offgridd.core.purpose import why_not
+from offgridd.engine.adapters import Adapter, AdapterError, Worn, worn
 from offgridd.engine.grammar import GrammarError, Grammars, Matcher
 from offgridd.engine.render import Renderer, TemplateError
 from offgridd.engine.special import Masker
@@ -33,13 +34,14 @@ class Tokenizer(Protocol):
 class Prepared:
     """A request that may be queued: its prompt's token ids, what its answer must match, and what reads it.
 
-    `spoken`: control tokens whose text belongs to the answer.
+    `spoken`: control tokens whose text belongs to the answer; `worn`: the adapters it is computed with.
     """
 
     tokens: list[int]
     matcher: Matcher | None = None
     reader: Reader | Channels | None = None
     spoken: frozenset[int] = frozenset()
+    worn: Worn = Worn()
 
 
 class Preparer:
@@ -55,7 +57,9 @@ class Preparer:
         template: tuple[Renderer, Dialect] | None,
         context: int,
         grammars: Callable[[], Grammars | None] = lambda: None,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
+        self._adapters = adapters
         self._tokenizer, self._masker, self._context = tokenizer, masker, context
         self._template, self._grammars = template, cache(grammars)
         marks = marks_of(template[1]) if template is not None else []
@@ -73,14 +77,18 @@ class Preparer:
         tokens = self._prompt(chat, renderer, dialect)
         if isinstance(tokens, Refused):
             return tokens
+        try:
+            dressed = worn(chat.adapters, self._adapters, tokens)
+        except AdapterError as error:
+            return Refused(chat.id, 404, "model_not_found", str(error), "model")
         schemas = {tool.name: json.loads(tool.schema) for tool in chat.tools} if chat.tools else None
         matcher = self._matcher(chat, dialect, schemas)
         if isinstance(matcher, Refused):
             return matcher
         plain = schemas is None and dialect.thinking is None and not dialect.channels and not dialect.hidden
         if plain or (matcher is not None and not chat.tools):
-            return Prepared(tokens, matcher)
-        return Prepared(tokens, matcher, reader(dialect, schemas), self._spoken)
+            return Prepared(tokens, matcher, worn=dressed)
+        return Prepared(tokens, matcher, reader(dialect, schemas), self._spoken, dressed)
 
     def _matcher(self, chat: Chat, dialect: Dialect, schemas: Schemas | None) -> Matcher | Refused | None:
         param = _source(chat)

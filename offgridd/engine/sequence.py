@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TOKEN = 32  # bits of a key that are the token
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:
@@ -20,11 +22,31 @@ class Sequence:
     share: int = 0
     cached: int = 0  # tokens of the prompt that were not computed for it
     kept: bool = True  # whether what is computed of it may serve others later; else it has nothing of others either
+    adapters: int = 0  # the set it is computed with, from token `switch` on; before it: with none
+    switch: int = 0
 
     @property
     def left(self) -> int:
         """Tokens that are not in the cache: 1 while it runs, more while its prompt is computed."""
         return len(self.tokens) - self.done
+
+    @property
+    def wears(self) -> int:
+        """The adapters that its next token is computed with."""
+        return self.adapters if self.done >= self.switch else 0
+
+    @property
+    def stretch(self) -> int:
+        """Tokens that are not in the cache and computed with the same adapters as the next one."""
+        return self.left if self.done >= self.switch else min(self.left, self.switch - self.done)
+
+    def keys(self, count: int | None = None) -> list[int]:
+        """Of all its tokens, or the first so many: each with its adapters. Where keys are alike, so are states."""
+        if not self.adapters:
+            return self.tokens if count is None else self.tokens[:count]
+        tag = self.adapters << TOKEN
+        tokens = self.tokens[:count]
+        return [*tokens[: self.switch], *(tag | token for token in tokens[self.switch :])]
 
     def waits_for(self, other: Sequence) -> bool:
         """Whether it is `other`, or follows it over however many leaders."""
@@ -58,6 +80,7 @@ class Decode:
 
     rows: tuple[Rows, ...]
     prompt: bool
+    adapters: int = 0  # what all of it is computed with
 
     def __len__(self) -> int:
         return sum(r.count + len(r.guess) for r in self.rows)

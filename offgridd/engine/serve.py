@@ -104,8 +104,9 @@ class Engine:
         assert isinstance(chat, wire.Chat)
         left = self._model.context - len(tokens)
         sequence = Sequence(
-            chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left), kept=not chat.probe
-        )
+            chat.id, chat.client, tokens, len(tokens), min(chat.max_tokens or left, left), kept=not chat.probe,
+            adapters=prepared.worn.adapters, switch=prepared.worn.switch,
+        )  # fmt: skip
         if not self._batch.waiting.put(sequence):
             self._fill()  # many may have come while slots became free
             if not self._batch.waiting.put(sequence):
@@ -135,6 +136,7 @@ class Engine:
         began = time.monotonic()
         try:
             with self._inbox.decoding(trial.asked.id if trial else alone, yields=trial is not None):
+                self._model.wear(decode.adapters)
                 self._model.decode(parts)
         except Aborted:
             self._end_trial("yielded")

@@ -101,20 +101,21 @@ class States:
 
     def _begin(self, sequence: Sequence) -> None:
         """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
-        kept = self._batch.lead(sequence, self._stored(sequence.tokens[:-1]) if sequence.kept else 0)
+        kept = self._batch.lead(sequence, self._stored(sequence) if sequence.kept else 0)
         if not kept:
             return
         try:
-            self._model.restore(sequence.slot, self.prefixes.match(sequence.tokens[:kept]))
+            self._model.restore(sequence.slot, self.prefixes.match(sequence.keys(kept)))
         except OutOfCells:
             self._model.cut(sequence.slot, 0)  # then it is computed
         else:
             self._batch.took(sequence, kept)
 
-    def _stored(self, tokens: Items[int]) -> int:
+    def _stored(self, sequence: Sequence) -> int:
         """How many of the first tokens are in host memory, with what was brought there from the shelf now."""
+        tokens = sequence.keys(len(sequence.tokens) - 1)
         have = self.prefixes.length(tokens)
-        if self._shelf is None or not self.prefixes.budget:
+        if self._shelf is None or not self.prefixes.budget or sequence.adapters:
             return have
         for saved in self._shelf.find(tokens, have, whole=self._model.memory is Memory.WHOLE):
             start = self.prefixes.length(saved.tokens)
@@ -124,12 +125,12 @@ class States:
 
     def _keep(self, sequence: Sequence) -> None:
         """Only running sequences hold cells: idle ones slow every step, and moving them out costs next to nothing."""
-        tokens = sequence.tokens[: sequence.done]
+        tokens = sequence.keys(sequence.done)
         start = self.prefixes.length(tokens)
         if self.prefixes.budget and len(tokens) - start >= LEAST:
             state = self._model.save(sequence.slot, start, len(tokens))
             self.prefixes.insert(tokens, start, state)
-            if self._shelf is not None:
+            if self._shelf is not None and not sequence.adapters:  # a file holds tokens and no adapters
                 self._shelf.keep(tokens, 0 if self._model.memory is Memory.WHOLE else start, state)
 
     def _close_gaps(self) -> None:

@@ -31,6 +31,15 @@ class Placement(msgspec.Struct, frozen=True, omit_defaults=True):
     mlock: bool = False
 
 
+class AdapterFile(msgspec.Struct, frozen=True, array_like=True):
+    """A LoRA adapter beside the model, still to be what was verified. `identity`: dev, inode, size, mtime_ns."""
+
+    name: str
+    path: str
+    identity: tuple[int, int, int, int]
+    scale: float = 1.0
+
+
 class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     """Daemon -> worker, once. Files of one model, in order, each still to be what was verified.
 
@@ -54,6 +63,12 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     disk: int = 0  # bytes of files there
     speculative: bool = False  # what comes next is guessed where that is faster
     pooling: str = ""  # mean | cls | last | rank: it makes vectors or scores; "" = it is a model for text
+    adapters: tuple[AdapterFile, ...] = ()
+
+    @property
+    def paths(self) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
+        """All files that it reads, as in `files`."""
+        return (*self.files, *((one.path, one.identity) for one in self.adapters))
 
     @property
     def gpu(self) -> bool:
@@ -139,6 +154,7 @@ class Chat(Frame, frozen=True, tag=True, omit_defaults=True):
     only: str = ""  # the tool that has to be called
     parallel: bool = True  # several calls in one answer
     template_args: str = "{}"  # JSON: more variables of the template
+    adapters: tuple[str, ...] = ()  # those it is answered with, by their names
 
 
 class Embed(Frame, frozen=True, tag=True, omit_defaults=True):
@@ -232,6 +248,7 @@ class Loaded(Frame, frozen=True, tag=True, omit_defaults=True):
     built: Built = Built()
     pooling: str = ""  # as in Load
     vector: int = 0  # numbers in one vector
+    adapters: tuple[str, ...] = ()  # that requests may name
 
 
 class LoadFailed(Frame, frozen=True, tag=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from offgridd.core.choice import AUTO
 from offgridd.core.desired import (
     HUB,
+    AdapterSpec,
     Desired,
     FileSource,
     HubSource,
@@ -175,7 +176,15 @@ def _of_sections(given: Mapping[str, Any]) -> dict[str, Any]:
         found["lookup"] = given["speculative"].lookup
     if "cache" in given:
         found["disk"] = given["cache"].disk if given["cache"].persist else 0
+    if "adapters" in given:
+        found["adapters"] = tuple(_adapter(name, one) for name, one in sorted(given["adapters"].items()))
     return found
+
+
+def _adapter(name: str, adapter: sections.Adapter) -> AdapterSpec:
+    file, package = adapter.source.file, adapter.source.package
+    source = PackageSource(package, values.inner_path(file)) if package else FileSource(values.host_path(file))
+    return AdapterSpec(name, source, adapter.sha256, adapter.scale)
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:

@@ -33,6 +33,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
     for name in models:
         model = _map(models, name)
         yield from _source(("models", name, "source"), model)
+        yield from _adapters(name, model)
         yield from _engine(name, model, _map(data, "defaults"))
         yield from _staying(name, model, _map(data, "defaults"))
         yield from _token(("models", name, "token"), model)
@@ -110,6 +111,15 @@ def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[
     if not misplaced and "sha256" not in model:
         message = "cannot use a 'url' without 'sha256': anybody could put another file there; write the model's sha256"
         yield Finding((*path, "url"), "MissingField", message)
+
+
+def _adapters(name: str, model: dict[str, Any]) -> Iterator[Finding]:
+    adapters = _map(model, "adapters")
+    for adapter in adapters:
+        source = _map(_map(adapters, adapter), "source")
+        if isinstance(source.get("file"), str):
+            path: Path = ("models", name, "adapters", adapter, "source", "file")
+            yield from _file_path(path, source, values.inner_path if "package" in source else values.host_path)
 
 
 def _token(path: Path, given: dict[str, Any]) -> Iterator[Finding]:

@@ -125,6 +125,29 @@ class Source(Section):
     )
 
 
+class AdapterSource(Section):
+    """Where an adapter is: `package` with `file`, or `file` alone."""
+
+    not_yet = frozenset({"hf", "url", "revision"})
+
+    package: str | None = reload(
+        None, "An installed Python package that holds the file, in the daemon's environment.", pattern=values.PACKAGE
+    )
+    file: str = reload(
+        ..., "The file: an absolute path of this host, or with `package` a path inside it.", min_length=1
+    )
+
+
+class Adapter(Section):
+    """A LoRA adapter, as GGUF, that requests choose with the model `NAME+ADAPTER`; docs/adapters.md."""
+
+    source: AdapterSource = reload(..., "Where the file is. It is used in place, never copied.")
+    sha256: str | None = reload(
+        None, "What the file's content must hash to; another file is never loaded.", pattern=values.SHA256
+    )
+    scale: float = reload(1.0, "How strongly it changes the model.", ge=-100, le=100)
+
+
 class Cache(Section):
     """What is kept of finished requests, for those that begin alike."""
 
@@ -259,6 +282,9 @@ class Model(Defaults):
     source: Source = verify(..., "Where the file is.")
     sha256: str | None = verify(
         None, "What the file's content must hash to; another file is never loaded.", pattern=values.SHA256
+    )
+    adapters: dict[Name, Adapter] = reload(
+        {}, "LoRA adapters by name: loaded beside the model, and chosen by each request.", max_length=31
     )
     aliases: list[Alias] = live([], "Other names that requests may use.", max_length=32)
     dimensions: list[Dimension] = live(

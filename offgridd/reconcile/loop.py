@@ -217,7 +217,7 @@ class Reconciler:
             self.emit(ev.HostSeen(host))
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
         try:
-            paths = {name: [part.path for part in file.parts] for name, file in looked.items()}
+            paths = {name: [part.path for part in file.read] for name, file in looked.items()}
             seen = await self.files.look(paths) if paths else {}
             for name, identities in seen.items():
                 if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile

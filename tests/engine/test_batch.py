@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridd.engine.batch import FEW, GRID, LEAST, MOST, TARGET, Batch, Decode, Rows, Sequence
+from offgridd.engine.sequence import TOKEN
 from offgridd.engine.fair import FairQueue
 
 ASKED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 900), st.integers(1, 30)), min_size=1, max_size=25)
@@ -16,7 +17,8 @@ ASKED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 900), st.integ
 class Machine:
     """Runs a batch as the engine does, with cells that are counted and a clock that is told.
 
-    A cell is a list of one token: that it is the same cell shows by identity.
+    A cell is a list of one key: a token, and the adapters it was computed with. That it is the same cell shows by
+    identity.
     """
 
     def __init__(self, batch: Batch, rng: random.Random) -> None:
@@ -24,11 +26,13 @@ class Machine:
         self.cells: dict[int, list[list[int]]] = {}  # by slot
         self.moved: dict[int, list[int]] = {}  # by request, tokens
 
-    def submit(self, number: int, client: str, prompt: int, most: int) -> bool:
-        """Prompts of one client begin alike, for a third of them."""
-        alike = prompt // 3
+    def submit(self, number: int, client: str, prompt: int, most: int, sets: int = 1) -> bool:
+        """Prompts of one client begin alike, for a third of them. Of `sets` of adapters each has one, from where on."""
+        alike, adapters = prompt // 3, self.rng.randrange(sets)
+        switch = self.rng.choice([0, 0, prompt // 4, prompt - 1]) if adapters else 0
         tokens = [ord(client)] * alike + [number * 10_000 + i for i in range(prompt - alike)]
-        return self.batch.waiting.put(Sequence(number, client, tokens, prompt, most))
+        made = Sequence(number, client, tokens, prompt, most, adapters=adapters, switch=switch)
+        return self.batch.waiting.put(made)
 
     @property
     def used(self) -> int:
@@ -45,7 +49,7 @@ class Machine:
         ready, lost = batch.followers()
         for s, leader, length in ready:
             self.cells[s.slot] = self.cells[leader.slot][:length]
-            assert [cell[0] for cell in self.cells[s.slot]] == s.tokens[:length]
+            assert [cell[0] for cell in self.cells[s.slot]] == s.keys(length)
         for s in lost:
             self.begin(s)
         assert len({s.slot for s in batch.running}) == len(batch.running) <= batch.slots
@@ -61,7 +65,7 @@ class Machine:
         kept = self.batch.lead(s, self.rng.choice([0, 0, 20, 10_000]))
         assert kept < s.prompt
         if kept and self.used + kept <= self.batch.cells:
-            self.cells[s.slot] = [[t] for t in s.tokens[:kept]]
+            self.cells[s.slot] = [[t] for t in s.keys(kept)]
             self.batch.took(s, kept)
 
     def decode(self, decode: Decode) -> bool:
@@ -75,8 +79,8 @@ class Machine:
         for r in decode.rows:
             cells = self.cells[r.sequence.slot]
             assert r.start == len(cells)
-            cells += [[t] for t in r.tokens]
-            assert [c[0] for c in cells] == r.sequence.tokens[: r.start + r.count], "its own tokens, in order"
+            cells += [[decode.adapters << TOKEN | t if decode.adapters else t] for t in r.tokens]
+            assert [c[0] for c in cells] == r.sequence.keys(r.start + r.count), "its own, in order, as it wants them"
         self.batch.decoded(decode, self.rng.random())
         for r in decode.rows:
             if r.sample:
@@ -86,7 +90,7 @@ class Machine:
     def sampled(self, rows: Rows) -> None:
         s = rows.sequence
         assert rows.start + rows.count == len(s.tokens)
-        s.tokens.append(-len(s.tokens))
+        s.tokens.append(len(s.tokens))
         if len(s.tokens) - s.prompt == s.limit:
             self.end(s.id)
 
@@ -100,13 +104,13 @@ class Machine:
         self.order.append(request)
 
 
-@given(ASKED, st.integers(1, 6), st.integers(930, 4000), st.integers(0, 2**32))
+@given(ASKED, st.integers(1, 6), st.integers(930, 4000), st.integers(0, 2**32), st.integers(1, 4))
 def test_each_request_gets_its_answer_whole_however_few_cells_there_are(
-    asked: list[tuple[str, int, int]], slots: int, cells: int, seed: int
+    asked: list[tuple[str, int, int]], slots: int, cells: int, seed: int, sets: int
 ) -> None:
     machine = Machine(Batch(slots, cells), random.Random(seed))
     for i, (client, prompt, most) in enumerate(asked):
-        assert machine.submit(i, client, prompt, most)
+        assert machine.submit(i, client, prompt, most, sets)
     steps = 0
     while machine.step():
         steps += 1
@@ -246,3 +250,21 @@ def test_who_is_parked_without_cells_begins_anew() -> None:
     batch.took(first, 50)
     assert batch.park() is third, "only one holds cells, and it stays"
     assert batch.resume() is third
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.floats(0.001, 0.3))
+def test_streams_of_different_adapters_have_as_many_tokens_each(steps: int, beside: int, seconds: float) -> None:
+    """One alone with its adapters, others that share theirs: sets take turns, and none stands still for long."""
+    batch = Batch(beside + 1, 100_000)
+    for i in range(beside + 1):
+        batch.waiting.put(Sequence(i, "a", [i * 1000 + 1], 1, 10_000, adapters=1 if i else 2))
+    while batch.admit():
+        pass
+    for _ in range(8 * steps):
+        for decode in batch.next():
+            assert {r.sequence.adapters for r in decode.rows} == {decode.adapters}
+            batch.decoded(decode, seconds)
+            for r in decode.rows:
+                r.sequence.tokens.append(7)
+    made = [len(s.tokens) for s in batch.running]
+    assert max(made) - min(made) <= 4

@@ -48,12 +48,15 @@ class Serving:
     def send(self, frame: wire.Frame) -> None:
         self._sock.sendall(wire.encode(frame))
 
-    def ask(self, *texts: str, count: int = 30, sampling: wire.SamplingParams = GREEDY, logprobs: int = 0) -> int:
+    def ask(
+        self, *texts: str, count: int = 30, sampling: wire.SamplingParams = GREEDY, logprobs: int = 0,
+        adapters: tuple[str, ...] = (),
+    ) -> int:  # fmt: skip
         """Texts of the user and of the model in turn; returns the request's number."""
         self._request += 1
         messages = tuple(wire.Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts))
         self.got[self._request] = Got()
-        self.send(wire.Chat(self._request, "a", messages, sampling, count, logprobs=logprobs))
+        self.send(wire.Chat(self._request, "a", messages, sampling, count, logprobs=logprobs, adapters=adapters))
         return self._request
 
     def abort(self, request: int) -> None:

@@ -172,7 +172,7 @@ def _tensors(edit: Edit, spec: Spec) -> list[Tensor]:
     for name, dims in _shapes(spec).items():
         if name in edit.drop_tensors:
             continue
-        count = dims[0] * (dims[1] if len(dims) > 1 else 1)
+        count = _count(dims)
         values = [1.0] * count if "norm" in name else [rng.uniform(-0.2, 0.2) for _ in range(count)]
         found.append((name, edit.shapes.get(name, dims), pad(array("f", values).tobytes())))
     return found
@@ -188,6 +188,27 @@ def _file(pairs: Sequence[bytes], tensors: Sequence[Tensor]) -> bytes:
 
 def _pairs(edit: Edit, spec: Spec) -> list[bytes]:
     return [edit.pairs.get(key, raw) for key, raw in pairs_of(spec).items() if key not in edit.drop]
+
+
+def tensors_of(spec: Spec) -> dict[str, tuple[Shape, array[float]]]:
+    """Shape and values of each tensor; a shape begins with the length of a row."""
+    return {name: (dims, array("f", data[: 4 * _count(dims)])) for name, dims, data in _tensors(NO_EDIT, spec)}
+
+
+def model_of(spec: Spec, tensors: Mapping[str, tuple[Shape, array[float]]]) -> bytes:
+    """The bytes of a model of `spec` with other values."""
+    return _file(
+        _pairs(NO_EDIT, spec), [(name, dims, pad(values.tobytes())) for name, (dims, values) in tensors.items()]
+    )
+
+
+def file_of(pairs: Sequence[bytes], tensors: Mapping[str, tuple[Shape, array[float]]]) -> bytes:
+    """The bytes of any GGUF."""
+    return _file(pairs, [(name, dims, pad(values.tobytes())) for name, (dims, values) in tensors.items()])
+
+
+def _count(dims: Shape) -> int:
+    return dims[0] * (dims[1] if len(dims) > 1 else 1)
 
 
 def model(edit: Edit = NO_EDIT, spec: Spec = CONTROL) -> bytes:

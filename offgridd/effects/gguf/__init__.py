@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offgridd.effects.gguf.reader import open_regular, read_header, read_model, read_remote
+from offgridd.effects.gguf.reader import open_regular, read_adapter, read_header, read_model, read_remote
 from offgridd.effects.gguf.types import GgufError
 
-__all__ = ["GgufError", "open_regular", "read_header", "read_model", "read_remote"]
+__all__ = ["GgufError", "open_regular", "read_adapter", "read_header", "read_model", "read_remote"]

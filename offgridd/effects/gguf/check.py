@@ -46,6 +46,19 @@ def check_model(facts: Facts) -> ModelHeader:
     )
 
 
+def check_adapter(facts: Facts) -> None:
+    """Raises GgufError(InvalidModel) where it is no LoRA adapter. Whose adapter it is the engine finds out."""
+    architecture = _architecture(facts)
+    kind, what = facts.values.get("general.type"), facts.values.get("adapter.type")
+    if kind != "adapter" or what != "lora":
+        of = "a model" if kind in (None, "model") else _OTHER_KINDS.get(str(kind), f"of the type {show(str(kind))}")
+        if kind == "adapter":
+            of = f"an adapter of the type {show(str(what))}"
+        raise invalid(f"it is {of} for {architecture}, not a LoRA adapter", "name an adapter's GGUF")
+    if not facts.tensor_count or facts.empty_tensor:
+        raise invalid("it has no tensors, or empty ones")
+
+
 def _architecture(facts: Facts) -> str:
     value = facts.values.get(ARCHITECTURE)
     if value is None:

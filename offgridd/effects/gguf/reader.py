@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from offgridd.effects.gguf.check import check_model
+from offgridd.effects.gguf.check import check_adapter, check_model
 from offgridd.effects.gguf.cursor import Cursor
 from offgridd.effects.gguf.keys import read_keys
 from offgridd.effects.gguf.lookalike import SNIFF, looks_like
@@ -73,6 +73,11 @@ def read_header(fd: int, size: int) -> ModelHeader:
     Raises GgufError for whatever is wrong with the file; an OSError is the disk's.
     """
     return read_model([(fd, size)])
+
+
+def read_adapter(fd: int, size: int) -> None:
+    """As `read_header`, of a LoRA adapter: that it is one, and whole."""
+    check_adapter(_walk(Cursor(partial(os.pread, fd), size)))
 
 
 def read_model(shards: Sequence[tuple[int, int]]) -> ModelHeader:

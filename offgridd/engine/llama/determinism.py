@@ -29,6 +29,7 @@ class Probed(Protocol):
     def logits(self, part: int) -> Row: ...
     def cut(self, slot: int, length: int) -> None: ...
     def use_threads(self, count: int) -> None: ...
+    def wear(self, adapters: int) -> None: ...
 
 
 def check_kind(model: Any) -> None:
@@ -44,8 +45,18 @@ def check_kind(model: Any) -> None:
         raise LoadError("deterministic: it was not tried on a GPU; hide it with CUDA_VISIBLE_DEVICES=", REASON)
 
 
-def check_bits(model: Probed, threads: int) -> None:
-    """Computes one prompt in several ways. Raises LoadError where the logits differ in any bit."""
+def check_bits(model: Probed, threads: int, sets: Sequence[int] = ()) -> None:
+    """Computes one prompt in several ways. Raises LoadError where the logits differ in any bit.
+
+    `sets` of adapters are tried as the model itself is.
+    """
+    for adapters in (0, *sets):
+        model.wear(adapters)
+        _check_bits(model, threads)
+    model.wear(0)
+
+
+def _check_bits(model: Probed, threads: int) -> None:
     count = min(PROBE, model.context)
     tokens = [(i * 7919 + 13) % model.vocab.size for i in range(count)]
     ways = [[count], [count - 1, 1], [1, count // 2, count - count // 2 - 1]]

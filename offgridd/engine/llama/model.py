@@ -11,6 +11,7 @@ import llama_cpp as lib
 import numpy as np
 
 from offgridd.engine.llama import layout, log
+from offgridd.engine.llama.adapters import Adapters
 from offgridd.engine.llama.buffers import features
 from offgridd.engine.llama.determinism import REASON, check_bits, check_kind
 from offgridd.engine.llama.placement import KV_TYPES, check_locked, kv_types, model_params
@@ -20,7 +21,7 @@ from offgridd.engine.port import Aborted, LoadError, Memory, OutOfCells, Part
 from offgridd.engine.prefix import Piece
 from offgridd.engine.rows import RowBatch
 from offgridd.engine.sampling import Row, Table
-from offgridd.engine.wire import Built, Load, Placement, SamplingParams
+from offgridd.engine.wire import AdapterFile, Built, Load, Placement, SamplingParams
 
 UBATCH = 512
 CELL_STEP = 256  # the library rounds a buffer of cells up to a multiple of it
@@ -37,6 +38,7 @@ class Settings:
     cells: int | None = None
     deterministic: bool = False
     placement: Placement = Placement()
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class Llama:
@@ -60,6 +62,8 @@ class Llama:
         self.cache_types = kv_types(settings.placement, deterministic=settings.deterministic)
         if settings.deterministic:
             check_kind(self._model)
+        self._adapters, self._wears = Adapters(self._model, settings.adapters), 0
+        self.adapters = self._adapters.known
         self.vocab = Vocab(self._model)
         self._flag = ctypes.create_string_buffer(2)
         # For states on their way, as large as the largest so far: fresh memory for each costs more than the copying.
@@ -73,7 +77,7 @@ class Llama:
             lib.llama_free(self._ctx)
             self._open(Memory.SHARED, settings)
         if settings.deterministic:
-            check_bits(self, settings.threads)
+            check_bits(self, settings.threads, [1 << bit for bit in range(len(self.adapters))])
 
     def _memory_for(self, settings: Settings) -> Memory:
         if lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model):
@@ -139,6 +143,11 @@ class Llama:
 
     def arm(self) -> None:
         self._flag[0] = b"\0"
+
+    def wear(self, adapters: int) -> None:
+        if adapters != self._wears:
+            self._adapters.put_on(self._ctx, adapters)
+            self._wears = adapters
 
     def decode(self, parts: Sequence[Part]) -> None:
         code = lib.llama_decode(self._ctx, self._rows.fill(parts))
@@ -231,6 +240,7 @@ def load_model(paths: Sequence[str], placement: Placement) -> Any:
 
 def open_model(load: Load, threads: int) -> Llama:
     """Raises LoadError."""
-    settings = Settings(load.context, threads, load.parallel, load.cells, load.deterministic, load.placement)
+    settings = Settings(load.context, threads, load.parallel, load.cells, load.deterministic, load.placement,
+                        load.adapters)  # fmt: skip
     first, *shards = (path for path, _ in load.files)
     return Llama(first, settings, shards)
