@@ -135,10 +135,10 @@ class Batch:
 
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do."""
-        going = [s for s in self.running if s.left == 1 and s.leader is None]
+        going = [s for s in self.running if s.left == 1 and not s.waits]
         guesses = self.guesses(going, self._spare(len(going))) if self.guesses is not None else {}
         tokens = [Rows(s, s.done, 1, sample=True, guess=tuple(guesses.get(s.id, ()))) for s in going]
-        prompts = [s for s in self.running if s.left > 1 and s.leader is None]
+        prompts = [s for s in self.running if s.left > 1 and not s.waits]
         decodes = [Decode(tuple(tokens), prompt=False)] if tokens else []
         if prompts and tokens and self._pause:
             self._pause -= 1
@@ -171,7 +171,7 @@ class Batch:
         holding = [s for s in self.running if s.done]
         sequence = holding[-1] if len(holding) > 1 else next(s for s in reversed(self.running) if not s.done)
         self.running.remove(sequence)
-        sequence.leader, sequence.share = None, 0
+        sequence.leader, sequence.share, sequence.coming = None, 0, False
         self._cells.drop(sequence.id)
         self.parked.appendleft(sequence)
         return sequence
