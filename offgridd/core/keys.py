@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
+from typing import Any, Final
 
 from offgridd.core.benchmark import Workload
 from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
+
+# Of LoadSpec, what changes nothing in a saved state. The number of threads varies within a worker's life.
+_NO_MATTER: Final[Mapping[str, Any]] = {
+    "chat_template": None, "threads": None, "lookup": False, "sandbox": "preferred", "persist": True,
+}  # fmt: skip
 
 
 def stable_key(*parts: object) -> str:
@@ -36,6 +43,11 @@ def question_key(spec: ModelSpec) -> str:
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
     return _load_key(spec.load, file_key, engine)
+
+
+def shelf_key(spec: ModelSpec, file_key: str, engine: str) -> str:
+    """Changes when states that were saved say nothing any more: the bytes, the engine build, most load fields."""
+    return _shelf_key(replace(spec.load, **_NO_MATTER), file_key, engine)
 
 
 def bench_key(load_key: str, workload: Workload, host: str) -> str:
@@ -69,6 +81,11 @@ def _question_key(source: Source, sha256: str | None) -> str:
 @lru_cache(maxsize=32768)
 def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
     return stable_key(file_key, asdict(replace(load, chat_template=None)), _text_key(load), engine)
+
+
+@lru_cache(maxsize=32768)
+def _shelf_key(load: LoadSpec, file_key: str, engine: str) -> str:
+    return stable_key("shelf", file_key, asdict(load), engine)
 
 
 @lru_cache(maxsize=1024)

@@ -128,6 +128,7 @@ class Worker:
     ready: bool = False
     stopping: bool = False
     cache_ram: int = 0  # bytes of finished prefixes that it was told to keep
+    cache_disk: int = 0  # and on disk
     effective: Effective | None = None
     charge: Charge = Charge(0)
     ready_at: float = 0.0  # monotonic seconds

@@ -28,6 +28,6 @@ def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
         key=action.key,
         speculative=spec.lookup,
         shelf=shelf,
-        disk=spec.disk if shelf else 0,
+        disk=action.cache_disk if shelf else 0,
         pooling=pooling_of(action.file.header, spec),
     )
