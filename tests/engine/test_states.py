@@ -7,7 +7,9 @@ import queue
 import threading
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 from offgridd.engine import shelf as shelves
 from offgridd.engine import states as module
@@ -16,7 +18,7 @@ from offgridd.engine.fake import Fake
 from offgridd.engine.port import Memory, Part
 from offgridd.engine.sequence import Sequence
 from offgridd.engine.shelf import Shelf
-from offgridd.engine.shelffile import Saved, read
+from offgridd.engine.shelffile import LEAST, Saved, read
 from offgridd.engine.states import States
 
 SYSTEM = [i % 250 for i in range(300)]
@@ -25,10 +27,10 @@ SYSTEM = [i % 250 for i in range(300)]
 class Life:
     """A worker's, from its start to its end: `ask`s one after the other."""
 
-    def __init__(self, folder: Path, memory: Memory = Memory.SHARED, slots: int = 2) -> None:
+    def __init__(self, folder: Path, memory: Memory = Memory.SHARED, slots: int = 2, budget: int = 1 << 20) -> None:
         self.model, self.came = Fake(4096, slots, memory=memory), queue.SimpleQueue[tuple[int, list[Saved]]]()
         self.batch = Batch(slots, 4096, 512, follows=memory is not Memory.WHOLE)
-        self.shelf, self.read = Shelf(folder, "key", 1 << 20), 0
+        self.shelf, self.read = Shelf(folder, "key", budget), 0
         bring = lambda request, found: self.came.put((request, found))  # noqa: E731
         self.states = States(self.model, self.batch, 1 << 20, self.shelf, bring)
 
@@ -67,8 +69,10 @@ class Life:
         self.shelf.close()
 
 
-def life(folder: Path, *prompts: list[int], memory: Memory = Memory.SHARED) -> list[tuple[int, list[int]]]:
-    one = Life(folder, memory)
+def life(
+    folder: Path, *prompts: list[int], memory: Memory = Memory.SHARED, budget: int = 1 << 20
+) -> list[tuple[int, list[int]]]:
+    one = Life(folder, memory, budget=budget)
     found = [one.ask(tokens) for tokens in prompts]
     one.end()
     return found
@@ -98,6 +102,28 @@ def test_what_begins_as_something_earlier_did_is_of_use_in_the_next_life(
     assert first[0] == 300
     alone = Life(tmp_path / "none", memory)
     assert long[1] == alone.ask([*other, *([254] * 100), 1])[1]
+
+
+# Where a prompt parts from the first one, how long it goes on alone, and with which token.
+PROMPTS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 150), st.integers(251, 255)), max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(PROMPTS, st.sampled_from(list(Memory)), st.sampled_from([1 << 20, 6000]))
+def test_no_file_stays_that_nobody_could_use(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int, int]], memory: Memory, budget: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shelf")
+    prompts = [SYSTEM, *([*SYSTEM[:at], *([token] * count)] for at, count, token in parts)]
+    life(folder, *prompts[:3], memory=memory, budget=budget)
+    life(folder, *prompts[3:], memory=memory, budget=budget)
+    index = Shelf(folder, "key", budget)._index
+    assert index.held <= budget
+    for entry in index:
+        assert index.reach(entry.tokens[: entry.start], whole=False) == entry.start
+    for prompt in prompts if budget > 6000 else ():
+        ((cached, _),) = life(folder, [*prompt, 1], memory=memory)
+        assert cached > len(prompt) - LEAST
 
 
 def test_what_the_disk_has_not_is_written_whole_though_the_memory_has_it(
