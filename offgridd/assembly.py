@@ -168,7 +168,7 @@ def assemble(settings: Settings, state: State, group: anyio.abc.TaskGroup, host:
         loop.run, updates.run, AutoUpdates(now, updates).run, garbage.run,
         Scrub(checker, state.checked, lambda: keeper.kept, now).run,
         Pulse(workers.all_serving, workers.ooms.look).run, journal.run, results.run, Peaks(now, state.peaks).run,
-        upkeep.run, Tunings(now, state.tunings).run, partial(shelves.run, now),
+        upkeep.run, Tunings(now, state.tunings).run, shelves.run,
     )  # fmt: skip
     return Assembly(loop, workers, intake, service, context, background)
 

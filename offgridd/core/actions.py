@@ -55,6 +55,8 @@ class StartWorker:
     key: str
     charge: Charge = Charge(0)
     beside: bool = False  # other workers serve: it loads with one thread
+    cache_disk: int = 0  # bytes
+    shelf: str = ""  # what the states that it saves depend on; "": it keeps none on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,12 @@ class StopWorker:
 
 @dataclass(frozen=True, slots=True)
 class LimitCache:
-    """Let a worker keep so many bytes of finished prefixes. Takes effect at once."""
+    """Let a worker keep so many bytes of finished prefixes, and so many on disk. Takes effect at once."""
 
     model: str
     worker: int
     bytes: int
+    disk: int = 0
 
 
 Action = Resolve | Verify | StartWorker | StopWorker | LimitCache

@@ -89,6 +89,9 @@ def _size(row: Row) -> str:
     return show_size(row.bytes) if row.bytes else "nothing"
 
 
+NAMES = {"cache_ram": "cache.ram", "cache_disk": "cache.disk", "persist": "cache.persist"}
+
+
 def _differing(old: object, new: object) -> tuple[str, ...]:
     """Names of fields, as the manifest has them where they lie deeper."""
     found: list[str] = []
@@ -100,5 +103,5 @@ def _differing(old: object, new: object) -> tuple[str, ...]:
         if deeper or field.name == "placement":
             found += _differing(one, other)
         else:
-            found.append({"cache_ram": "cache.ram"}.get(field.name, field.name))
+            found.append(NAMES.get(field.name, field.name))
     return tuple(found)

@@ -113,7 +113,7 @@ class LoadSpec:
     pooling: Literal["auto", "mean", "cls", "last", "rank"] = "auto"  # of a text; auto: as the file says
     sandbox: Literal["preferred", "required"] = "preferred"
     lookup: bool = False  # what comes next is guessed from what was there
-    disk: int = 0  # bytes of finished prefixes that are kept there, too; 0 = none
+    persist: bool = False  # finished prefixes are kept on disk, too
     adapters: tuple[AdapterSpec, ...] = ()
 
 
@@ -155,6 +155,7 @@ class ModelSpec:
     load: LoadSpec = LoadSpec()
     sampling: Sampling = Sampling()
     cache_ram: int = DEFAULT_CACHE  # bytes of finished prefixes that are kept in host memory
+    cache_disk: int = DEFAULT_DISK  # bytes of them on disk, where they are kept there
     aliases: tuple[str, ...] = ()
     description: str = ""
     dimensions: tuple[int, ...] = ()  # lengths that its vectors may be cut to
@@ -170,6 +171,11 @@ class ModelSpec:
     challenger: bool = False  # it is no model of its own: what is declared of one, beside what serves
     tunable: tuple[str, ...] = ()  # load fields that tuning may search: the manifest does not give them
     tuned: Settings = ()  # what tuning has set of `load`; never by the manifest
+
+    @property
+    def disk(self) -> int:
+        """Bytes of finished prefixes that its worker may keep on disk."""
+        return self.cache_disk if self.load.persist else 0
 
     @property
     def holds(self) -> bool:

@@ -162,6 +162,7 @@ class WorkerStarted:
     key: str
     cache_ram: int  # bytes of finished prefixes that it was told to keep
     charge: Charge = Charge(0)
+    cache_disk: int = 0  # and on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +191,12 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class CacheLimited:
-    """A worker was told how many bytes of finished prefixes to keep."""
+    """A worker was told how many bytes of finished prefixes to keep, and how many on disk."""
 
     model: str
     worker: int
     bytes: int
+    disk: int = 0
 
 
 @dataclass(frozen=True, slots=True)

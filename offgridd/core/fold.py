@@ -137,15 +137,16 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.FileSeen(_, identities):
             drifted = facts.file is not None and tuple(p.identity for p in facts.file.read) != identities
             return replace(facts, file=None) if drifted else facts
-        case ev.WorkerStarted(_, worker, pid, key, cache, charge):
-            return replace(facts, workers=(*facts.workers, Worker(worker, key, pid, cache_ram=cache, charge=charge)))
+        case ev.WorkerStarted(_, worker, pid, key, cache, charge, disk):
+            started = Worker(worker, key, pid, cache_ram=cache, cache_disk=disk, charge=charge)
+            return replace(facts, workers=(*facts.workers, started))
         case ev.WorkerReady(_, worker, effective):
             ready = _with_worker(facts, worker, ready=True, effective=effective, ready_at=now)
             return replace(ready, start_retry=None, evicted=None)
         case ev.WorkerStopping(_, worker, why, by):
             return _leaves(_with_worker(facts, worker, stopping=True), why, by, now)
-        case ev.CacheLimited(_, worker, size):
-            return _cache_limited(facts, worker, size)
+        case ev.CacheLimited():
+            return _cache_limited(facts, event)
         case ev.Measured():
             return _measured(facts, event)
         case ev.Reranked():
@@ -200,12 +201,12 @@ def _leaves(facts: ModelFacts, why: Why, by: str, now: float) -> ModelFacts:
     return replace(facts, demanded=False, evicted=Eviction(now, by) if why == "evicted" else facts.evicted)
 
 
-def _cache_limited(facts: ModelFacts, worker: int, size: int) -> ModelFacts:
-    told = next((w for w in facts.workers if w.id == worker), None)
+def _cache_limited(facts: ModelFacts, now: ev.CacheLimited) -> ModelFacts:
+    told = next((w for w in facts.workers if w.id == now.worker), None)
     if told is None:
         return facts
-    charge = replace(told.charge, own=max(0, told.charge.own + size - told.cache_ram))
-    return _with_worker(facts, worker, cache_ram=size, charge=charge)
+    charge = replace(told.charge, own=max(0, told.charge.own + now.bytes - told.cache_ram))
+    return _with_worker(facts, now.worker, cache_ram=now.bytes, cache_disk=now.disk, charge=charge)
 
 
 def _measured(facts: ModelFacts, seen: ev.Measured) -> ModelFacts:

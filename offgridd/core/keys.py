@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
+from typing import Any, Final
 
 from offgridd.core.benchmark import Workload
 from offgridd.core.desired import HUB, AdapterSpec, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
+
+# Of LoadSpec, what changes nothing in a saved state. The number of threads varies within a worker's life.
+_NO_MATTER: Final[Mapping[str, Any]] = {
+    "chat_template": None, "threads": None, "lookup": False, "sandbox": "preferred", "persist": True,
+    "adapters": (),
+}  # fmt: skip
 
 
 def stable_key(*parts: object) -> str:
@@ -41,6 +49,11 @@ def question_key(spec: ModelSpec) -> str:
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
     """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
     return _load_key(spec.load, file_key, engine)
+
+
+def shelf_key(spec: ModelSpec, file_key: str, engine: str) -> str:
+    """Changes when states that were saved say nothing any more: the bytes, the engine build, most load fields."""
+    return _shelf_key(replace(spec.load, **_NO_MATTER), file_key, engine)
 
 
 def bench_key(load_key: str, workload: Workload, host: str) -> str:
@@ -81,6 +94,11 @@ def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
     adapters = [(one.name, one.scale) for one in load.adapters]  # their bytes are in `file_key`
     plain = asdict(replace(load, chat_template=None, adapters=()))
     return stable_key(file_key, plain, _text_key(load), adapters, engine)
+
+
+@lru_cache(maxsize=32768)
+def _shelf_key(load: LoadSpec, file_key: str, engine: str) -> str:
+    return stable_key("shelf", file_key, asdict(load), engine)
 
 
 @lru_cache(maxsize=1024)

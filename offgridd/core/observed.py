@@ -87,6 +87,11 @@ class VerifiedFile:
         return " ".join(part.sha256 for part in self.read)
 
     @property
+    def own_key(self) -> str:
+        """The same without its adapters."""
+        return " ".join(part.sha256 for part in self.parts)
+
+    @property
     def read(self) -> tuple[Part, ...]:
         """All files that its worker reads: its own and those of its adapters."""
         return (*self.parts, *(one.part for one in self.adapters))
@@ -143,6 +148,7 @@ class Worker:
     ready: bool = False
     stopping: bool = False
     cache_ram: int = 0  # bytes of finished prefixes that it was told to keep
+    cache_disk: int = 0  # and on disk
     effective: Effective | None = None
     charge: Charge = Charge(0)
     ready_at: float = 0.0  # monotonic seconds

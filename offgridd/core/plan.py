@@ -16,7 +16,7 @@ from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSou
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
-from offgridd.core.keys import load_key, source_key, verify_key
+from offgridd.core.keys import load_key, shelf_key, source_key, verify_key
 from offgridd.core.memory import Host, charge, raised
 from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
 from offgridd.core.purpose import pooling_of
@@ -185,14 +185,15 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
     key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
-        told = mine.cache_ram == spec.cache_ram
-        limit: list[Action] = [] if told else [LimitCache(spec.name, mine.id, spec.cache_ram)]
+        told = (mine.cache_ram, mine.cache_disk) == (spec.cache_ram, spec.disk)
+        limit: list[Action] = [] if told else [LimitCache(spec.name, mine.id, spec.cache_ram, spec.disk)]
         return limit + _stops(spec.name, facts, keep=mine.id, drain=spec.drain)
     if not (spec.preload or facts.demanded):
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if mine is not None:
         return []
-    return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key)]
+    shelf = shelf_key(spec, file.own_key, engine) if spec.load.persist else ""
+    return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key, cache_disk=spec.disk, shelf=shelf)]
 
 
 def _cost(spec: ModelSpec, facts: ModelFacts, action: StartWorker, observed: Observed, bounds: Limits) -> Charge:

@@ -28,7 +28,7 @@ def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
         key=action.key,
         speculative=spec.lookup,
         shelf=shelf,
-        disk=spec.disk if shelf else 0,
+        disk=action.cache_disk if shelf else 0,
         pooling=pooling_of(action.file.header, spec),
         adapters=tuple(
             wire.AdapterFile(one.spec.name, one.part.path, astuple(one.part.identity), one.spec.scale)

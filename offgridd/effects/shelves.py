@@ -1,8 +1,9 @@
-"""Folders in which workers keep finished prefixes: one for each way to load a file, gone a week after its last use."""
+"""Folders in which workers keep finished prefixes: one for all whose states are alike, gone a week after its use."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-
-from offgridd.effects.updates import Now
 
 log = logging.getLogger("offgridd")
 GRACE: Final = 7 * 24 * 3600.0  # seconds without use
@@ -23,10 +22,15 @@ class Shelves:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._taken: dict[int, str] = {}  # by worker
 
-    async def of(self, key: str) -> str:
-        """The folder for a load key; empty where there can be none."""
+    async def take(self, worker: int, key: str) -> str:
+        """The folder for a shelf key, which stays until the worker `leave`s it; empty where there can be none."""
+        self._taken[worker] = key
         return await anyio.to_thread.run_sync(self._made, key)
+
+    def leave(self, worker: int) -> None:
+        self._taken.pop(worker, None)
 
     def _made(self, key: str) -> str:
         folder = self._root / key
@@ -35,18 +39,17 @@ class Shelves:
             folder.mkdir(mode=0o700, exist_ok=True)
             if folder.is_symlink():
                 raise NotADirectoryError(0, "it is a link")
+            os.utime(folder)  # its use
         except OSError as error:
             log.warning("cannot keep prefixes in %s: %s", folder, error.strerror)
             return ""
         return str(folder)
 
-    async def run(self, now: Now) -> None:
+    async def run(self) -> None:
         """For ever: what nobody uses goes. Not at once: after a long time off no worker asked for its folder yet."""
         while True:
             await anyio.sleep(LOOK)
-            observed = now.observed()
-            used = {worker.load_key for facts in observed.models.values() for worker in facts.workers}
-            await anyio.to_thread.run_sync(self._sweep, used, time.time())
+            await anyio.to_thread.run_sync(self._sweep, set(self._taken.values()), time.time())
 
     def _sweep(self, used: set[str], at: float) -> None:
         try:

@@ -191,9 +191,9 @@ class WorkerProcess:
                 with contextlib.suppress(ChannelClosed):
                     self._channel.send(wire.Abort(asked.id), always=True)
 
-    def limit_cache(self, size: int) -> None:
+    def limit_cache(self, size: int, disk: int) -> None:
         with contextlib.suppress(ChannelClosed):
-            self._send(wire.CacheLimit(size))
+            self._send(wire.CacheLimit(size, disk))
 
     async def stop(self, drain: float) -> None:
         """Lets the open requests end within `drain` seconds, refuses what is left, ends the process.
@@ -210,7 +210,7 @@ class WorkerProcess:
         text = "cannot finish the answer: the model's worker is being replaced or stopped; try again"
         for request in list(self._requests):
             self._dispatch(self._ended(request, "worker_stopped", text))
-        if self._writes:
+        if self._writes and self.ready:  # one that still loads has nothing, and would not hear it
             await self._leave()
         self.kill()
 

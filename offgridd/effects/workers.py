@@ -60,11 +60,13 @@ class Workers:
         self._all[worker.id] = self._newest[action.model] = worker
         self._files[worker.id] = frozenset(part.sha256 for part in action.file.read)
         self._charged[worker.id] = action.key, action.charge.own
-        self._emit(ev.WorkerStarted(action.model, worker.id, worker.pid, action.key, action.cache_ram, action.charge))
+        self._emit(ev.WorkerStarted(
+            action.model, worker.id, worker.pid, action.key, action.cache_ram, action.charge, action.cache_disk
+        ))  # fmt: skip
         self._group.start_soon(worker.drain_stderr)
         failure = None
         try:
-            shelf = await self._shelves.of(action.key) if self._shelves is not None and action.load.disk else ""
+            shelf = await self._shelves.take(worker.id, action.shelf) if self._shelves and action.shelf else ""
             effective = await worker.load_model(action, shelf)
             failpoint("worker.after-load")
             self._emit(ev.WorkerReady(action.model, worker.id, effective))
@@ -90,7 +92,7 @@ class Workers:
     def limit_cache(self, action: LimitCache) -> None:
         worker = self._all.get(action.worker)
         if worker is not None:
-            worker.limit_cache(action.bytes)
+            worker.limit_cache(action.bytes, action.disk)
 
     def serving(self, model: str) -> WorkerProcess | None:
         """Where new requests of `model` go: the newest that is ready and not stopping."""
@@ -159,4 +161,6 @@ class Workers:
         self._all.pop(worker.id, None)
         self._files.pop(worker.id, None)
         self._charged.pop(worker.id, None)
+        if self._shelves is not None:
+            self._shelves.leave(worker.id)
         self._report(worker.model, worker.id, None)

@@ -138,7 +138,7 @@ class Batch:
 
     def next(self) -> tuple[Decode, ...]:
         """The decodes of the next step; empty when there is nothing to do."""
-        ready = [s for s in self.running if s.leader is None]
+        ready = [s for s in self.running if not s.waits]
         waited = any(s.left == 1 for s in ready)
         resting = waited and self._pause > 0
         adapters = self._turns.take({s.wears for s in ready if s.left == 1 or not resting})
@@ -180,7 +180,7 @@ class Batch:
         holding = [s for s in self.running if s.done]
         sequence = holding[-1] if len(holding) > 1 else next(s for s in reversed(self.running) if not s.done)
         self.running.remove(sequence)
-        sequence.leader, sequence.share = None, 0
+        sequence.leader, sequence.share, sequence.coming = None, 0, False
         self._cells.drop(sequence.id)
         self.parked.appendleft(sequence)
         return sequence

@@ -112,7 +112,7 @@ def _answer(link: Link, load: Load, model: Model, unconfined: tuple[str, ...], u
             adapters=tuple(one.name for one in model.adapters),
         )
     )  # fmt: skip
-    shelf = Shelf(Path(load.shelf), load.key, load.disk) if load.shelf else None
+    shelf = Shelf(Path(load.shelf), Path(load.shelf).name, load.disk) if load.shelf else None
     Engine(model, preparer, link, load, adapted, usage, shelf).run(lambda: _leave(shelf))
 
 

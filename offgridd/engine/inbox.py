@@ -18,6 +18,7 @@ from offgridd.engine.fair import FairQueue
 from offgridd.engine.inputs import Texts
 from offgridd.engine.link import Link
 from offgridd.engine.prepare import Prepared
+from offgridd.engine.shelffile import Saved
 from offgridd.engine.wire import (
     Abort,
     Bench,
@@ -62,7 +63,14 @@ class Preparing(Protocol):
     def prepare(self, asked: Request, /) -> Prepared | Texts | Refused: ...
 
 
-Item = Arrival | Refused | Abort | CacheLimit | Bench | Score
+class Brought(NamedTuple):
+    """What was read from disk of a request's beginning."""
+
+    request: int
+    found: list[Saved]
+
+
+Item = Arrival | Brought | Refused | Abort | CacheLimit | Bench | Score
 
 
 def queue_full(request: int) -> Refused:
@@ -89,11 +97,14 @@ class Inbox:
         threading.Thread(target=self._read, args=[closed], daemon=True).start()
         threading.Thread(target=self._prepare, daemon=True).start()
 
-    def take(self, *, wait: bool) -> Iterator[Item]:
-        """All that is there; with `wait`, at least one."""
+    def bring(self, request: int, found: list[Saved]) -> None:
+        self._items.put(Brought(request, found))
+
+    def take(self, *, wait: bool, most: float | None = None) -> Iterator[Item]:
+        """All that is there; with `wait`, at least one, or none within `most` seconds."""
         while True:
             try:
-                item = self._items.get(block=wait)
+                item = self._items.get(block=wait, timeout=most)
             except queue.Empty:
                 return
             wait = False

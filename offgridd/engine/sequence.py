@@ -20,10 +20,16 @@ class Sequence:
     slot: int = -1  # the library's sequence id, -1 while it waits
     leader: Sequence | None = None  # whose prompt begins alike: it waits until that one has computed `share` tokens
     share: int = 0
+    coming: bool = False  # its beginning is being read from disk: it waits until that is there, or known not to come
     cached: int = 0  # tokens of the prompt that were not computed for it
     kept: bool = True  # whether what is computed of it may serve others later; else it has nothing of others either
     adapters: int = 0  # the set it is computed with, from token `switch` on; before it: with none
     switch: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing can be computed of it now."""
+        return self.leader is not None or self.coming
 
     @property
     def left(self) -> int:

@@ -12,7 +12,7 @@ from offgridd.engine import wire
 from offgridd.engine.answer import Answer
 from offgridd.engine.batch import Batch
 from offgridd.engine.grammar import GrammarError
-from offgridd.engine.inbox import Arrival, Asked, Inbox, Item, queue_full
+from offgridd.engine.inbox import Arrival, Asked, Brought, Inbox, Item, queue_full
 from offgridd.engine.link import Link
 from offgridd.engine.measurement import Measurement
 from offgridd.engine.meter import Meter, Stopwatch
@@ -48,8 +48,8 @@ class Engine:
         cells = (1 << 30) if apart else model.cells
         follows = model.memory is not Memory.WHOLE
         self._batch = Batch(model.slots, cells, model.chunk, follows=follows, copies=apart)
-        self._shelf, self._states = shelf, States(model, self._batch, load.cache, shelf)
         self._inbox = Inbox(link, preparer, model.abort, model.arm)
+        self._shelf, self._states = shelf, States(model, self._batch, load.cache, shelf, self._inbox.bring)
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
         self._trial: Measurement | None = None
@@ -60,13 +60,16 @@ class Engine:
     def run(self, closed: Callable[[], None]) -> None:
         """Serves until the daemon is gone; then `closed` ends the process."""
         self._inbox.open(closed)
+        decodes: tuple[Decode, ...] = ()
         while True:
             idle = len(self._batch) == 0
             self._report(due=idle)
-            for item in self._inbox.take(wait=idle):
+            reading = self._states.reading and not decodes  # all that runs waits for the disk
+            for item in self._inbox.take(wait=idle or reading, most=REPORT if reading else None):
                 self._handle(item)
             self._fill()
-            for decode in self._batch.next():
+            decodes = self._batch.next()
+            for decode in decodes:
                 if not self._do(decode):
                     break
 
@@ -87,8 +90,13 @@ class Engine:
             case Refused():
                 self._meter.ended("refused")
                 self._link.send(item)
-            case CacheLimit(size):
+            case Brought(request, found):
+                self._meter.shelf_hits += len(found)
+                self._states.brought(request, found)
+            case CacheLimit(size, disk):
                 self._states.prefixes.resize(size)
+                if self._shelf is not None:
+                    self._shelf.resize(disk)
             case Bench() | Score():
                 self._try(item)
             case Abort(request):
@@ -276,8 +284,6 @@ class Engine:
         if self._trial is not None:  # it is alone: what is there are sequences of its own
             requests = (0, 0, 0)
         shelved = self._shelf.held if self._shelf is not None else 0
-        if self._shelf is not None:
-            self._meter.shelf_hits, self._shelf.hits = self._shelf.hits, 0
         gauges = Gauges(*requests, batch.used, prefixes.held, prefixes.tokens,
                         self._threads.now, memory.own, self._usage.peak, memory.mapped, shelved)  # fmt: skip
         self._link.send(self._meter.take(gauges))

@@ -1,103 +1,103 @@
-"""Finished prefixes on disk, so that they are there after a restart: a file for each saved state, and which there are.
+"""Finished prefixes on disk, so that they are there after a restart: `shelffile` is a file, `shelfindex` all of them.
 
-A file holds the tokens from the beginning up to where its state ends, and the state of those from `start` on. The
-library's own state files are not used: one that was cut ends the process. Ours are believed only when their checksum,
-over all of it, is right; whatever else is found is removed, and its tokens are computed as if nothing had been kept.
+Several workers may have one folder: a file that another one removed is no hit, one that it made is seen at the next
+look. What is damaged is removed, and its tokens are computed as if nothing had been kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
+import queue
 import sys
 import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
-from offgridd.engine.prefix import common
+from offgridd.engine.shelffile import LEAST, PART, SUFFIX, DamagedError, Entry, Saved, head_of, read, write
+from offgridd.engine.shelfindex import Index, Link
 
-MAGIC = b"ogprefx1"
-LEAST = 64  # tokens that a file has to save, and the first ones by which files are found
-MOST_FILES = 4096
 PENDING = 256 << 20  # bytes that may wait to be written; what comes then is not kept
 FLUSH = 2.0  # seconds for what still waits when the worker ends
-_HEAD = struct.Struct("<8sIIQ32s")  # magic, start, tokens, bytes of the state, checksum of all but this head
-_SUFFIX, _PART = ".prefix", ".part"
-
-
-class Saved(NamedTuple):
-    """`state` stands for the tokens from `start` on."""
-
-    tokens: list[int]
-    start: int
-    state: bytes
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    path: Path
-    tokens: array[int]
-    start: int
-    size: int  # bytes of the file
-    used: float  # seconds since the epoch
-
-
-class DamagedError(Exception):
-    """It is not what was written, or not for us."""
-
-
-def digest(key: bytes, start: int, tokens: bytes, state: bytes) -> bytes:
-    made = hashlib.blake2b(digest_size=32)
-    for part in (key, struct.pack("<II", len(key), start), tokens, state):
-        made.update(part)
-    return made.digest()
+ABANDONED = 3600.0  # seconds after which nobody writes a part any more
+LOOK = 600.0  # seconds after which somebody else may have changed much
+TOUCH = 600.0  # seconds in which a use is noted once
+Take = Callable[[list[Saved]], None]
 
 
 class Shelf:
     """The files in `folder`, of states that `key` stands for; at most `budget` bytes of them.
 
-    One thread asks and gives; another one writes. Nothing of it raises: what can not be kept is not.
+    One thread asks and gives; one of its own reads, one writes. Nothing of it raises: what can not be kept is not.
     """
 
     def __init__(self, folder: Path, key: str, budget: int) -> None:
         self._folder, self._key, self._budget = folder, key.encode(), budget
-        self._entries: dict[bytes, list[_Entry]] = {}  # by the first LEAST tokens
-        self.held = 0  # bytes of files
-        self.hits = 0  # files that were of use
-        self._queue: deque[Saved] = deque()
-        self._pending, self._closing, self._told = 0, False, False
+        self._index = Index()
+        self._jobs: deque[Callable[[], None]] = deque()  # of the writer
+        self._pending, self._closing, self._told, self._looked = 0, False, False, 0.0
         self._more = threading.Condition()  # guards all of this
-        self._scan()
-        self._writer = threading.Thread(target=self._write_all, daemon=True)
+        self._look()
+        self._wanted: queue.SimpleQueue[tuple[Sequence[Entry], Take]] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._work, daemon=True)
         self._writer.start()
+        threading.Thread(target=self._read_all, daemon=True).start()
 
-    def find(self, tokens: Sequence[int], have: int, *, whole: bool) -> list[Saved]:
-        """Saved states that continue the first `have` tokens, one behind the other; `whole`: only all of a file."""
-        found, wanted = list[Saved](), array("I", tokens)
-        while (entry := self._next(wanted, have, whole=whole)) is not None:
-            have = common(entry.tokens, wanted)
-            saved = self._read(entry)
-            if saved is None:
+    @property
+    def held(self) -> int:
+        """Bytes of files."""
+        return self._index.held
+
+    def find(self, tokens: Sequence[int], have: int, *, whole: bool, room: int) -> list[Link]:
+        """Files of `room` bytes at most that go on from the first `have` tokens, for LEAST more at least; to `fetch`.
+
+        All that stand for the tokens count as used, also where they are not needed because somebody has them.
+        """
+        with self._more:
+            chain = self._index.chain(array("I", tokens), whole=whole)
+            now = time.time_ns()
+            if any(now - link.entry.used > TOUCH * 1e9 for link in chain):
+                self._do(partial(self._touch, self._used(chain, now), now))
+        found, before = list[Link](), [have]
+        for link in chain:
+            room -= link.entry.size if link.reach > have else 0
+            if room < 0:
                 break
-            found.append(saved)
-            self.hits += 1
+            if link.reach > have:
+                found.append(link)
+                before.append(link.reach)
+        while found and before[-1] - before[len(found) - 1] < LEAST:
+            found.pop()
         return found
 
-    def keep(self, tokens: Sequence[int], start: int, state: bytes) -> None:
-        """Soon. Not what is short, or does not fit."""
-        if len(tokens) - start < LEAST or len(state) > self._budget:
-            return
+    def fetch(self, links: Sequence[Link], take: Take) -> None:
+        """Soon, on another thread: `take` gets what was found whole of them, up to the first that was not."""
+        self._wanted.put(([link.entry for link in links], take))
+
+    def lacks(self, tokens: Sequence[int], *, whole: bool) -> int | None:
+        """From which token on a state is worth keeping, so that it goes on from what is there. None: it is not."""
         with self._more:
-            if self._pending + len(state) <= PENDING and not self._closing:
-                self._queue.append(Saved(list(tokens), start, state))
+            if self._closing or self._pending >= PENDING:
+                return None
+            reach = self._index.reach(array("I", tokens), whole=whole)
+        if len(tokens) - reach < LEAST:
+            return None
+        return 0 if whole else reach
+
+    def keep(self, tokens: Sequence[int], start: int, state: bytes) -> None:
+        """Soon. `start` is what it `lacks`."""
+        with self._more:
+            if len(state) <= self._budget and self._pending + len(state) <= PENDING and not self._closing:
                 self._pending += len(state)
-                self._more.notify_all()
+                self._do(partial(self._write, Saved(list(tokens), start, state)))
+
+    def resize(self, budget: int) -> None:
+        with self._more:
+            self._budget = budget
+            self._do(self._shrink)
 
     def close(self) -> None:
         """Writes what waits, for a while."""
@@ -106,127 +106,121 @@ class Shelf:
             self._more.notify_all()
         self._writer.join(FLUSH)
 
-    def _next(self, tokens: array[int], have: int, *, whole: bool) -> _Entry | None:
-        """The file that brings most; it has to save LEAST tokens more."""
-        with self._more:
-            best, most = None, have + LEAST - 1
-            for entry in self._entries.get(_first(tokens), ()):
-                alike = common(entry.tokens, tokens)
-                usable = entry.start <= have and (alike == len(entry.tokens) or not whole)
-                if usable and alike > most:
-                    best, most = entry, alike
-            return best
+    def _do(self, job: Callable[[], None]) -> None:
+        self._jobs.append(job)
+        self._more.notify_all()
 
-    def _read(self, entry: _Entry) -> Saved | None:
+    def _work(self) -> None:
+        while True:
+            with self._more:
+                self._more.wait_for(lambda: self._jobs or self._closing)
+                if not self._jobs:
+                    return
+                job = self._jobs.popleft()
+            try:
+                job()
+            except OSError as error:
+                self._tell(f"cannot keep prefixes in {self._folder}: {error.strerror}")
+
+    def _read_all(self) -> None:
+        while True:
+            entries, take = self._wanted.get()
+            found: list[Saved] = []
+            for entry in entries:
+                saved = self._read(entry)
+                if saved is None:
+                    break
+                found.append(saved)
+            take(found)
+
+    def _read(self, entry: Entry) -> Saved | None:
         try:
-            saved = read(entry.path, self._key, entry.size)
-            self._touch(entry)
-            return saved
-        except (OSError, DamagedError) as error:
+            return read(entry.path, self._key, entry.size)
+        except FileNotFoundError:
+            pass  # it has aged out, or somebody else has removed it
+        except (OSError, DamagedError, MemoryError) as error:
             self._tell(f"cannot use what was kept in {entry.path.name}: {error}")
-            self._remove(entry)
-            return None
+        self._remove(entry)
+        return None
 
-    def _touch(self, entry: _Entry) -> None:
-        entry.used = time.time()
-        try:
-            os.utime(entry.path)
-        except OSError:
-            pass  # then it goes sooner
-
-    def _remove(self, entry: _Entry) -> None:
+    def _write(self, saved: Saved) -> None:
+        if time.monotonic() - self._looked > LOOK:
+            self._look()
+        before, now = array("I", saved.tokens[: saved.start]), time.time_ns()
         with self._more:
-            same = self._entries.get(_first(entry.tokens), [])
-            if entry in same:
-                same.remove(entry)
-                self.held -= entry.size
+            self._pending -= len(saved.state)
+            entries = self._used(self._index.chain(before, whole=False), now)
+        self._touch(entries, now)  # it is of no less use than what goes on from it, and must not go first
+        with self._more:
+            if self._index.reach(before, whole=False) < saved.start:
+                return  # it is gone since: nobody could use the rest
         try:
-            entry.path.unlink()
-        except OSError:
-            pass  # it is gone, or can not be removed: it is not used in any case
+            made = write(self._folder, self._key, saved)
+        except DamagedError:
+            return  # somebody else's file in its place, which the next look removes
+        with self._more:
+            if all(entry.path != made.path for entry in self._index):
+                self._index.add(made)
+        made.used = now
+        self._touch([made], now)
+        self._shrink()
 
-    def _scan(self) -> None:
-        """What earlier lives have left; heads alone are read."""
+    def _used(self, chain: Sequence[Link], now: int) -> list[Entry]:
+        for link in chain:
+            link.entry.used = now
+        return [link.entry for link in chain]
+
+    def _touch(self, entries: Sequence[Entry], now: int) -> None:
+        for entry in entries:
+            try:
+                os.utime(entry.path, ns=(now, now))
+            except FileNotFoundError:
+                self._remove(entry)
+            except OSError:
+                pass  # then it goes sooner
+
+    def _shrink(self) -> None:
+        with self._more:
+            going = self._index.surplus(self._budget)
+        for entry in going:
+            self._remove(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        with self._more:
+            self._index.remove(entry)
+        _unlink(entry.path)
+
+    def _look(self) -> None:
+        """What there is now, by whomever; of what is new, the heads are read."""
+        self._looked = time.monotonic()
+        with self._more:
+            gone = {entry.path.name: entry for entry in self._index}
         try:
             paths = [Path(one.path) for one in os.scandir(self._folder) if one.is_file(follow_symlinks=False)]
         except OSError as error:
             self._tell(f"cannot read {self._folder}: {error.strerror}")
             return
-        found = [entry for path in paths if (entry := self._entry_of(path)) is not None]
-        for entry in sorted(found, key=lambda one: one.used):
-            self._add(entry)
-
-    def _entry_of(self, path: Path) -> _Entry | None:
-        try:
-            if path.suffix != _SUFFIX:
-                raise DamagedError("it was not finished")
-            entry = head_of(path)
-            if entry.size > self._budget:
-                raise DamagedError("it is larger than all may be")
-            return entry
-        except (OSError, DamagedError):
-            try:
-                path.unlink()
-            except OSError:
-                pass
-            return None
-
-    def _add(self, entry: _Entry) -> None:
-        """The ones not used for longest make room."""
+        for path in paths:
+            self._meet(path, gone.pop(path.name, None))
         with self._more:
-            self._entries.setdefault(_first(entry.tokens), []).append(entry)
-            self.held += entry.size
-            every = sorted((one for same in self._entries.values() for one in same), key=lambda one: one.used)
-        count = len(every)
-        for one in every:
-            if self.held <= self._budget and count <= MOST_FILES:
-                break
-            self._remove(one)
-            count -= 1
+            for entry in gone.values():
+                self._index.remove(entry)
+        self._shrink()
 
-    def _write_all(self) -> None:
-        while True:
-            with self._more:
-                self._more.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
-                    return
-                saved = self._queue.popleft()
-                self._pending -= len(saved.state)
-            try:
-                self._write(saved)
-            except OSError as error:
-                self._tell(f"cannot keep prefixes in {self._folder}: {error.strerror}")
-
-    def _write(self, saved: Saved) -> None:
-        tokens = array("I", saved.tokens)
-        check = digest(self._key, saved.start, tokens.tobytes(), saved.state)
-        path = self._folder / f"{check.hex()[:32]}{_SUFFIX}"
-        if path.exists():
-            return
-        part = path.with_suffix(_PART)
+    def _meet(self, path: Path, known: Entry | None) -> None:
         try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-                file.write(_HEAD.pack(MAGIC, saved.start, len(tokens), len(saved.state), check))
-                file.write(tokens.tobytes())
-                file.write(saved.state)
-            part.rename(path)
+            if known is not None:
+                known.used = max(known.used, path.stat().st_mtime_ns)
+            elif path.suffix == PART and time.time() - path.stat().st_mtime > ABANDONED:
+                _unlink(path)
+            elif path.suffix == SUFFIX:
+                entry = head_of(path)
+                with self._more:
+                    self._index.add(entry)
+        except DamagedError:
+            _unlink(path)
         except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        self._touch_before(tokens, saved.start)
-        size = _HEAD.size + len(tokens) * 4 + len(saved.state)
-        self._add(_Entry(path, tokens, saved.start, size, path.stat().st_mtime))
-
-    def _touch_before(self, tokens: array[int], start: int) -> None:
-        """What it goes on from is of no less use than itself, and must not go first."""
-        while start:
-            with self._more:
-                same = self._entries.get(_first(tokens), ())
-                before = next((e for e in same if e.start < start <= common(e.tokens, tokens)), None)
-            if before is None:
-                return
-            self._touch(before)
-            start = before.start
+            pass  # it is gone, or not for us to read
 
     def _tell(self, text: str) -> None:
         """Once: the same trouble comes again and again."""
@@ -235,40 +229,8 @@ class Shelf:
             print(text, file=sys.stderr, flush=True)
 
 
-def head_of(path: Path) -> _Entry:
-    """What a file says it holds; its state is not looked at. Raises OSError, DamagedError."""
-    with _opened(path) as file:
-        info = os.fstat(file.fileno())
-        _, start, count, size, _ = _head(file.read(_HEAD.size))
-        if info.st_size != _HEAD.size + count * 4 + size or not start + LEAST <= count:
-            raise DamagedError("its length is not what it says")
-        tokens = array("I", file.read(count * 4))
-    return _Entry(path, tokens, start, info.st_size, info.st_mtime)
-
-
-def read(path: Path, key: bytes, length: int) -> Saved:
-    """All of a file that has so many bytes. Raises OSError, DamagedError."""
-    with _opened(path) as file:
-        _, start, count, size, check = _head(file.read(_HEAD.size))
-        if not os.fstat(file.fileno()).st_size == length == _HEAD.size + count * 4 + size:
-            raise DamagedError("its length is not what it says")
-        tokens, state = file.read(count * 4), file.read(size)
-    if digest(key, start, tokens, state) != check:
-        raise DamagedError("its checksum is wrong")
-    return Saved(array("I", tokens).tolist(), start, state)
-
-
-def _opened(path: Path) -> BinaryIO:
-    """No link, and nothing that makes who opens it wait."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-
-
-def _head(data: bytes) -> tuple[bytes, int, int, int, bytes]:
-    if len(data) != _HEAD.size or not data.startswith(MAGIC):
-        raise DamagedError("it is none of ours")
-    found: tuple[bytes, int, int, int, bytes] = _HEAD.unpack(data)
-    return found
-
-
-def _first(tokens: Sequence[int]) -> bytes:
-    return array("I", tokens[:LEAST]).tobytes()
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        pass  # it is gone, or can not be removed: it is not used in any case

@@ -5,7 +5,10 @@ The batch decides who has a slot; here the states follow. Nothing of a state is 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from collections.abc import Sequence as Items
+from functools import partial
 from typing import Protocol
 
 from offgridd.engine.batch import LEAST, Batch
@@ -13,7 +16,12 @@ from offgridd.engine.port import Memory, Model, OutOfCells
 from offgridd.engine.prefix import Piece, Tree
 from offgridd.engine.sequence import Rows, Sequence
 from offgridd.engine.shelf import Shelf
+from offgridd.engine.shelffile import Saved
+from offgridd.engine.shelfindex import Link
 from offgridd.engine.snapshots import Snapshots
+
+PATIENCE = 10.0  # seconds that a request waits for what is read from disk
+Bring = Callable[[int, list[Saved]], None]
 
 
 class Prefixes(Protocol):
@@ -36,11 +44,19 @@ def prefixes_for(memory: Memory, budget: int) -> Prefixes:
 
 
 class States:
-    """`budget`: bytes of finished prefixes in host memory; `shelf`: where they also are, None for nowhere else."""
+    """`budget`: bytes of finished prefixes in host memory; `shelf`: where they also are, None for nowhere else.
 
-    def __init__(self, model: Model, batch: Batch, budget: int, shelf: Shelf | None = None) -> None:
-        self._model, self._batch, self._shelf = model, batch, shelf
+    What is read there goes, on another thread, to `bring`, which has to hand it to `brought`.
+    """
+
+    def __init__(
+        self, model: Model, batch: Batch, budget: int, shelf: Shelf | None = None,
+        bring: Bring = lambda _request, _found: None,
+    ) -> None:  # fmt: skip
+        self._model, self._batch, self._shelf, self._bring = model, batch, shelf, bring
+        self._whole = model.memory is Memory.WHOLE
         self._parked: dict[int, bytes] = {}  # by request
+        self._coming: dict[int, tuple[Sequence, float]] = {}  # by request; until when it waits, monotonic
         self.prefixes = prefixes_for(model.memory, budget)
 
     def fill(self) -> list[Sequence]:
@@ -62,15 +78,35 @@ class States:
             self._model.share(leader.slot, sequence.slot, length)
         for sequence in lost:
             self._begin(sequence)
+        for request in [one for one, (_, until) in self._coming.items() if until < time.monotonic()]:
+            self.brought(request, [])
         if self._model.memory is Memory.APART:
             self._close_gaps()
         return began
+
+    @property
+    def reading(self) -> bool:
+        """Whether somebody waits for what is read from disk."""
+        return bool(self._coming)
+
+    def brought(self, request: int, found: Items[Saved]) -> None:
+        """What was read for a request, which goes on; where that is nothing, it is computed."""
+        sequence, _ = self._coming.pop(request, (None, 0.0))
+        if sequence is None:
+            return  # it has ended, or did not wait so long
+        for saved in found:
+            start = self.prefixes.length(saved.tokens)
+            if saved.start <= start < len(saved.tokens):
+                self.prefixes.insert(saved.tokens, start, saved.state)
+        sequence.coming = False
+        self._start(sequence, self.prefixes.length(sequence.keys(len(sequence.tokens) - 1)))
 
     def make_room(self) -> bool:
         """Moves the youngest out of the context. False: there is only one, and it has all the cells."""
         sequence = self._batch.park()
         if sequence is None:
             return False
+        self._coming.pop(sequence.id, None)
         if sequence.done:
             self._parked[sequence.id] = self._model.save(sequence.slot, 0, sequence.done)
             self._model.cut(sequence.slot, 0)
@@ -98,10 +134,28 @@ class States:
             self._model.cut(sequence.slot, 0)
         self._batch.remove(sequence.id)
         self._parked.pop(sequence.id, None)
+        self._coming.pop(sequence.id, None)
 
     def _begin(self, sequence: Sequence) -> None:
-        """Finds out where the beginning of its prompt comes from, and brings back what was kept of it."""
-        kept = self._batch.lead(sequence, self._stored(sequence) if sequence.kept else 0)
+        """Finds out where the beginning of its prompt comes from; what is on disk alone is read first."""
+        tokens, shelf = sequence.keys(len(sequence.tokens) - 1), self._shelf_of(sequence)
+        have, links = self.prefixes.length(tokens) if sequence.kept else 0, list[Link]()
+        if shelf is not None and sequence.kept and self.prefixes.budget:
+            links = shelf.find(tokens, have, whole=self._whole, room=self.prefixes.budget)
+        if shelf is not None and links and self._batch.lead(sequence, links[-1].reach):
+            sequence.coming = True
+            self._coming[sequence.id] = sequence, time.monotonic() + PATIENCE
+            shelf.fetch(links, partial(self._bring, sequence.id))
+        else:
+            self._start(sequence, have)
+
+    def _shelf_of(self, sequence: Sequence) -> Shelf | None:
+        """A file holds tokens, and nothing of adapters."""
+        return self._shelf if not sequence.adapters else None
+
+    def _start(self, sequence: Sequence, have: int) -> None:
+        """Brings back the first tokens, of which host memory has so many; or they are another one's, or computed."""
+        kept = self._batch.lead(sequence, have)
         if not kept:
             return
         try:
@@ -111,27 +165,20 @@ class States:
         else:
             self._batch.took(sequence, kept)
 
-    def _stored(self, sequence: Sequence) -> int:
-        """How many of the first tokens are in host memory, with what was brought there from the shelf now."""
-        tokens = sequence.keys(len(sequence.tokens) - 1)
-        have = self.prefixes.length(tokens)
-        if self._shelf is None or not self.prefixes.budget or sequence.adapters:
-            return have
-        for saved in self._shelf.find(tokens, have, whole=self._model.memory is Memory.WHOLE):
-            start = self.prefixes.length(saved.tokens)
-            if saved.start <= start < len(saved.tokens):
-                self.prefixes.insert(saved.tokens, start, saved.state)
-        return self.prefixes.length(tokens)
-
     def _keep(self, sequence: Sequence) -> None:
         """Only running sequences hold cells: idle ones slow every step, and moving them out costs next to nothing."""
-        tokens = sequence.keys(sequence.done)
+        tokens, state, shelf = sequence.keys(sequence.done), b"", self._shelf_of(sequence)
         start = self.prefixes.length(tokens)
-        if self.prefixes.budget and len(tokens) - start >= LEAST:
+        if not self.prefixes.budget:
+            return
+        if len(tokens) - start >= LEAST:
             state = self._model.save(sequence.slot, start, len(tokens))
             self.prefixes.insert(tokens, start, state)
-            if self._shelf is not None and not sequence.adapters:  # a file holds tokens and no adapters
-                self._shelf.keep(tokens, 0 if self._model.memory is Memory.WHOLE else start, state)
+        if shelf is None or (lacks := shelf.lacks(tokens, whole=self._whole)) is None:
+            return
+        if not state or (lacks != start and not self._whole):  # the disk has less than the memory, or more
+            state = self._model.save(sequence.slot, lacks, len(tokens))
+        shelf.keep(tokens, lacks, state)
 
     def _close_gaps(self) -> None:
         """With a buffer a sequence the library is fast only where the slots in use lie side by side."""

@@ -59,7 +59,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     sandbox: str = "preferred"  # or required: then it does not load where it can not be confined wholly
     beside: bool = False  # other workers serve: it loads with one thread
     key: str = ""  # what the daemon calls this way to load this file
-    shelf: str = ""  # the folder where finished prefixes are kept, too; empty: nowhere
+    shelf: str = ""  # the folder where finished prefixes are kept, too, named for what they depend on; empty: nowhere
     disk: int = 0  # bytes of files there
     speculative: bool = False  # what comes next is guessed where that is faster
     pooling: str = ""  # mean | cls | last | rank: it makes vectors or scores; "" = it is a model for text
@@ -77,9 +77,10 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
 
 
 class CacheLimit(Frame, frozen=True, tag=True, omit_defaults=True):
-    """Daemon -> worker: finished prefixes may take so many bytes from now on."""
+    """Daemon -> worker: finished prefixes may take so many bytes from now on, and so many on disk."""
 
     bytes: int
+    disk: int = 0
 
 
 class Leave(Frame, frozen=True, tag=True, omit_defaults=True):

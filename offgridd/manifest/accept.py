@@ -165,7 +165,7 @@ def _model(name: str, model: sections.Model, defaults: Mapping[str, Any]) -> Mod
     if benchmark is not None and benchmark.tune != "off":
         parts["tunable"] = tuple(field for field in TUNABLE if field not in given)
     if "cache" in given:
-        parts["cache_ram"] = given["cache"].ram
+        parts["cache_ram"], parts["cache_disk"] = given["cache"].ram, given["cache"].disk
     return _pick(ModelSpec, {**given, **parts})
 
 
@@ -175,7 +175,7 @@ def _of_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     if "speculative" in given:
         found["lookup"] = given["speculative"].lookup
     if "cache" in given:
-        found["disk"] = given["cache"].disk if given["cache"].persist else 0
+        found["persist"] = given["cache"].persist
     if "adapters" in given:
         found["adapters"] = tuple(_adapter(name, one) for name, one in sorted(given["adapters"].items()))
     return found

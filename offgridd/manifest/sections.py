@@ -157,7 +157,7 @@ class Cache(Section):
         "Keep them on disk, too, so that a long prompt is warm after a reload or a restart. They are the texts of "
         "requests and answers in another form: who can read the state directory can read them.",
     )
-    disk: CacheSize = reload(DEFAULT_DISK, "With persist: bytes of files, least recently used out first.")
+    disk: CacheSize = live(DEFAULT_DISK, "With persist: bytes of files, least recently used out first.")
 
 
 class Speculative(Section):

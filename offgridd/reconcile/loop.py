@@ -169,7 +169,7 @@ class Reconciler:
         if isinstance(action, LimitCache):
             assert self.workers is not None
             self.workers.limit_cache(action)
-            return ev.CacheLimited(action.model, action.worker, action.bytes)
+            return ev.CacheLimited(action.model, action.worker, action.bytes, action.disk)
         self._scopes[action.model] = anyio.CancelScope()
         self.group.start_soon(self._act, action, self._scopes[action.model])
         return ev.ActionStarted(action.model, action.key, action.charge if isinstance(action, StartWorker) else None)

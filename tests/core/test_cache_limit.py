@@ -1,18 +1,20 @@
-"""An edit of `cache.ram` alone tells the worker that serves, once, and does nothing else."""
+"""An edit of `cache.ram` or `cache.disk` alone tells the worker that serves, once, and does nothing else."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, StartWorker
-from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, ServerSpec
+from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec, Placement, ServerSpec
 from offgridd.core.edits import changes, hold_back
 from offgridd.core.fold import fold
-from offgridd.core.keys import load_key, source_key
+from offgridd.core.keys import load_key, shelf_key, source_key
 from offgridd.core.observed import Effective, Identity, ModelFacts, ModelHeader, Observed, VerifiedFile, Worker
 from offgridd.core.plan import plan
 
@@ -47,6 +49,53 @@ def test_the_edit_is_live_and_the_load_key_is_the_same() -> None:
     edited = replace(A, cache_ram=5)
     assert [change.kind for change in changes(desired(A), desired(edited))] == ["live"]
     assert load_key(A, "0" * 64, "e") == load_key(edited, "0" * 64, "e")
+
+
+KEPT = replace(A, cache_disk=1000, load=LoadSpec(persist=True))
+
+
+def test_the_size_on_disk_is_live_too() -> None:
+    edited = replace(KEPT, cache_disk=5)
+    assert [change.kind for change in changes(desired(KEPT), desired(edited))] == ["live"]
+    (start,) = plan(desired(KEPT), Observed({"a": ModelFacts(FILE)}, engine="e"), 0.0).start
+    assert isinstance(start, StartWorker)
+    assert (start.cache_disk, bool(start.shelf)) == (1000, True)
+    done = [
+        ev.WorkerStarted("a", 8, 101, start.key, start.cache_ram, cache_disk=start.cache_disk),
+        ev.WorkerReady("a", 8, Effective(64, 4, 256, 1, None)),
+    ]
+    observed = fold(Observed({"a": ModelFacts(FILE)}, engine="e"), done, 0.0)
+    assert plan(desired(KEPT), observed, 0.0).empty
+    assert plan(desired(edited), observed, 0.0).start == (LimitCache("a", 8, 100, 5),)
+    observed = fold(observed, [ev.CacheLimited("a", 8, 100, 5)], 0.0)
+    assert plan(desired(edited), observed, 0.0).empty
+
+
+def test_where_nothing_is_kept_on_disk_its_size_is_no_matter() -> None:
+    (start,) = plan(desired(replace(A, cache_disk=5)), Observed({"a": ModelFacts(FILE)}, engine="e"), 0.0).start
+    assert isinstance(start, StartWorker)
+    assert (start.cache_disk, start.shelf) == (0, "")
+    assert plan(desired(replace(A, cache_disk=5)), serving(), 0.0).empty
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"chat_template": "x"}, True),
+        ({"threads": 3}, True),
+        ({"lookup": True}, True),
+        ({"sandbox": "required"}, True),
+        ({"context": 64}, False),
+        ({"deterministic": True}, False),
+        ({"placement": Placement(cache_type_k="q8_0")}, False),
+        ({"placement": Placement(flash_attention=False)}, False),
+    ],
+)
+def test_what_was_saved_is_of_use_as_long_as_states_are_alike(change: dict[str, Any], same: bool) -> None:
+    edited = replace(KEPT, load=replace(KEPT.load, **change))
+    assert (shelf_key(edited, "0" * 64, "e") == shelf_key(KEPT, "0" * 64, "e")) == same
+    assert load_key(edited, "0" * 64, "e") != load_key(KEPT, "0" * 64, "e")
+    assert shelf_key(KEPT, "1" * 64, "e") != shelf_key(KEPT, "0" * 64, "e") != shelf_key(KEPT, "0" * 64, "f")
 
 
 def test_one_that_still_loads_is_told_when_it_is_ready() -> None:

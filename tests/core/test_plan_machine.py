@@ -41,14 +41,15 @@ def pinned(key: str, letter: str) -> Pin:
 
 
 SPECS = st.builds(
-    lambda name, source, context, preload, alias, suspend, cache, lock, rank, benchmark: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache, disk, lock, rank, benchmark: ModelSpec(
         name,
         source,
         preload=preload,
-        load=LoadSpec(context=context),
+        load=LoadSpec(context=context, persist=disk is not None),
         aliases=(alias,),
         suspend=suspend,
         cache_ram=cache,
+        cache_disk=disk or 0,
         lock=lock if isinstance(source, HubSource) else None,
         priority=rank[0],
         pin=rank[1],
@@ -71,6 +72,7 @@ SPECS = st.builds(
     st.sampled_from(["p", "q"]),
     st.sampled_from([False, False, True]),
     st.sampled_from([0, 1 << 20]),
+    st.sampled_from([None, None, 0, 1 << 20]),
     st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
     st.tuples(st.sampled_from([0, 0, 5]), st.sampled_from([False, False, True]), st.sampled_from([None, 60.0])),
     st.sampled_from([None, BenchmarkSpec(max_regression=0.1, on_fail="hold"), BenchmarkSpec(tune="apply")]),
@@ -108,8 +110,8 @@ class PlanMachine(RuleBasedStateMachine):
                 continue
             if isinstance(action, LimitCache):
                 told = next(w for w in self.observed.of(action.model).workers if w.id == action.worker)
-                assert told.cache_ram != action.bytes
-                self.put(ev.CacheLimited(action.model, action.worker, action.bytes))
+                assert (told.cache_ram, told.cache_disk) != (action.bytes, action.disk)
+                self.put(ev.CacheLimited(action.model, action.worker, action.bytes, action.disk))
                 continue
             assert action.model not in self.open, "two actions for one model"
             cost = action.charge if isinstance(action, StartWorker) else None
@@ -125,7 +127,13 @@ class PlanMachine(RuleBasedStateMachine):
                 self.ids += 1
                 self.put(
                     ev.WorkerStarted(
-                        action.model, self.ids, 1000 + self.ids, action.key, action.cache_ram, action.charge
+                        action.model,
+                        self.ids,
+                        1000 + self.ids,
+                        action.key,
+                        action.cache_ram,
+                        action.charge,
+                        action.cache_disk,
                     )
                 )
                 self.open[action.model] = (self.ids, action)

@@ -83,3 +83,27 @@ def test_a_prompt_is_warm_after_any_end_and_what_is_damaged_is_computed_again(ri
     assert list(found[1:]) == same
     until(lambda: files(rig) and files(rig)[0].read_bytes() == data)
     assert "Traceback" not in (rig.folder / "log").read_text()
+
+
+def test_an_edit_keeps_what_is_on_disk_and_its_size_is_live(tmp_path: Path) -> None:
+    def model(threads: int, disk: str) -> str:
+        return f"smol: {{{SOURCE}, context: 4096, threads: {threads}, cache: {{persist: true, disk: {disk}}}}}"
+
+    with running(tmp_path, model(1, "1GiB")) as rig:
+
+        def edit(threads: int, disk: str) -> None:
+            head = rig.manifest.read_text().partition("smol:")[0]
+            rig.manifest.write_text(f"{head}{model(threads, disk)}\n")
+            rig.admin.json("POST", "/v1/reload")
+
+        assert ask(rig)[0] == 0
+        until(lambda: files(rig))
+        before = rig.pids()
+        edit(2, "1GiB")
+        until(lambda: rig.is_ready() and len(rig.pids()) == 1 and rig.pids() != before)
+        assert ask(rig)[0] > 300, "by another worker"
+        after = rig.pids()
+        edit(2, "1KiB")
+        until(lambda: not files(rig))
+        assert rig.pids() == after
+        assert len(list((rig.folder / "state" / "cache" / "prefixes").iterdir())) == 1

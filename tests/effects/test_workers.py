@@ -24,6 +24,7 @@ from offgridd.effects import worker as worker_module
 from offgridd.effects.cgroup import OomKills
 from offgridd.effects.files import Files
 from offgridd.effects.pulse import SILENT, STILL, Pulse, worked
+from offgridd.effects.shelves import Shelves
 from offgridd.effects.worker import WorkerProcess
 from offgridd.effects.workers import Workers
 from offgridd.engine import wire
@@ -51,10 +52,12 @@ class Log:
 
 
 @asynccontextmanager
-async def workers(program: tuple[str, ...] = FAKE) -> AsyncIterator[tuple[Workers, Log]]:
+async def workers(
+    program: tuple[str, ...] = FAKE, shelves: Shelves | None = None
+) -> AsyncIterator[tuple[Workers, Log]]:
     log = Log()
     async with anyio.create_task_group() as group:
-        made = Workers(group, log.add, program)
+        made = Workers(group, log.add, program, shelves=shelves)
         yield made, log
         await made.drain(0)
         group.cancel_scope.cancel()
@@ -302,6 +305,26 @@ async def test_one_that_is_stopped_while_it_loads_has_not_failed(
         group.start_soon(made.start, action)
         await log.first(ev.WorkerStarted)
         await made.drain(0)
+        assert (await log.first(ev.WorkerExited)).failure is None
+
+
+async def test_one_that_still_loads_has_nothing_to_write_and_is_not_waited_for(
+    action: StartWorker, bad: Callable[[str], tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LEAVING", 60.0)
+    kept = replace(action, shelf="key", cache_disk=1 << 20)
+    async with (
+        workers(bad("print('told', file=sys.stderr, flush=True)\ntime.sleep(60)"), Shelves(tmp_path / "prefixes")) as (
+            made,
+            log,
+        ),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(made.start, kept)
+        with anyio.fail_after(20):
+            while "told" not in made.printed("m"):
+                await anyio.lowlevel.checkpoint()
+            await made.drain(0)
         assert (await log.first(ev.WorkerExited)).failure is None
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offgridd.engine.batch import FEW, GRID, LEAST, MOST, TARGET, Batch, Decode, Rows, Sequence
-from offgridd.engine.sequence import TOKEN
 from offgridd.engine.fair import FairQueue
+from offgridd.engine.sequence import TOKEN
 
 ASKED = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 900), st.integers(1, 30)), min_size=1, max_size=25)
 

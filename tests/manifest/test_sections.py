@@ -644,5 +644,5 @@ def test_addresses_of_the_web(url: str) -> None:
 def test_what_is_kept_on_disk_is_a_number_also_where_the_manifest_does_not_say_it(cache: str, disk: int) -> None:
     text = f"apiVersion: offgridd/v1\nmodels:\n  m:\n    source: {{package: p, file: a.gguf}}\n    cache: {cache}\n"
     (spec,) = accept_files([("m.yaml", text.encode())]).desired.models.values()
-    assert spec.load.disk == disk
-    assert type(spec.load.disk) is int
+    assert spec.disk == disk
+    assert type(spec.disk) is int

@@ -50,6 +50,7 @@ _KEPT = frozenset(
         ALIGNMENT,
         "general.name",
         "general.type",
+        "adapter.type",
         "general.file_type",
         SPLIT_NO,
         SPLIT_COUNT,
