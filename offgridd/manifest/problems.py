@@ -158,6 +158,12 @@ def _section(path: Path) -> type[Section]:
             return sections.Model
         case ("models", _, "source"):
             return sections.Source
+        case ("models", _, "adapters", _):
+            return sections.Adapter
+        case ("models", _, "adapters", _, "source"):
+            return sections.AdapterSource
+        case ("models", _, "speculative") | ("defaults", "speculative"):
+            return sections.Speculative
         case ("models", _, "cache") | ("defaults", "cache"):
             return sections.Cache
         case ("models", _, "benchmark") | ("defaults", "benchmark"):

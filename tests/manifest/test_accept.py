@@ -221,3 +221,36 @@ def test_a_template_for_all_is_hashed_once() -> None:
     began = time.process_time()
     digest(text)
     assert time.process_time() - began < 5
+
+
+def adapters(text: str) -> str:
+    return f"apiVersion: offgridd/v1\nmodels:\n  m:\n    source: {{file: /m}}\n    adapters: {text}\n"
+
+
+def test_adapters_are_loaded_with_their_model_in_the_order_of_their_names() -> None:
+    text = adapters("{b: {source: {file: /b}, scale: 0.5}, a: {source: {package: p, file: a.gguf}}}")
+    load = accept(SourceText("m.yaml", text.encode())).desired.models["m"].load
+    assert [(one.name, one.scale, type(one.source).__name__) for one in load.adapters] == [
+        ("a", 1.0, "PackageSource"),
+        ("b", 0.5, "FileSource"),
+    ]
+    assert digest(text) != digest(text.replace("0.5", "0.6"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{a+b: {source: {file: /a}}}", "InvalidName"),
+        ("{a: {source: {file: a}}}", "PathNotAllowed"),
+        ("{a: {source: {package: p, file: ../a}}}", "PathNotAllowed"),
+        ("{a: {source: {hf: o/r}}}", "NotSupportedYet"),
+        ("{a: {source: {package: p}}}", "MissingField"),
+        ("{a: {}}", "MissingField"),
+        ("{a: {source: {file: /a}, scale: x}}", "WrongType"),
+        ("{a: {source: {file: /a}, sha256: abc}}", "InvalidValue"),
+        ("{" + ", ".join(f"a{n}: {{source: {{file: /a}}}}" for n in range(32)) + "}", "InvalidValue"),
+        ("[a]", "WrongType"),
+    ],
+)
+def test_adapters_that_can_not_be_are_refused(text: str, reason: str) -> None:
+    assert reason in [problem.reason for problem in refused(adapters(text)).problems]
