@@ -74,9 +74,12 @@ class Fake:
 
     chunk, cache_types = 512, ("f16", "f16")
 
-    def __init__(self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED) -> None:
+    def __init__(
+        self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED, other: int = 0
+    ) -> None:
+        """`other`: models with another number here say something else."""
         self.context, self.slots, self.cells, self.memory = context, slots, cells or context * slots, memory
-        self.vocab = FakeVocab()
+        self.vocab, self._other = FakeVocab(), other
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
         self._rows: list[list[int] | None] = []  # for each part of the newest decode, the checksums that decide
@@ -158,7 +161,7 @@ class Fake:
 
     def _row(self, checksum: int) -> Row:
         row = np.full(self.vocab.size, -50, np.float32)
-        row[_LETTERS[checksum % len(_LETTERS)]] = 50
+        row[_LETTERS[(checksum + self._other) % len(_LETTERS)]] = 50
         return row
 
     def chain(self, params: SamplingParams) -> FakeChain:

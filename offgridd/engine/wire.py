@@ -54,6 +54,7 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     disk: int = 0  # bytes of files there
     speculative: bool = False  # what comes next is guessed where that is faster
     pooling: str = ""  # mean | cls | last | rank: it makes vectors or scores; "" = it is a model for text
+    draft: tuple[tuple[str, tuple[int, int, int, int]], ...] = ()  # files of a model that guesses; empty: none does
 
     @property
     def gpu(self) -> bool:
