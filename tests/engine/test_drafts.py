@@ -78,7 +78,7 @@ def test_a_good_draft_saves_decodes(folder: Path) -> None:
         wanted = alone.answers("hello", count=150, sampling=ENDLESS).answer
         assert wanted[3] == 150
     with serving(folder / "large.gguf", draft=whole(folder / "small.gguf")) as worker:
-        assert worker.answers("hello", count=150, sampling=ENDLESS).answer == wanted
+        assert worker.answers("hello", count=150, sampling=ENDLESS).text == wanted[0]
         worker.rested()
         assert 0 < worker.steps < 100, "of 150 tokens many came several at once"
         assert worker.held >= 50
