@@ -104,6 +104,7 @@ class LoadSpec:
     sandbox: Literal["preferred", "required"] = "preferred"
     lookup: bool = False  # what comes next is guessed from what was there
     disk: int = 0  # bytes of finished prefixes that are kept there, too; 0 = none
+    draft: str | None = None  # the model of this manifest that guesses for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def question_key(spec: ModelSpec) -> str:
 
 
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
-    """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
+    """Changes when the worker has to be replaced: the bytes, a draft's too, the load fields, the engine build."""
     return _load_key(spec.load, file_key, engine)
 
 
@@ -68,7 +68,7 @@ def _question_key(source: Source, sha256: str | None) -> str:
 
 @lru_cache(maxsize=32768)
 def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
-    return stable_key(file_key, asdict(replace(load, chat_template=None)), _text_key(load), engine)
+    return stable_key(file_key, asdict(replace(load, chat_template=None, draft=None)), _text_key(load), engine)
 
 
 @lru_cache(maxsize=1024)

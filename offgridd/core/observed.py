@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,6 +62,7 @@ class VerifiedFile:
     header: ModelHeader  # of all shards together
     source_key: str  # of the spec that it was verified for
     shards: tuple[Part, ...] = ()  # the others, in their order
+    draft: VerifiedFile | None = None  # of the model that guesses for this one
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -73,9 +74,20 @@ class VerifiedFile:
         return sum(part.identity.size for part in self.parts)
 
     @property
-    def key(self) -> str:
+    def sha256s(self) -> Iterator[str]:
+        """Of all that a worker has open."""
+        yield from (part.sha256 for part in self.parts)
+        yield from self.draft.sha256s if self.draft is not None else ()
+
+    @property
+    def content(self) -> str:
         """What tells its bytes from other bytes, wherever they lie."""
         return " ".join(part.sha256 for part in self.parts)
+
+    @property
+    def key(self) -> str:
+        """The same of all that a worker loads."""
+        return self.content if self.draft is None else f"{self.content} draft {self.draft.content}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,7 @@ class ModelFacts:
     look: Look | None = None  # the newest, for something newer
     results: tuple[Result, ...] = ()  # the newest of each bench_key, the newest last
     verdict: Verdict | None = None  # on what is declared
+    draftless: Failure | None = None  # why its draft's file is not there, and will not be by waiting alone
     gently: bool = False  # nobody but us asked for it: it must not make others leave
 
     def serving(self) -> Worker | None:
