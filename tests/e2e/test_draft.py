@@ -12,8 +12,6 @@ import pytest
 from support.rig import Rig, until
 from support.tinymodel import Spec, model
 
-from offgridd.cli.client import CliError
-
 SMALL = Spec(embedding=256, heads=4, feed_forward=512)
 LARGE = Spec(embedding=256, heads=4, feed_forward=512, layers=25, idle=24)  # says what the small one says
 
@@ -87,8 +85,9 @@ def test_a_draft_that_is_none_leaves_what_serves(rig: Rig) -> None:
     found = until(lambda: loaded(rig) if loaded(rig)["reason"] == "DraftUnsuitable" else None)
     assert "cannot guess with the draft" in found["message"]
     assert rig.pids() == pids
-    with pytest.raises(CliError, match="declares no model of that name"):
-        write(rig, "large: {speculative: {draft: nobody}}")
+    write(rig, "large: {speculative: {draft: nobody}}")
+    refused = until(lambda: [c for c in rig.status()["conditions"] if c["reason"] == "InvalidValue"])
+    assert "declares no model of that name" in refused[0]["message"]
     write(rig, "large: {speculative: {draft: small}}", "small: {preload: false}")
     until(rig.is_ready)
     assert rig.pids() == pids
