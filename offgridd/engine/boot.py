@@ -95,7 +95,7 @@ def _opened(link: Link, load: Load, opener: Callable[[Load, int], M], what: str 
 
 def _drafting(link: Link, load: Load, model: Model, open_model: Callable[[Load, int], Model]) -> Draft | None:
     """The model that guesses for this one, with as many slots and cells; None where the daemon was told why not."""
-    asked = structs.replace(load, files=load.draft, context=model.context, deterministic=False, cells=load.cells)
+    asked = structs.replace(load, files=load.draft, context=model.context, deterministic=False)
     opened = _opened(link, asked, open_model, "the draft")
     if opened is None:
         return None

@@ -74,9 +74,12 @@ class Engine:
                     break
 
     def _guesses(self, sequences: list[Sequence], room: int) -> Mapping[int, list[int]]:
-        """Nothing is guessed of what is measured."""
+        """Nothing is guessed of what is measured, nor while the number of threads is sought."""
         assert self._speculator is not None
-        return {} if self._trial is not None else self._speculator.guesses(sequences, room)
+        now = time.monotonic()
+        if self._trial is not None or self._threads.seeking(self._pressure.look(now), now):
+            return {}
+        return self._speculator.guesses(sequences, room)
 
     def _handle(self, item: Item) -> None:
         match item:
