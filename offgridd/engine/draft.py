@@ -80,7 +80,7 @@ class Draft:
             del tokens[alike:]
             self._model.cut(slot, alike)
         fits = len(s.tokens) < self._model.context
-        return len(s.tokens) - alike if fits and all(t < self._known for t in s.tokens[alike:]) else None
+        return len(s.tokens) - alike if fits and max(s.tokens[alike:]) < self._known else None
 
     def room(self, s: Sequence) -> int:
         """Tokens that it may guess of it at most."""

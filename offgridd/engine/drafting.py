@@ -104,17 +104,22 @@ class Drafter:
         """Who has guesses, how many tokens, and how much faster that is; whoever might lose too much has none."""
         usual = step.clock.of(step.rows) or step.plain
         best: tuple[list[_Case], int, float] = ([], 0, 1.0)
+        before = 0.0
         for count in range(1, MOST + 1):
-            over = self._seconds(cases, count, step) - usual
-            group = [case for case in cases if over / step.plain <= case.account.may_lose()]
+            seconds = self._seconds(cases, count, step)
+            group = [case for case in cases if (seconds - usual) / step.plain <= case.account.may_lose()]
             if not group or sum(min(count, case.most) for case in group) > step.room:
                 break
             gained = step.gained
             for case in group:
                 gained += expected(self._records[case.sequence.id].chance, min(count, case.most))
-            ratio = gained / self._seconds(group, count, step) / (step.gained / usual)
+            seconds = seconds if len(group) == len(cases) else self._seconds(group, count, step)
+            ratio = gained / seconds / (step.gained / usual)
             if ratio > best[2]:
                 best = group, count, ratio
+            elif ratio < before:
+                break  # what each further token is worth only falls
+            before = ratio
         return best
 
     def _seconds(self, cases: list[_Case], count: int, step: Step) -> float:
