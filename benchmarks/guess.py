@@ -2,7 +2,8 @@
 
 repeat: the prompt holds a text and asks for it word for word; 300 tokens. story: nothing of the answer stands anywhere;
 300 tokens, drawn at temperature 1. The end tokens are forbidden; from the first token to the last, without HTTP. Each
-pair is one answer of each, the first of them in turn.
+pair is one answer of each, the first of them in turn. `--draft FILE`: that model guesses, not the lookup; `--draft
+fool`: one that has the same tokens and random weights, for what a draft costs that is never right.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from operator import eq
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from serving import judge, models
 from serving.floor import ENDS
 from serving.peer import Shape
-from serving.worker import Worker, worker
+from serving.worker import Worker, named, worker
+from support.lookalikes import lookalike
+from support.tinymodel import Spec
 
 TOKENS: Final = 300
 LEAST, MOST = 15, 60  # pairs
+LOSS: Final = 0.97  # what a draft may cost at most
 TEXT: Final = (
     "The harbour of the old town lies under a hill. In the morning the fishermen come home with their boats, and the "
     "women sell what they have caught on the square behind the church. In the afternoon it is quiet, and only the cats "
@@ -71,6 +78,18 @@ def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, flo
     return found[0], found[1]
 
 
+@contextmanager
+def guesser(file: Path, draft: str | None) -> Iterator[dict[str, Any]]:
+    """What of a Load says who guesses."""
+    with tempfile.TemporaryDirectory() as folder:
+        if draft is None:
+            yield {"speculative": True}
+        elif draft == "fool":
+            yield {"draft": named(lookalike(Path(folder, "fool.gguf"), file, Spec(embedding=16)))}
+        else:
+            yield {"draft": named(Path(draft))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("q4_1", "q4_0"), default="q4_1")
@@ -78,14 +97,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=MOST, help="at most so many of each")
     parser.add_argument("--minutes", type=float, default=60, help="at most; then what there is is judged")
+    parser.add_argument("--draft", metavar="FILE", help="a GGUF with the same tokens, or fool")
     given = parser.parse_args()
     file, until = models.find(given.model), time.monotonic() + 60 * given.minutes
     shape = Shape(slots=1, cells=2048, context=2048, threads=given.threads)
     print(f"{file.title}, {given.threads} threads")
     rows = []
-    with worker(file.path, shape, speculative=True) as guessing, worker(file.path, shape) as plain:
+    with (
+        guesser(file.path, given.draft) as more,
+        worker(file.path, shape, **more) as guessing,
+        worker(file.path, shape) as plain,
+    ):
         for scene in (one for one in SCENES if one.name in given.scenes.split(",")):
-            bound = scene.bound[given.model]
+            bound = LOSS if given.draft else scene.bound[given.model]
             pairs = list[tuple[float, float]]()
             for side in (guessing, plain):
                 side.answer(scene.text, 8, ENDS)  # its prompt is kept from now on

@@ -53,11 +53,16 @@ class Worker:
         return times[-1] - times[0], "".join(said)
 
 
+def named(file: Path) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
+    """A file as a Load names it."""
+    found = file.stat()
+    return ((str(file), (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)),)
+
+
 @contextmanager
 def worker(file: Path, shape: Shape, **more: Any) -> Iterator[Worker]:
     """In the environment that the daemon gives it; `more` is of its Load."""
     ours, theirs = socket.socketpair()
-    found = file.stat()
     environment = {"PATH": os.environ["PATH"], "GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
     argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
     with (
@@ -66,9 +71,7 @@ def worker(file: Path, shape: Shape, **more: Any) -> Iterator[Worker]:
     ):
         theirs.close()
         made = Worker(ours)
-        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        files = ((str(file), identity),)
-        load = wire.Load(files, shape.context, shape.slots, shape.cells, shape.threads, None, True, **more)
+        load = wire.Load(named(file), shape.context, shape.slots, shape.cells, shape.threads, None, True, **more)
         made.send(load)
         try:
             if not isinstance(loaded := made.receive(), wire.Loaded):

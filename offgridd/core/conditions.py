@@ -15,7 +15,7 @@ from offgridd.core.errors import Failure
 from offgridd.core.gitsource import UNKNOWN, GitFacts
 from offgridd.core.keys import load_key
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_pin, obstacle
+from offgridd.core.plan import current_file, current_pin, lacks_draft, obstacle
 from offgridd.core.purpose import shown
 from offgridd.core.sizes import show_size
 from offgridd.core.updates import current_look, why_fixed
@@ -114,7 +114,10 @@ def settled(desired: Desired, observed: Observed) -> bool:
 def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     """Also where it waits for the network: a first download must not hold up the start of a service."""
     facts = observed.of(spec.name)
-    if facts.network and current_file(spec, facts) is None:
+    file = current_file(spec, facts)
+    if facts.network and file is None:
+        return True
+    if lacks_draft(spec, file) and observed.of(spec.load.draft or "").network:
         return True
     return obstacle(spec, observed) is not None or _is_ready(spec, observed)
 
@@ -183,6 +186,8 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     old = "; an earlier worker, with what was declared before, still serves" if facts.serving() else ""
     if failure is not None:
         return Condition("Loaded", "False", failure.reason, failure.message + old)
+    if lacks_draft(spec, file):
+        return Condition("Loaded", "False", "WaitsForDraft", f"its draft {spec.load.draft} is not there yet{old}")
     if spec.preload or facts.demanded:
         doing = "the worker is loading the file" if mine is not None else "its worker starts when it is its turn"
         return Condition("Loaded", "False", "Loading", doing + old)

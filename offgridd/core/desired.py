@@ -115,6 +115,7 @@ class LoadSpec:
     lookup: bool = False  # what comes next is guessed from what was there
     persist: bool = False  # finished prefixes are kept on disk, too
     adapters: tuple[AdapterSpec, ...] = ()
+    draft: str | None = None  # the model of this manifest that guesses for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from offgridd.core.hub import Pin
 # Of LoadSpec, what changes nothing in a saved state. The number of threads varies within a worker's life.
 _NO_MATTER: Final[Mapping[str, Any]] = {
     "chat_template": None, "threads": None, "lookup": False, "sandbox": "preferred", "persist": True,
-    "adapters": (),
+    "adapters": (), "draft": None,
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def question_key(spec: ModelSpec) -> str:
 
 
 def load_key(spec: ModelSpec, file_key: str, engine: str) -> str:
-    """Changes when the worker has to be replaced: the bytes, the load fields, the engine build."""
+    """Changes when the worker has to be replaced: the bytes, a draft's too, the load fields, the engine build."""
     return _load_key(spec.load, file_key, engine)
 
 
@@ -92,7 +92,7 @@ def _verify_key(source: str, adapters: tuple[AdapterSpec, ...]) -> str:
 @lru_cache(maxsize=32768)
 def _load_key(load: LoadSpec, file_key: str, engine: str) -> str:
     adapters = [(one.name, one.scale) for one in load.adapters]  # their bytes are in `file_key`
-    plain = asdict(replace(load, chat_template=None, adapters=()))
+    plain = asdict(replace(load, chat_template=None, adapters=(), draft=None))
     return stable_key(file_key, plain, _text_key(load), adapters, engine)
 
 

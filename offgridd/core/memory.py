@@ -5,13 +5,13 @@ The RAM and each GPU are counted apart. A file that is mapped counts once, howev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from offgridd.core.desired import ModelSpec, Placement
+from offgridd.core.desired import DEFAULT_CONTEXT, LoadSpec, ModelSpec, Placement
 from offgridd.core.fit import Limits, estimate
-from offgridd.core.observed import Charge, VerifiedFile
+from offgridd.core.observed import Charge, ModelHeader, VerifiedFile
 from offgridd.core.purpose import pooling_of
 from offgridd.core.sizes import RESERVE
 
@@ -58,12 +58,25 @@ def _charge(_load_key: str, cache: int, host: Host, rest: _Rest) -> Charge:
         shared = found.weights - found.unread
         moved = found.kv + found.compute + found.repacked
         own = found.charge - shared
+    if file.draft is not None:  # its file may be mapped by a worker of its own, too: that is not reckoned with
+        added = draft_bytes(spec.load, file.header, file.draft.header, host.features)
+        own, moved = own + added, moved + added
     if not spec.load.placement.mmap or spec.load.placement.mlock:
         own, shared = own + shared, 0
     own += sum(one.part.identity.size for one in file.adapters)  # read, not mapped
-    whole = Charge(own, shared, file.key if shared else "")
+    whole = Charge(own, shared, file.content if shared else "")
     share = _share_on_gpu(spec.load.placement, file.header.block_count, host)
     return _split(whole, share, moved, _devices(spec.load.placement, limits)) if share else whole
+
+
+def draft_bytes(load: LoadSpec, header: ModelHeader, draft: ModelHeader, features: Set[str]) -> int:
+    """What a draft takes in the worker of a model: it has as many cells, and keeps nothing else."""
+    context = load.context or min(header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    as_loaded = replace(load, context=context, deterministic=False)
+    found = estimate(draft, as_loaded, features, cache=0)
+    if found is None:
+        return draft.tensor_bytes
+    return found.weights - found.unread + found.repacked + found.kv + found.compute
 
 
 def raised(found: Charge, peak: int) -> Charge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,6 +71,7 @@ class VerifiedFile:
     source_key: str  # of the spec that it was verified for
     shards: tuple[Part, ...] = ()  # the others, in their order
     adapters: tuple[AdapterPart, ...] = ()  # in the order in which they are declared
+    draft: VerifiedFile | None = None  # of the model that guesses for this one
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -82,14 +83,21 @@ class VerifiedFile:
         return sum(part.identity.size for part in self.parts)
 
     @property
-    def key(self) -> str:
-        """What tells its bytes from other bytes, wherever they lie."""
-        return " ".join(part.sha256 for part in self.read)
+    def sha256s(self) -> Iterator[str]:
+        """Of all that a worker has open."""
+        yield from (part.sha256 for part in self.read)
+        yield from self.draft.sha256s if self.draft is not None else ()
 
     @property
-    def own_key(self) -> str:
-        """The same without its adapters."""
+    def content(self) -> str:
+        """What tells its bytes from other bytes, wherever they lie."""
         return " ".join(part.sha256 for part in self.parts)
+
+    @property
+    def key(self) -> str:
+        """The same of all that a worker loads."""
+        adapters = "".join(f" adapter {one.part.sha256}" for one in self.adapters)
+        return self.content + adapters + (f" draft {self.draft.content}" if self.draft is not None else "")
 
     @property
     def read(self) -> tuple[Part, ...]:
@@ -211,6 +219,7 @@ class ModelFacts:
     look: Look | None = None  # the newest, for something newer
     results: tuple[Result, ...] = ()  # the newest of each bench_key, the newest last
     verdict: Verdict | None = None  # on what is declared
+    draftless: Failure | None = None  # why its draft's file is not there, and will not be by waiting alone
     gently: bool = False  # nobody but us asked for it: it must not make others leave
 
     def serving(self) -> Worker | None:

@@ -12,7 +12,7 @@ from functools import partial
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
 from offgridd.core.admission import Admission, Candidate, admit
 from offgridd.core.challenge import challengers
-from offgridd.core.desired import DEFAULT_CONTEXT, Desired, ModelSpec, RemoteSource, Use
+from offgridd.core.desired import DEFAULT_CONTEXT, Desired, LoadSpec, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
@@ -132,6 +132,10 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
     if file and pooling_of(file.header, spec.load) == "rank" and not file.header.shape.classifier:
         text = "cannot serve it as a reranker: nothing in the file makes a score; remove pooling or use another file"
         return Failure("Loaded", "NoClassifier", text, terminal=True)
+    if file and file.draft and (why := _no_draft(spec, file, file.draft)):
+        return Failure(
+            "Loaded", "DraftUnsuitable", f"cannot guess with the draft {spec.load.draft}: {why}", terminal=True
+        )
     if file and spec.load.kv_cells is not None:  # deterministic: a buffer a sequence, which has all its context
         context = spec.load.context or min(file.header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
         least = context * spec.load.parallel if spec.load.deterministic else context
@@ -141,10 +145,23 @@ def refusal(spec: ModelSpec, file: VerifiedFile | None) -> Failure | None:
     return None
 
 
+def _no_draft(spec: ModelSpec, file: VerifiedFile, draft: VerifiedFile) -> str:
+    if pooling_of(file.header, spec.load):
+        return "the model makes no text; remove speculative"
+    if pooling_of(draft.header, LoadSpec()):
+        return "it makes no text; name another model"
+    return ""
+
+
+def lacks_draft(spec: ModelSpec, file: VerifiedFile | None) -> bool:
+    """Whether it waits for the file of its draft, and for nothing else."""
+    return spec.load.draft is not None and file is not None and file.draft is None
+
+
 def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure | None:
     """Why the model is not as declared and will not be by waiting alone: refused, or failed and not tried again yet."""
-    retry = current_retry(spec, facts, engine)
-    return refusal(spec, current_file(spec, facts)) or (retry.failure if retry else None)
+    retry, file = current_retry(spec, facts, engine), current_file(spec, facts)
+    return refusal(spec, file) or (retry.failure if retry else None) or (facts.draftless if file else None)
 
 
 def obstacle(spec: ModelSpec, observed: Observed) -> Failure | None:
@@ -174,7 +191,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if spec.suspend and any(w.ready for w in live):
         return []  # also where its file was touched or replaced: what serves goes on
-    if refusal(spec, file):
+    if refusal(spec, file) or lacks_draft(spec, file):
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:
         pin, asked = current_pin(spec, facts), source_key(spec)
@@ -192,7 +209,7 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if mine is not None:
         return []
-    shelf = shelf_key(spec, file.own_key, engine) if spec.load.persist else ""
+    shelf = shelf_key(spec, file.content, engine) if spec.load.persist else ""
     return [StartWorker(spec.name, file, spec.load, spec.cache_ram, key, cache_disk=spec.disk, shelf=shelf)]
 
 

@@ -164,10 +164,10 @@ class AutoUpdates:
         await self._now.heard()  # that it was tried
         while True:
             facts = self._now.observed().of(spec.name)
-            if not self._is_same(spec, newer) or facts.file is None or facts.file.key != file.key:
+            if not self._is_same(spec, newer) or facts.file is None or facts.file.content != file.content:
                 return "superseded"
             now = self._now.desired().models[spec.name]
-            if _serves(now, facts, file, self._now.observed().engine):
+            if _serves(now, facts, facts.file, self._now.observed().engine):
                 return "serves"
             if (failure := obstacle(now, self._now.observed())) is not None:
                 return failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, astuple
 
 from offgridd.core.actions import StartWorker
+from offgridd.core.observed import VerifiedFile
 from offgridd.core.purpose import pooling_of
 from offgridd.engine import wire
 
@@ -12,8 +13,9 @@ from offgridd.engine import wire
 def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
     """`shelf`: the folder where it may keep finished prefixes."""
     spec = action.load
+    draft = action.file.draft
     return wire.Load(
-        files=tuple((part.path, astuple(part.identity)) for part in action.file.parts),
+        files=_files(action.file),
         context=spec.context,
         parallel=spec.parallel,
         cells=spec.kv_cells,
@@ -34,4 +36,9 @@ def load_of(action: StartWorker, shelf: str = "") -> wire.Load:
             wire.AdapterFile(one.spec.name, one.part.path, astuple(one.part.identity), one.spec.scale)
             for one in action.file.adapters
         ),
+        draft=_files(draft) if draft is not None else (),
     )
+
+
+def _files(file: VerifiedFile) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
+    return tuple((part.path, astuple(part.identity)) for part in file.parts)

@@ -58,7 +58,7 @@ class Workers:
             return
         failpoint("worker.after-spawn")
         self._all[worker.id] = self._newest[action.model] = worker
-        self._files[worker.id] = frozenset(part.sha256 for part in action.file.read)
+        self._files[worker.id] = frozenset(action.file.sha256s)
         self._charged[worker.id] = action.key, action.charge.own
         self._emit(ev.WorkerStarted(
             action.model, worker.id, worker.pid, action.key, action.cache_ram, action.charge, action.cache_disk
@@ -74,7 +74,8 @@ class Workers:
         except ActionFailed as failed:
             failure = failed.failure
             if failure.reason == "FileChanged":  # not the worker's fault: verify again
-                self._emit(ev.FileSeen(action.model, None))
+                for model in [action.model, *([action.load.draft] if action.load.draft is not None else [])]:
+                    self._emit(ev.FileSeen(model, None))
                 failure = None
         finally:
             if not worker.ready:

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec import structs
+
 from offgridd.engine import jail
+from offgridd.engine.draft import Draft, difference
 from offgridd.engine.embedserve import EmbedEngine
 from offgridd.engine.grammar import Grammars
 from offgridd.engine.inputs import InputPreparer
@@ -72,30 +75,48 @@ def serve(fd: int, open_model: Callable[[Load, int], Model], open_encoder: Calla
             _encode(link, load, encoder, unconfined, usage)
     else:
         model = _opened(link, load, open_model)
-        if model is not None:
-            _answer(link, load, model, unconfined, usage)
+        draft = _drafting(link, load, model, open_model) if model is not None and load.draft else None
+        if model is not None and bool(load.draft) == (draft is not None):
+            _answer(link, load, model, unconfined, usage, draft)
 
 
-def _opened(link: Link, load: Load, opener: Callable[[Load, int], M]) -> M | None:
+def _opened(link: Link, load: Load, opener: Callable[[Load, int], M], what: str = "the model") -> M | None:
     """None where it can not be, which the daemon was told."""
     threads = _threads(load)
     try:
         if not _unchanged(load):
-            link.send(LoadFailed("FileChanged", "cannot load the model: the file is not the one that was verified"))
+            link.send(LoadFailed("FileChanged", f"cannot load {what}: the file is not the one that was verified"))
             return None
         model = opener(load, 1 if load.beside else threads)
         model.use_threads(threads)
     except (LoadError, OSError) as error:
         reason = error.reason if isinstance(error, LoadError) else "LoadFailed"
-        link.send(LoadFailed(reason, f"cannot load the model: {error}"))
+        link.send(LoadFailed(reason, f"cannot load {what}: {error}"))
         return None
     return model
 
 
-def _answer(link: Link, load: Load, model: Model, unconfined: tuple[str, ...], usage: Usage) -> None:
+def _drafting(link: Link, load: Load, model: Model, open_model: Callable[[Load, int], Model]) -> Draft | None:
+    """The model that guesses for this one, with as many slots and cells; None where the daemon was told why not."""
+    asked = structs.replace(load, files=load.draft, draft=(), adapters=(), context=model.context, deterministic=False)
+    opened = _opened(link, asked, open_model, "the draft")
+    if opened is None:
+        return None
+    why = difference(opened.vocab, model.vocab)
+    if opened.memory is Memory.WHOLE:
+        why = "its state can not be cut where a guess was wrong"
+    if why:
+        link.send(LoadFailed("DraftUnsuitable", f"cannot guess with the draft: {why}; name another model"))
+        return None
+    return Draft(opened, min(opened.vocab.size, model.vocab.size))
+
+
+def _answer(
+    link: Link, load: Load, model: Model, unconfined: tuple[str, ...], usage: Usage, draft: Draft | None
+) -> None:
     """A model for text."""
     threads = _threads(load)
-    if load.speculative and model.memory is Memory.WHOLE:
+    if (load.speculative or draft) and model.memory is Memory.WHOLE:
         text = "cannot load the model: speculative: its state can not be cut where a guess was wrong"
         link.send(LoadFailed("SpeculationUnsupported", text))
         return
@@ -113,7 +134,7 @@ def _answer(link: Link, load: Load, model: Model, unconfined: tuple[str, ...], u
         )
     )  # fmt: skip
     shelf = Shelf(Path(load.shelf), Path(load.shelf).name, load.disk) if load.shelf else None
-    Engine(model, preparer, link, load, adapted, usage, shelf).run(lambda: _leave(shelf))
+    Engine(model, preparer, link, load, adapted, usage, shelf, draft).run(lambda: _leave(shelf))
 
 
 def _speaks(template: tuple[Renderer, Dialect] | None) -> tuple[str, bool]:

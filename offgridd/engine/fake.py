@@ -77,11 +77,12 @@ class Fake:
 
     def __init__(
         self, context: int, slots: int = 1, cells: int | None = None, memory: Memory = Memory.SHARED,
-        adapters: Sequence[Adapter] = (),
+        adapters: Sequence[Adapter] = (), other: int = 0,
     ) -> None:  # fmt: skip
+        """`other`: models with another number here say something else."""
         self.adapters, self._wears = adapters, 0
         self.context, self.slots, self.cells, self.memory = context, slots, cells or context * slots, memory
-        self.vocab = FakeVocab()
+        self.vocab, self._other = FakeVocab(), other
         self._cache: list[list[_Cell]] = [[] for _ in range(slots)]
         self._flag = threading.Event()
         self._rows: list[list[int] | None] = []  # for each part of the newest decode, the checksums that decide
@@ -166,7 +167,7 @@ class Fake:
 
     def _row(self, checksum: int) -> Row:
         row = np.full(self.vocab.size, -50, np.float32)
-        row[_LETTERS[checksum % len(_LETTERS)]] = 50
+        row[_LETTERS[(checksum + self._other) % len(_LETTERS)]] = 50
         return row
 
     def chain(self, params: SamplingParams) -> FakeChain:

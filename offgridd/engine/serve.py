@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from offgridd.engine import wire
 from offgridd.engine.answer import Answer
 from offgridd.engine.batch import Batch
+from offgridd.engine.draft import Draft
+from offgridd.engine.drafting import Drafter
 from offgridd.engine.grammar import GrammarError
 from offgridd.engine.inbox import Arrival, Asked, Brought, Inbox, Item, queue_full
 from offgridd.engine.link import Link
@@ -36,11 +38,11 @@ REPORT = 1.0  # seconds between two reports while there is work
 
 
 class Engine:
-    """`load`: what the daemon asked for; `shelf`: where finished prefixes are kept over restarts."""
+    """`load`: what the daemon asked for; `shelf`: where finished prefixes are kept over restarts; `draft`: guesses."""
 
     def __init__(
         self, model: Model, preparer: Preparer, link: Link, load: wire.Load, threads: Threads, usage: Usage,
-        shelf: Shelf | None = None,
+        shelf: Shelf | None = None, draft: Draft | None = None,
     ) -> None:  # fmt: skip
         self._key = load.key
         self._model, self._link, self._threads, self._usage = model, link, threads, usage
@@ -53,7 +55,8 @@ class Engine:
         self._answers: dict[int, Answer] = {}
         self._meter, self._pressure, self._reported = Meter(), Pressure(), 0.0
         self._trial: Measurement | None = None
-        self._speculator = Speculator() if load.speculative else None
+        drafter = Drafter(draft) if draft is not None else None
+        self._speculator = Speculator(drafter, lookup=load.speculative) if load.speculative or drafter else None
         if self._speculator is not None:
             self._batch.guesses = self._guesses
 
@@ -74,9 +77,12 @@ class Engine:
                     break
 
     def _guesses(self, sequences: list[Sequence], room: int) -> Mapping[int, list[int]]:
-        """Nothing is guessed of what is measured."""
+        """Nothing is guessed of what is measured, nor while the number of threads is sought."""
         assert self._speculator is not None
-        return {} if self._trial is not None else self._speculator.guesses(sequences, room)
+        now = time.monotonic()
+        if self._trial is not None or self._threads.seeking(self._pressure.look(now), now):
+            return {}
+        return self._speculator.guesses(sequences, room)
 
     def _handle(self, item: Item) -> None:
         match item:
@@ -183,7 +189,7 @@ class Engine:
         if isinstance(made, Refused):
             self._link.send(made)
             return
-        self._model.use_threads(self._threads.most)
+        self._use_threads(self._threads.most)
         self._trial = made
         for sequence in self._trial.sequences:
             if not self._batch.waiting.put(sequence):
@@ -202,7 +208,7 @@ class Engine:
             return
         for sequence in trial.sequences:
             self._states.release(sequence)
-        self._model.use_threads(self._threads.now)
+        self._use_threads(self._threads.now)
         memory = self._usage.look()
         self._link.send(trial.result(why, self._threads.most, self._usage.peak, memory.mapped))
 
@@ -210,7 +216,12 @@ class Engine:
         threads, before = self._threads, self._threads.now
         threads.stepped(rows, seconds, self._pressure.look(now), now)
         if threads.now != before:
-            self._model.use_threads(threads.now)
+            self._use_threads(threads.now)
+
+    def _use_threads(self, count: int) -> None:
+        self._model.use_threads(count)
+        if self._speculator is not None:
+            self._speculator.use_threads(count)
 
     def _make_room(self) -> None:
         if self._states.make_room():

@@ -1,4 +1,4 @@
-"""Guesses at what comes next, to be checked in one decode: taken from what the sequence itself has said. Pure.
+"""Guesses at what comes next, to be checked in one decode: from what the sequence itself has said, or from a draft.
 
 A decode of several rows takes less time than as many decodes of one, so a guess that holds is time won, and one that
 does not is time lost. How many tokens to guess follows from how often guesses of this sequence held and from how long
@@ -10,54 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from offgridd.engine.drafting import Drafter, Step
+from offgridd.engine.record import FIRST, Account, Clock, expected, seen
 from offgridd.engine.sequence import Sequence
 
 MOST = 16  # tokens of a guess
 LONG, SHORT = 6, 3  # tokens that have to be alike before a guess: of a sequence without and with a record
 TRUST = 0.7  # share of a sequence's guesses that held, from which on it has a record
-GRANT, SHARE = 3.0, 0.012  # plain steps that a sequence's guesses may lose at first, and per step that it made
-MEMORY = 0.85  # of the newest guess in the record; and of the newest time of a decode
-CERTAIN = 0.98  # no chance is taken to be better
-FIRST = 0.8  # chance that a guessed token holds, before there is a record
-PRIOR = 0.42  # of a plain step, that each further row of a decode takes, before it was measured
-
-
-class Clock:
-    """How long decodes of so many rows take, in seconds, as far as was measured."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
-
-    def took(self, rows: int, seconds: float) -> None:
-        before = self._seconds.get(rows, seconds)
-        self._seconds[rows] = MEMORY * before + (1 - MEMORY) * min(seconds, 4 * before)  # one may have been held up
-
-    def of(self, rows: int) -> float | None:
-        """None where nothing was measured."""
-        if rows in self._seconds or not self._seconds:
-            return self._seconds.get(rows)
-        below = max((n for n in self._seconds if n < rows), default=None)
-        above = min((n for n in self._seconds if n > rows), default=None)
-        if below is None:
-            assert above is not None
-            return self._seconds[above] * rows / above
-        low = self._seconds[below]
-        if above is None:
-            each = self._seconds[min(self._seconds)] / min(self._seconds) * PRIOR
-            return low + each * (rows - below)
-        return low + (self._seconds[above] - low) * (rows - below) / (above - below)
 
 
 @dataclass(slots=True)
 class _Record:
     """Of one sequence."""
 
+    account: Account = field(default_factory=Account)
     seen: int = 0  # tokens that are in the index
     index: dict[tuple[int, ...], int] = field(default_factory=dict)  # where some tokens stood last, behind them
     held: float = FIRST  # chance that a guessed token holds
     proven: bool = False
-    steps: int = 0
-    lost: float = 0.0  # plain steps; below 0 they are won
+    drafted: bool = False  # its newest guess is the draft's
 
     def learn(self, tokens: list[int]) -> None:
         """What is behind the last token is not known yet."""
@@ -74,14 +45,18 @@ class _Record:
             found = self.index.get(tuple(tokens[-SHORT:]))
         return found
 
-    def may_lose(self) -> float:
-        return GRANT + SHARE * self.steps - self.lost
-
 
 class Speculator:
-    def __init__(self) -> None:
+    """`lookup`: guesses from what was said; `drafter`: guesses of a draft, where there is none of those."""
+
+    def __init__(self, drafter: Drafter | None = None, *, lookup: bool = True) -> None:
         self._records: dict[int, _Record] = {}
+        self._drafter, self._lookup = drafter, lookup
         self.clock = Clock()
+
+    def use_threads(self, count: int) -> None:
+        if self._drafter is not None:
+            self._drafter.use_threads(count)
 
     def guesses(self, sequences: Iterable[Sequence], room: int) -> Mapping[int, list[int]]:
         """Of each sequence that is to have any, by its number; all together at most `room` tokens."""
@@ -94,21 +69,33 @@ class Speculator:
         for s in waiting:
             guess = self._guess(s, min(room, MOST, s.limit - (len(s.tokens) - s.prompt) - 1))
             best, count = gained / (self.clock.of(rows) or plain), 0
-            chance = self._records[s.id].held
+            record = self._records[s.id]
             for k in range(1, len(guess) + 1):
                 seconds = self.clock.of(rows + k)
                 assert seconds is not None
-                gain = gained + chance * (1 - chance**k) / (1 - chance)
-                if gain / seconds > best and (seconds - plain) / plain <= self._records[s.id].may_lose():
+                gain = gained + expected(record.held, k)
+                if gain / seconds > best and (seconds - plain) / plain <= record.account.may_lose():
                     best, count = gain / seconds, k
             if count:
                 made[s.id] = guess[:count]
                 rows, room = rows + count, room - count
-                gained += chance * (1 - chance**count) / (1 - chance)
-        return made
+                gained += expected(record.held, count)
+        return {**made, **self._drafts(waiting, made, Step(self.clock, len(waiting), rows, gained, room))}
+
+    def _drafts(self, waiting: list[Sequence], made: Mapping[int, list[int]], step: Step) -> Mapping[int, list[int]]:
+        """Of those that have no other guess, but for what the daemon asks by itself."""
+        if self._drafter is None:
+            return {}
+        asked = [(s, self._records[s.id].account) for s in waiting if s.id not in made and s.kept]
+        drafted = self._drafter.guesses(asked, step)
+        for s in waiting:
+            self._records[s.id].drafted = s.id in drafted
+        return drafted
 
     def _guess(self, s: Sequence, most: int) -> list[int]:
         record = self._records.setdefault(s.id, _Record())
+        if not self._lookup:
+            return []
         record.learn(s.tokens)
         at = record.find(s.tokens) if most > 0 else None
         return s.tokens[at : at + most] if at is not None else []
@@ -122,15 +109,19 @@ class Speculator:
         record = self._records.get(s.id)
         if record is None:
             return
-        record.steps += 1 + held
+        account = record.account
+        account.steps += 1 + held
         if not guessed:
             return
-        for one in [1.0] * held + [0.0] * (held < guessed):
-            record.held = min(CERTAIN, MEMORY * record.held + (1 - MEMORY) * one)
-        record.proven = True
+        if record.drafted and self._drafter is not None:
+            self._drafter.checked(s.id, guessed, held)
+        else:
+            record.held, record.proven = seen(record.held, guessed, held), True
         plain, took = self.clock.of(1), self.clock.of(1 + guessed)
         if plain and took:
-            record.lost += (took - plain * (1 + held)) / plain
+            account.lost += (took - plain * (1 + held)) / plain
 
     def forget(self, request: int) -> None:
-        self._records.pop(request, None)
+        record = self._records.pop(request, None)
+        if record is not None and self._drafter is not None:
+            self._drafter.forget(request, record.account)

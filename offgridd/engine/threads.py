@@ -36,13 +36,23 @@ class Threads:
     def __post_init__(self) -> None:
         self.now = self.now or self.most
 
+    @property
+    def _alone(self) -> bool:
+        """There is one count only."""
+        return not self.adaptive or self.most == 1
+
+    def seeking(self, queued: float, at: float) -> bool:
+        """Whether steps are compared now, or should be: those that come must be plain ones."""
+        due = (queued > BUSY or self.now < self.most) and at >= self._next_trial
+        return not self._alone and (due or self._kept is not None)
+
     def stepped(self, rows: int, seconds: float, queued: float, at: float) -> None:
         """A decode of a token for each of `rows` sequences took so long; what comes of it shows in `now`.
 
         `queued` is the share of the time that a thread of ours wanted a core and had none, lately; `at` is the time
         (monotonic seconds).
         """
-        if not self.adaptive or self.most == 1:
+        if self._alone:
             return
         if not ALIKE * self._rows <= rows <= self._rows / ALIKE:
             self._begin_anew(rows)

@@ -64,11 +64,12 @@ class Load(Frame, frozen=True, tag=True, omit_defaults=True):
     speculative: bool = False  # what comes next is guessed where that is faster
     pooling: str = ""  # mean | cls | last | rank: it makes vectors or scores; "" = it is a model for text
     adapters: tuple[AdapterFile, ...] = ()
+    draft: tuple[tuple[str, tuple[int, int, int, int]], ...] = ()  # files of a model that guesses; empty: none does
 
     @property
     def paths(self) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
         """All files that it reads, as in `files`."""
-        return (*self.files, *((one.path, one.identity) for one in self.adapters))
+        return (*self.files, *((one.path, one.identity) for one in self.adapters), *self.draft)
 
     @property
     def gpu(self) -> bool:

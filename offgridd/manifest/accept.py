@@ -173,7 +173,7 @@ def _of_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     """What sections of a model say of how it is loaded."""
     found: dict[str, Any] = {}
     if "speculative" in given:
-        found["lookup"] = given["speculative"].lookup
+        found["lookup"], found["draft"] = given["speculative"].lookup, given["speculative"].draft
     if "cache" in given:
         found["persist"] = given["cache"].persist
     if "adapters" in given:

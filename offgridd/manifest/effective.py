@@ -19,6 +19,7 @@ DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "server": sections.Server, "server.memory": sections.Memory, "store": storesection.Store, "git": gitsection.Git,
     "models.*.source": sections.Source, "models.*.cache": sections.Cache,
+    "models.*.speculative": sections.Speculative,
     "models.*.benchmark": benchmarksection.Benchmark,
 }  # fmt: skip
 _BY_FIELD: Final = "models.*.benchmark"  # what `defaults` has of it stands in field by field

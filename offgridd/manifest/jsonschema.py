@@ -49,6 +49,7 @@ _PAGES: Final = (
     ("git.verify", "Verify"),
     ("defaults", "Defaults"),
     ("defaults.cache", "Cache"),
+    ("defaults.speculative", "Speculative"),
     ("defaults.benchmark", "Benchmark"),
     ("defaults.token", "Token"),
     ("models.NAME", "Model"),

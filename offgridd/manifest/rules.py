@@ -35,6 +35,7 @@ def check(data: dict[str, Any], where: Where) -> Iterator[Finding]:
         yield from _source(("models", name, "source"), model)
         yield from _adapters(name, model)
         yield from _engine(name, model, _map(data, "defaults"))
+        yield from _draft(name, models, _map(data, "defaults"))
         yield from _staying(name, model, _map(data, "defaults"))
         yield from _token(("models", name, "token"), model)
         yield from _benchmark(name, model, _map(data, "defaults"))
@@ -152,6 +153,31 @@ def _engine(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Itera
         yield from (finding(key, f"deterministic needs {kept}; remove it") for key, kept in _against(given))
     elif given.get("flash_attention") is False and given.get("cache_type_v") not in (None, *_PLAIN_TYPES):
         yield finding("cache_type_v", f"without flash_attention values are {', '.join(_PLAIN_TYPES)}; choose one")
+
+
+def _draft(name: str, models: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:
+    """A draft is another model of the manifest, for text, that has none itself."""
+    given = {**defaults, **_map(models, name)}
+    draft = _map(given, "speculative").get("draft")
+    if not isinstance(draft, str):
+        return
+    other = {**defaults, **_map(models, draft)}
+    if draft not in models:
+        why = "the manifest declares no model of that name; write the name of one"
+    elif draft == name:
+        why = "it is the model itself; name a smaller one with the same tokens"
+    elif given.get("pooling", "auto") != "auto":
+        why = "the model makes no text; remove it"
+    elif other.get("pooling", "auto") != "auto":
+        why = "it makes no text; name another model"
+    elif _map(other, "speculative").get("draft") is not None:
+        why = f"it has a draft itself; write 'speculative: {{}}' at {show(draft)}, or name another model"
+    else:
+        return
+    own = "speculative" in _map(models, name)
+    path: Path = (*(("models", name) if own else ("defaults",)), "speculative", "draft")
+    reason = "ConflictingFields" if draft in models else "InvalidValue"
+    yield Finding(path, reason, f"cannot use the draft {show(draft)} for {show(name)}: {why}")
 
 
 def _staying(name: str, model: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:

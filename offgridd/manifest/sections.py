@@ -168,6 +168,11 @@ class Speculative(Section):
         "Guess from what stands in the prompt and the answer already: faster where an answer repeats, as in edits of "
         "a text. Without `deterministic` the logits of a checked guess differ as those of any other batch do.",
     )
+    draft: str | None = reload(
+        None,
+        "Guess with this model of the manifest, a much smaller one with the same tokens, in the same worker. It takes "
+        "its memory there, also where it is not loaded itself (`preload: false`). docs/engine.md",
+    )
 
 
 class Sampling(Section):

@@ -14,6 +14,7 @@ import anyio.lowlevel
 from offgridd.core import events as ev
 from offgridd.core.actions import Action, LimitCache, Resolve, StartWorker, StopWorker, Verify
 from offgridd.core.desired import Desired
+from offgridd.core.drafts import with_drafts
 from offgridd.core.edits import hold_back, judged_otherwise, ranked_otherwise, reached_otherwise, take
 from offgridd.core.errors import ActionFailed
 from offgridd.core.fold import fold, forget
@@ -185,7 +186,8 @@ class Reconciler:
                 self._declare(item)
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self._want(self.snapshot.desired)
-        self.snapshot = replace(self.snapshot, observed=forget(self.snapshot.observed, self.snapshot.desired))
+        desired, observed = self.snapshot.desired, forget(self.snapshot.observed, self.snapshot.desired)
+        self.snapshot = replace(self.snapshot, observed=with_drafts(desired, observed))
 
     def _declare(self, newest: Desired) -> None:
         known = all_as_declared(self.snapshot.desired)

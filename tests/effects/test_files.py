@@ -268,7 +268,7 @@ async def test_adapters_are_checked_and_hashed_with_their_model(root: Path) -> N
     spec = AdapterSpec("a", FileSource(str(root / "a.gguf")), sha256, 0.5)
     found = await Files((root,), {}).verify(with_adapters(root, spec))
     assert [(one.spec, one.part.sha256) for one in found.adapters] == [(spec, sha256)]
-    assert (found.source_key, found.key, found.own_key) == ("the model", f"{SHA256} {sha256}", SHA256)
+    assert (found.source_key, found.key, found.content) == ("the model", f"{SHA256} adapter {sha256}", SHA256)
     assert [part.path for part in found.read] == [str(root / "m.gguf"), str(root / "a.gguf")]
     plain = await Files((root,), {}).verify(asked(root / "m.gguf"))
     assert (plain.key, plain.read) == (SHA256, plain.parts)

@@ -10,8 +10,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from offgridd.engine.record import GRANT, SHARE, Clock
 from offgridd.engine.sequence import Sequence
-from offgridd.engine.speculate import GRANT, MOST, SHARE, Clock, Speculator
+from offgridd.engine.speculate import MOST, Speculator
 
 # Seconds of a decode by its rows, measured on two cores: weights that are repacked for the processor, and not.
 PACKED = ((1, 5.2), (2, 8.2), (5, 14.5), (9, 20.1), (17, 28.2))

@@ -197,3 +197,19 @@ def test_where_the_queue_ends_with_fewer_threads_it_stays_with_fewer(most: int, 
         machine.step(queued=0.4 if machine.threads.now > free else 0.0)
     newest = machine.used[-1000:]
     assert sum(count <= free for count in newest) > 700
+
+
+def test_it_is_said_when_steps_have_to_be_plain() -> None:
+    threads = Threads(4)
+    assert not threads.seeking(0.0, 1.0)
+    assert threads.seeking(0.5, 1.0)
+    machine = Machine(threads, crowded(2))
+    for _ in range(900):
+        if threads.seeking(0.5, machine.at):
+            machine.step()
+        else:
+            machine.at += 0.02  # a step with guesses: nothing is told of it
+    assert threads.now <= 3, "those steps are enough to find the count"
+    assert len(machine.used) < 500
+    assert not Threads(4, adaptive=False).seeking(0.9, 1.0)
+    assert not Threads(1).seeking(0.9, 1.0)

@@ -448,6 +448,48 @@ def test_a_refusal_does_not_show_a_secret(fields: str, says: str) -> None:
     assert "hunter2" not in str(found)
 
 
+DRAFT = "speculative: {draft: small}"
+
+
+@pytest.mark.parametrize(
+    ("models", "reason", "line", "says"),
+    [
+        (f"m: {{{DRAFT}, {PACKAGE}}}", "InvalidValue", 3, "declares no model of that name"),
+        (f"small: {{{DRAFT}, {PACKAGE}}}", "ConflictingFields", 3, "it is the model itself"),
+        (
+            f"m: {{{DRAFT}, {PACKAGE}}}\n  small: {{pooling: mean, {PACKAGE}}}",
+            "ConflictingFields",
+            3,
+            "it makes no text",
+        ),
+        (
+            f"small: {{{PACKAGE}}}\n  m: {{pooling: rank, {DRAFT}, {PACKAGE}}}",
+            "ConflictingFields",
+            4,
+            "model makes no text",
+        ),
+        (
+            f"m: {{{DRAFT}, {PACKAGE}}}\n  small: {{speculative: {{draft: o}}, {PACKAGE}}}\n  o: {{{PACKAGE}}}",
+            "ConflictingFields",
+            3,
+            "write 'speculative: {}' at 'small'",
+        ),
+        (f"m: {{speculative: {{draft: [x]}}, {PACKAGE}}}", "WrongType", 3, "draft"),
+        (f"m: {{speculative: {{draft: No Name}}, {PACKAGE}}}", "InvalidValue", 3, "declares no model of that name"),
+    ],
+)
+def test_drafts_that_are_refused(models: str, reason: str, line: int, says: str) -> None:
+    found = problem(manifest(f"models:\n  {models}\n"))
+    assert (found.reason, found.line) == (reason, line)
+    assert says in found.message
+
+
+def test_a_draft_for_all_but_itself() -> None:
+    models = f"models:\n  m: {{{PACKAGE}}}\n  small: {{speculative: {{lookup: true}}, {PACKAGE}}}\n"
+    found = accept(manifest(f"defaults: {{{DRAFT}}}\n{models}")).desired.models
+    assert [(one.load.draft, one.load.lookup) for one in found.values()] == [("small", False), (None, True)]
+
+
 def test_quant_and_file_choose_twice() -> None:
     found = problem(model("source: {hf: o/r, file: x}", "quant: Q8_0"))
     assert (found.reason, found.line) == ("ConflictingFields", 5)

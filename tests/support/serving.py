@@ -43,6 +43,7 @@ class Serving:
         self._sock, self._splitter, self._bodies = sock, wire.Splitter(), list[bytes]()
         self._request = 0
         self.stats: wire.Stats | None = None  # the newest
+        self.steps = self.guessed = self.held = 0  # of all
         self.scored: wire.Scored | None = None
 
     def send(self, frame: wire.Frame) -> None:
@@ -75,6 +76,8 @@ class Serving:
                 self.got[request].end = end
             case wire.Stats() as stats:
                 self.stats = stats
+                self.steps, self.guessed = self.steps + stats.steps, self.guessed + stats.guessed
+                self.held += stats.held
             case wire.Scored() as scored:
                 self.scored = scored
 
@@ -118,27 +121,43 @@ def received(sock: socket.socket) -> bytes:
     return data
 
 
+def whole(path: Path) -> tuple[tuple[str, tuple[int, int, int, int]], ...]:
+    """A file as a Load names it."""
+    found = path.stat()
+    return ((str(path), (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)),)
+
+
 @contextmanager
 def serving(path: Path, context: int = 1024, parallel: int = 4, threads: int = 1, **more: Any) -> Iterator[Serving]:
+    load = wire.Load(whole(path), context, parallel, None, threads, None, True, **more)
+    with _started(load) as (sock, splitter, loaded, bodies):
+        assert isinstance(loaded, wire.Loaded), loaded
+        made = Serving(sock, loaded)
+        made._bodies, made._splitter = bodies, splitter
+        yield made
+
+
+def refused(path: Path, **more: Any) -> wire.LoadFailed:
+    """Why a worker does not load it."""
+    with _started(wire.Load(whole(path), 512, 2, None, 1, None, True, **more)) as (_, _, failed, _):
+        assert isinstance(failed, wire.LoadFailed), failed
+        return failed
+
+
+@contextmanager
+def _started(load: wire.Load) -> Iterator[tuple[socket.socket, wire.Splitter, wire.FromWorker, list[bytes]]]:
+    """A worker that was told to load this: its socket, its first answer, and what came behind that already."""
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
-    found = path.stat()
-    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     argv = [sys.executable, "-I", "-m", "offgridd.engine", str(theirs.fileno()), str(os.getpid())]
     with ours, theirs, subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as process:
         theirs.close()
         try:
-            load = wire.Load(((str(path), identity),), context, parallel, None, threads, None, True, **more)
             ours.sendall(wire.encode(load))
             splitter = wire.Splitter()
             while not (bodies := splitter.feed(received(ours))):
                 pass
-            loaded = wire.from_worker(bodies[0])
-            assert isinstance(loaded, wire.Loaded), loaded
-            made = Serving(ours, loaded)
-            made._bodies = bodies[1:]
-            made._splitter = splitter
-            yield made
+            yield ours, splitter, wire.from_worker(bodies[0]), bodies[1:]
         finally:
             ours.close()
             code = process.wait(20)

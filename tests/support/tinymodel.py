@@ -85,6 +85,7 @@ class Spec:
     feed_forward: int = 64
     special: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")  # control tokens; the last one ends a turn
     fillers: int = 0  # further tokens, for a vocabulary of any size
+    idle: int = 0  # of the layers, the last ones, that take their time and add nothing
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,10 @@ def _tensors(edit: Edit, spec: Spec) -> list[Tensor]:
         if name in edit.drop_tensors:
             continue
         count = _count(dims)
-        values = [1.0] * count if "norm" in name else [rng.uniform(-0.2, 0.2) for _ in range(count)]
+        if name.startswith("blk.") and int(name.split(".")[1]) >= spec.layers - spec.idle:
+            values = [0.0] * count
+        else:
+            values = [1.0] * count if "norm" in name else [rng.uniform(-0.2, 0.2) for _ in range(count)]
         found.append((name, edit.shapes.get(name, dims), pad(array("f", values).tobytes())))
     return found
 

@@ -76,6 +76,7 @@ class Llama:
                 raise LoadError("deterministic: the library keeps this model's cache in a way not known", REASON)
             lib.llama_free(self._ctx)
             self._open(Memory.SHARED, settings)
+        self._reserved = log.buffers()  # another model may be loaded beside it, and the log is of the newest
         if settings.deterministic:
             check_bits(self, settings.threads, [1 << bit for bit in range(len(self.adapters))])
 
@@ -129,7 +130,7 @@ class Llama:
     @property
     def built(self) -> Built:
         """In the library's own words."""
-        return Built(self.chunk, features(lib.llama_print_system_info().decode("utf-8", "replace")), log.buffers())
+        return Built(self.chunk, features(lib.llama_print_system_info().decode("utf-8", "replace")), self._reserved)
 
     def template(self) -> str | None:
         found = lib.llama_model_chat_template(self._model, None)

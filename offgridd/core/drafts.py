@@ -1,0 +1,46 @@
+"""The file of a model with that of its draft: a model of the same manifest, which guesses for it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from offgridd.core.challenge import challengers
+from offgridd.core.desired import Desired, ModelSpec
+from offgridd.core.errors import Failure
+from offgridd.core.observed import ModelFacts, Observed
+from offgridd.core.plan import current_file, standing_failure
+
+
+def with_drafts(desired: Desired, observed: Observed) -> Observed:
+    """`observed`, where each file that was verified has its draft's beside it, or it is said why that is not there."""
+    specs = {**desired.models, **challengers(desired, observed)}
+    changed: dict[str, ModelFacts] = {}
+    for name, facts in observed.models.items():
+        spec = specs.get(name)
+        if facts.file is None or (facts.file.draft is None and (spec is None or spec.load.draft is None)):
+            continue
+        now = _with_draft(spec.load.draft if spec else None, facts, desired, observed)
+        if now is not facts:
+            changed[name] = now
+    return replace(observed, models={**observed.models, **changed}) if changed else observed
+
+
+def _with_draft(draft: str | None, facts: ModelFacts, desired: Desired, observed: Observed) -> ModelFacts:
+    spec = desired.models.get(draft) if draft is not None else None
+    file = current_file(spec, observed.of(spec.name)) if spec else None
+    why = _why_not(draft, spec, observed) if draft is not None and file is None else None
+    assert facts.file is not None
+    if facts.file.draft == file and facts.draftless == why:
+        return facts
+    return replace(facts, file=replace(facts.file, draft=file), draftless=why)
+
+
+def _why_not(draft: str, spec: ModelSpec | None, observed: Observed) -> Failure | None:
+    """Why its file will not come by waiting alone."""
+    if spec is None:
+        why = "it is not declared any more"
+    elif failure := standing_failure(spec, observed.of(draft), observed.engine):
+        why = f"{failure.reason}: {failure.message}"
+    else:
+        return None
+    return Failure("Loaded", "WaitsForDraft", f"cannot load it without its draft {draft}: {why}")
