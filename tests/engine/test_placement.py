@@ -54,7 +54,7 @@ def logits(placement: Placement) -> np.ndarray:
         (Placement(cache_type_k="q8_0", cache_type_v="q4_0"), 0.8),
         (Placement(cache_type_k="q4_0", cache_type_v="q8_0"), 2.0),
         (Placement(cache_type_k="f32", cache_type_v="bf16"), 0.5),
-        (Placement(flash_attention=False), 0.1),
+        (Placement(flash_attention=False), 0.3),
         (Placement(mmap=False), 0.0),
     ],
 )
