@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-guess bench-warm bench-embed bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
+.PHONY: setup check test test-systemd soak-kills soak-daemon bench bench-serving bench-llama bench-perplexity bench-guess bench-adapters bench-warm bench-embed bench-transfer bench-fit bench-catalog bench-regress test-mirror soak run demo-hub schema
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -30,6 +30,9 @@ bench-perplexity: setup
 
 bench-guess: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/guess.py $(ARGS)
+
+bench-adapters: setup
+	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/adapters.py $(ARGS)
 
 bench-warm: setup
 	PYTHONPATH=tests:benchmarks $(BIN)/python benchmarks/warm.py $(ARGS)
