@@ -143,7 +143,7 @@ class HubFiles:
             found = self._files.verify_at(paths, replace(action, sha256=None))  # the pin was held against that
             digests = [part.sha256 for part in found.parts]
         except ActionFailed as failed:
-            if failed.failure.reason == "FileNotFound":  # it was taken away this very moment
+            if not all(path.exists() for path in paths):  # it was taken away this very moment
                 raise refused("Downloaded", "BlobGone", failed.failure.message) from None
             digests = [self._files.digest_of(path) for path in paths]
             if digests == [file.digest for file in files]:

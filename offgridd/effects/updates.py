@@ -17,7 +17,7 @@ from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFailure, Pin
-from offgridd.core.keys import question_key, source_key
+from offgridd.core.keys import question_key, source_key, verify_key
 from offgridd.core.observed import Observed, VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.plan import current_file, current_pin
@@ -152,7 +152,8 @@ class Updates:
 
     async def fetch(self, spec: ModelSpec, newer: Pin, tell: Heard = lambda _here, _size: None) -> VerifiedFile:
         """Raises ActionFailed."""
-        return await self._hub.get(Verify(spec.name, spec.source, spec.sha256, source_key(spec), newer), tell)
+        wanted = verify_key(spec), newer, spec.load.adapters, source_key(spec)
+        return await self._hub.get(Verify(spec.name, spec.source, spec.sha256, *wanted), tell)
 
     async def settle(self, spec: ModelSpec, newer: Pin) -> None:
         """What was tried is good."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from support.hubs import Local, local_hub
 from support.lora import BASE, lora_of, write
 from support.rig import Rig, until
 from support.tinymodel import model
@@ -96,3 +97,38 @@ def test_what_is_no_adapter_or_is_not_there_leaves_what_serves(rig: Rig) -> None
     until(lambda: condition(rig, "Ready")[0] == "True")
     assert rig.pids() == before, "what was declared before is there already"
     assert said(rig, "tiny+a") == answer
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Local]:
+    with local_hub(tmp_path / "hub") as made:
+        made.put("acme/Base-GGUF", {"base-F32.gguf": model(spec=BASE), "README.md": b"# Base\n"})
+        yield made
+
+
+def test_a_model_of_a_hub_waits_for_an_adapter_of_this_host_and_is_updated_with_it(hub: Local, tmp_path: Path) -> None:
+    made = Rig(tmp_path, env={"OFFGRIDD_STORE_ROOTS": str(tmp_path)})
+    made.manifest.write_text(f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{made.port}"]}}
+store: {{min_free: 0}}
+models:
+  tiny: {{source: {{hf: acme/Base-GGUF}}, endpoint: "{hub.url()}", context: 256, threads: 1, updates: auto,
+    check_every: 1s, adapters: {{a: {{source: {{file: {tmp_path}/a.gguf}}}}}}}}
+""")
+    made.start()
+    try:
+        until(lambda: "adapter a: cannot find a.gguf" in str(made.status()["models"][0]["conditions"]))
+        assert made.pids() == []
+        write(tmp_path / "new", lora_of(BASE, seed=0).bytes()).rename(tmp_path / "a.gguf")
+        made.admin.json("POST", "/v1/reconcile")
+        until(made.is_ready)
+        assert said(made, "tiny+a") != said(made, "tiny")
+        sha256 = made.status()["models"][0]["file"]["sha256"]
+        hub.put("acme/Base-GGUF", {"base-F32.gguf": model(spec=BASE) + bytes(64)})
+        until(lambda: (f := made.status()["models"][0]["file"]) and f["sha256"] != sha256)
+        until(lambda: made.is_ready() and len(made.pids()) == 1)
+        assert said(made, "tiny+a") != said(made, "tiny")
+        assert "UpdateRejected" not in str(made.status()["models"][0]["conditions"])
+    finally:
+        assert made.stop() == 0
+        made.api.close()
