@@ -54,6 +54,8 @@ _PAGES: Final = (
     ("defaults.token", "Token"),
     ("models.NAME", "Model"),
     ("models.NAME.source", "Source"),
+    ("models.NAME.adapters.ADAPTER", "Adapter"),
+    ("models.NAME.adapters.ADAPTER.source", "AdapterSource"),
 )
 
 
