@@ -17,7 +17,8 @@ def with_drafts(desired: Desired, observed: Observed) -> Observed:
     changed: dict[str, ModelFacts] = {}
     for name, facts in observed.models.items():
         spec = specs.get(name)
-        if facts.file is None or (facts.file.draft is None and (spec is None or spec.load.draft is None)):
+        has = facts.file is not None and (facts.file.draft is not None or facts.draftless is not None)
+        if facts.file is None or not (has or (spec is not None and spec.load.draft is not None)):
             continue
         now = _with_draft(spec.load.draft if spec else None, facts, desired, observed)
         if now is not facts:

@@ -77,7 +77,7 @@ class Files:
         if action.sha256 is not None and len(paths) > 1:
             text = f"cannot hold the {len(paths)} shards of {path.name} against one sha256: remove sha256"
             raise ActionFailed(Failure("Verified", SHARDS_DIGEST, text, terminal=True))
-        adapters = tuple(AdapterPart(one, self._adapter(one)) for one in action.adapters)
+        adapters = self.adapters_of(action)
         with ExitStack() as stack:
             try:
                 opened: list[tuple[Path, int]] = []
@@ -89,6 +89,10 @@ class Files:
                 raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
             except OSError as error:
                 raise ActionFailed(_unreadable(path, error)) from error
+
+    def adapters_of(self, action: Verify) -> tuple[AdapterPart, ...]:
+        """Its adapters' files, checked and hashed. Blocking. Raises ActionFailed."""
+        return tuple(AdapterPart(one, self._adapter(one)) for one in action.adapters)
 
     def _check(self, action: Verify, opened: Sequence[tuple[Path, int]]) -> VerifiedFile:
         header = read_model([(fd, os.fstat(fd).st_size) for _, fd in opened])

@@ -48,6 +48,8 @@ class Batch:
     row_seconds: float = 0.0  # what a prompt row takes, measured; 0 = not known yet
     _cells: Cells = field(default_factory=Cells)
     _turns: Turns = field(default_factory=Turns)
+    _rests: Turns = field(default_factory=Turns)  # of steps without prompt rows: nobody loses a turn by those
+    _taking: Turns = field(default_factory=Turns)  # which of both the present step is of
     _pause: int = 0  # steps without prompt rows that are still owed to the running sequences
 
     def __len__(self) -> int:
@@ -141,7 +143,8 @@ class Batch:
         ready = [s for s in self.running if not s.waits]
         waited = any(s.left == 1 for s in ready)
         resting = waited and self._pause > 0
-        adapters = self._turns.take({s.wears for s in ready if s.left == 1 or not resting})
+        self._taking = self._rests if resting else self._turns
+        adapters = self._taking.take({s.wears for s in ready if s.left == 1 or not resting})
         going = [s for s in ready if s.left == 1 and s.wears == adapters]
         guesses = self.guesses(going, self._spare(len(going))) if self.guesses is not None else {}
         tokens = [Rows(s, s.done, 1, sample=True, guess=tuple(guesses.get(s.id, ()))) for s in going]
@@ -156,7 +159,7 @@ class Batch:
 
     def decoded(self, decode: Decode, seconds: float) -> None:
         """The rows of `decode` are in the cache; it took so long."""
-        self._turns.took(seconds)
+        self._taking.took(seconds)
         for rows in decode.rows:
             rows.sequence.done += rows.count + len(rows.guess)
             self._cells.grow(rows.sequence.id, rows.count + len(rows.guess))

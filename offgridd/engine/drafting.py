@@ -73,6 +73,8 @@ class Drafter:
                 self._read(case, step)
             elif sum(one.missing for one in ready) + missing <= self._draft.chunk:
                 ready.append(case)
+        # Reading may have taken the cells of those that were ready: then they are read again.
+        ready = [case for case in ready if self._draft.missing(case.sequence) == case.missing]
         chosen, count, _ = self._best(ready, step)
         for case in ready:
             if case not in chosen:

@@ -107,6 +107,15 @@ def test_a_draft_that_does_not_come_is_said() -> None:
     assert "not declared any more" in loaded(seen(HERE, desired=alone))[1]
 
 
+def test_what_kept_a_draft_from_it_says_nothing_once_it_has_none() -> None:
+    failure = Failure("Verified", "Truncated", "its end is missing")
+    observed = seen(HERE, ev.VerifyFailed("small", source_key(SMALL), failure))
+    bare = replace(LARGE, load=LoadSpec(context=64))
+    desired = replace(BOTH, models={**BOTH.models, "large": bare})
+    assert obstacle(LARGE, observed) is not None
+    assert obstacle(bare, seen(observed, desired=desired)) is None
+
+
 def test_what_makes_no_text_is_no_draft_and_has_none() -> None:
     observed = seen(HERE, ev.Verified("small", file(SMALL, "b", EMBEDDER)))
     assert loaded(observed)[0] == "DraftUnsuitable"

@@ -268,3 +268,19 @@ def test_streams_of_different_adapters_have_as_many_tokens_each(steps: int, besi
                 r.sequence.tokens.append(7)
     made = [len(s.tokens) for s in batch.running]
     assert max(made) - min(made) <= 4
+
+
+def test_a_prompt_of_other_adapters_has_its_turn_where_prompt_steps_are_followed_by_rests() -> None:
+    """A slow machine: each step with prompt rows takes so long that the running ones are owed one without."""
+    batch = Batch(5, 1 << 20)
+    for i, (adapters, prompt) in enumerate([(1, 1), (2, 1), (1, 50_000), (2, 50_000), (4, 100)]):
+        batch.waiting.put(Sequence(i, "a", [i * 100_000 + n for n in range(prompt)], prompt, 10_000, adapters=adapters))
+    while batch.admit():
+        pass
+    for _ in range(150):
+        for decode in batch.next():
+            batch.decoded(decode, len(decode) * 0.06 + 0.05)
+            for r in decode.rows:
+                if r.sample:
+                    r.sequence.tokens.append(7)
+    assert all(s.done > min(50, s.prompt) for s in batch.running), [s.done for s in batch.running]

@@ -201,6 +201,24 @@ def test_without_cells_it_makes_room_and_goes_on() -> None:
     assert draft.guess(many[2:], 2)[0] == {2: plain(many[2].tokens, 2)}
 
 
+def test_reading_one_may_take_the_cells_of_another_that_was_ready() -> None:
+    time = Time()
+    drafter = Drafter(Draft(Small(time, "wide", 0.01, 1.0, slots=2, cells=1700), 257, time))
+    guesser = Speculator(drafter, lookup=False)
+    for rows in (1, 9, 17) * 4:
+        guesser.took(rows, 1.0)
+    many = [Sequence(i, "a", [i + 97] * 1000, 1000, 999) for i in range(2)]
+    guessed = set[int]()
+    for step in range(40):
+        drafter._saved = SAVED  # answers before these were worth it
+        some = many[: 1 + step // 5]
+        made = guesser.guesses(some, 99)
+        guessed |= made.keys()
+        for s in some:
+            s.tokens.append(plain(s.tokens, 1)[0])
+    assert 0 in guessed
+
+
 def test_nothing_is_drafted_for_what_the_daemon_asks_by_itself() -> None:
     time = Time()
     guesser = Speculator(Drafter(Draft(Small(time, "wide", 0.01, 1.0), 257, time)), lookup=False)
