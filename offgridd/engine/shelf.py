@@ -41,7 +41,7 @@ class Shelf:
         self._pending, self._closing, self._told, self._looked = 0, False, False, 0.0
         self._more = threading.Condition()  # guards all of this
         self._look()
-        self._wanted: queue.SimpleQueue[tuple[Sequence[Entry], Take]] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[Sequence[Entry], Take, Callable[[], bool]]] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._work, daemon=True)
         self._writer.start()
         threading.Thread(target=self._read_all, daemon=True).start()
@@ -73,9 +73,12 @@ class Shelf:
             found.pop()
         return found
 
-    def fetch(self, links: Sequence[Link], take: Take) -> None:
-        """Soon, on another thread: `take` gets what was found whole of them, up to the first that was not."""
-        self._wanted.put(([link.entry for link in links], take))
+    def fetch(self, links: Sequence[Link], take: Take, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Soon, on another thread: `take` gets what was found whole of them, up to the first that was not.
+
+        What is not `wanted` any more is not read: others wait for the disk. That is asked on that thread, too.
+        """
+        self._wanted.put(([link.entry for link in links], take, wanted))
 
     def lacks(self, tokens: Sequence[int], *, whole: bool) -> int | None:
         """From which token on a state is worth keeping, so that it goes on from what is there. None: it is not."""
@@ -124,10 +127,10 @@ class Shelf:
 
     def _read_all(self) -> None:
         while True:
-            entries, take = self._wanted.get()
+            entries, take, wanted = self._wanted.get()
             found: list[Saved] = []
             for entry in entries:
-                saved = self._read(entry)
+                saved = self._read(entry) if wanted() else None
                 if saved is None:
                     break
                 found.append(saved)

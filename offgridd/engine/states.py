@@ -145,7 +145,7 @@ class States:
         if shelf is not None and links and self._batch.lead(sequence, links[-1].reach):
             sequence.coming = True
             self._coming[sequence.id] = sequence, time.monotonic() + PATIENCE
-            shelf.fetch(links, partial(self._bring, sequence.id))
+            shelf.fetch(links, partial(self._bring, sequence.id), lambda: sequence.id in self._coming)
         else:
             self._start(sequence, have)
 

@@ -179,3 +179,11 @@ def test_thousands_of_files_are_looked_at_in_a_moment(tmp_path: Path) -> None:
     shelf = made(tmp_path, budget=1 << 30)
     assert time.thread_time() - began < 0.6
     assert len(list(shelf._index)) == 4096, "the most, though there were more"
+
+
+def test_what_nobody_wants_any_more_is_not_read(tmp_path: Path) -> None:
+    kept(tmp_path, Saved(LONG, 0, b"state"))
+    shelf, came = made(tmp_path), queue.SimpleQueue[list[Saved]]()
+    shelf.fetch(shelf.find(LONG, 0, whole=False, room=ROOM), came.put, lambda: False)
+    assert came.get(timeout=5) == []
+    assert brought(shelf, LONG), "and it stays"

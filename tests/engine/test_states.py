@@ -145,7 +145,7 @@ def test_others_go_on_while_one_waits_for_the_disk(tmp_path: Path) -> None:
     life(tmp_path, SYSTEM)
     one = Life(tmp_path, slots=3)
     held = threading.Event()
-    one.shelf._wanted.put(([], lambda _found: held.wait(10) and None))  # something slow is read before it
+    one.shelf._wanted.put(([], lambda _found: held.wait(10) and None, lambda: True))  # something slow is read before it
     slow = one.begin(1, [*SYSTEM, 1])
     assert (slow.coming, one.step()) == (True, False)
     other = one.begin(2, [255] * 100)
@@ -176,7 +176,7 @@ def test_what_can_not_be_read_is_computed_and_what_takes_for_ever_too(
     life(tmp_path, [7] * 100)
     two = Life(tmp_path)
     monkeypatch.setattr(module, "PATIENCE", -1)
-    two.shelf._wanted.put(([], lambda _found: threading.Event().wait(10) and None))
+    two.shelf._wanted.put(([], lambda _found: threading.Event().wait(10) and None, lambda: True))
     late = two.begin(1, [*([7] * 100), 1])
     two.states.fill()
     assert (late.coming, two.step(), two.states.reading) == (False, True, False)
