@@ -50,6 +50,11 @@ def find_dressed(ctx: Context, name: str) -> tuple[ModelSpec, tuple[str, ...]]:
             has = f"it has {', '.join(known)}" if known else "it has none"
             text = f"cannot find the adapter {adapter[:128]!r} of {shown_name(spec)}: {has}"
             raise RequestRefused(404, "model_not_found", text, param="model")
+    serving = ctx.loop.snapshot.observed.of(spec.name).serving()
+    there = serving.effective.adapters if serving is not None and serving.effective is not None else known
+    if missing := next((adapter for adapter in adapters if adapter not in there), None):
+        text = f"cannot answer with the adapter {missing!r} yet: {shown_name(spec)} is not loaded with it"
+        raise RequestRefused(503, "model_not_ready", text, retry_after=5)
     return spec, tuple(adapters)
 
 

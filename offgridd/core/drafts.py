@@ -28,9 +28,10 @@ def with_drafts(desired: Desired, observed: Observed) -> Observed:
 
 def _with_draft(draft: str | None, facts: ModelFacts, desired: Desired, observed: Observed) -> ModelFacts:
     spec = desired.models.get(draft) if draft is not None else None
-    file = current_file(spec, observed.of(spec.name)) if spec else None
-    why = _why_not(draft, spec, observed) if draft is not None and file is None else None
     assert facts.file is not None
+    kept = facts.file.draft if draft is not None else None  # what is held back goes on with a draft that was removed
+    file = current_file(spec, observed.of(spec.name)) if spec else kept
+    why = _why_not(draft, spec, observed) if draft is not None and file is None else None
     if facts.file.draft == file and facts.draftless == why:
         return facts
     return replace(facts, file=replace(facts.file, draft=file), draftless=why)

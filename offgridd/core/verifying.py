@@ -46,7 +46,9 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
     if isinstance(spec.source, RemoteSource):
         pin = current_pin(spec, facts) or pinned
         if pin is not None:
-            return [Subject(f.path, f.sha256, models, size=f.size) for f in pin.files]
+            adapters = [one.part for one in facts.file.adapters] if facts.file is not None else []
+            beside = [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in adapters]
+            return [*(Subject(f.path, f.sha256, models, size=f.size) for f in pin.files), *beside]
     elif facts.file is not None:
         return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.read]
     failure = standing_failure(spec, facts, observed.engine)

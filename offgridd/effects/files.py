@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from offgridd.core.actions import Verify
 from offgridd.core.desired import AdapterSpec, FileSource, HubSource, PackageSource, Source, UrlSource
-from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, Failure
+from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, AdapterFailed, Failure
 from offgridd.core.observed import AdapterPart, Identity, Part, VerifiedFile
 from offgridd.core.variants import all_shards
 from offgridd.effects.gguf import GgufError, open_regular, read_adapter, read_model
@@ -116,12 +116,12 @@ class Files:
             finally:
                 os.close(fd)
         except GgufError as error:
-            raise ActionFailed(_of_adapter(spec, Failure("Verified", error.reason, error.message))) from error
+            raise AdapterFailed(_of_adapter(spec, Failure("Verified", error.reason, error.message))) from error
         except ActionFailed as failed:
-            raise ActionFailed(_of_adapter(spec, failed.failure)) from None
+            raise AdapterFailed(_of_adapter(spec, failed.failure)) from None
         if spec.sha256 not in (None, found.sha256):
             text = f"cannot use {path.name}: its sha256 is {found.sha256}, the manifest wants {spec.sha256}"
-            raise ActionFailed(_of_adapter(spec, Failure("Verified", "DigestMismatch", text)))
+            raise AdapterFailed(_of_adapter(spec, Failure("Verified", "DigestMismatch", text)))
         return found
 
     def _hashed(self, path: Path, fd: int) -> Part:

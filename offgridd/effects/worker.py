@@ -26,6 +26,7 @@ from offgridd.effects.printed import Printed, printable
 from offgridd.effects.spawn import ending, spawn
 from offgridd.engine import wire
 
+FINAL = ("AdapterInvalid", "DraftUnsuitable")  # reasons that the same bytes give again and again
 LOAD_DEADLINE, LEAST_SPEED = 120.0, 20e6  # seconds, and bytes a second from which a disk counts as working
 LAST_WORDS = 1.0  # seconds that a worker may live after it has closed its socket
 LEAVING = 3.0  # seconds in which a worker may write what it keeps
@@ -115,7 +116,8 @@ class WorkerProcess:
                 self.load_seconds = anyio.current_time() - self._began
                 return Effective(**{n: v for n, v in msgspec.structs.asdict(frame).items() if n != "built"})
             case wire.LoadFailed():
-                raise ActionFailed(Failure("Loaded", frame.reason, self._printed.behind(printable(frame.message))))
+                text = self._printed.behind(printable(frame.message))
+                raise ActionFailed(Failure("Loaded", frame.reason, text, terminal=frame.reason in FINAL))
             case _:
                 wrong = str(frame) if isinstance(frame, wire.WireError) else f"it began with {type(frame).__name__}"
                 text = f"cannot load the model: its worker does not keep to the format: {wrong}"

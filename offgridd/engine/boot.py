@@ -125,6 +125,7 @@ def _answer(
     masker = Masker(controls, strips)
     preparer = Preparer(model.vocab, masker, template, model.context, lambda: _grammars(model), model.adapters)
     adapted = Threads(threads, adaptive=load.threads is None and threads > 1 and _may_adapt())
+    shelf = Shelf(Path(load.shelf), Path(load.shelf).name, load.disk) if load.shelf else None
     link.send(
         Loaded(
             model.context, model.slots, model.cells, threads, why or None,
@@ -133,7 +134,6 @@ def _answer(
             adapters=tuple(one.name for one in model.adapters),
         )
     )  # fmt: skip
-    shelf = Shelf(Path(load.shelf), Path(load.shelf).name, load.disk) if load.shelf else None
     Engine(model, preparer, link, load, adapted, usage, shelf, draft).run(lambda: _leave(shelf))
 
 

@@ -141,8 +141,13 @@ class Shelf:
             return read(entry.path, self._key, entry.size)
         except FileNotFoundError:
             pass  # it has aged out, or somebody else has removed it
-        except (OSError, DamagedError, MemoryError) as error:
+        except DamagedError as error:
             self._tell(f"cannot use what was kept in {entry.path.name}: {error}")
+        except (OSError, MemoryError) as error:  # it may be as good as ever: the next look has it again
+            self._tell(f"cannot read what was kept in {entry.path.name}: {error}")
+            with self._more:
+                self._index.remove(entry)
+            return None
         self._remove(entry)
         return None
 

@@ -15,6 +15,7 @@ from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, estimate
 from offgridd.core.fold import fold
 from offgridd.core.keys import source_key
+from offgridd.core.measuring import lost
 from offgridd.core.memory import Host, charge
 from offgridd.core.observed import Charge, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import obstacle, plan
@@ -140,3 +141,14 @@ def test_the_draft_is_charged_with_its_weights_and_cells() -> None:
     assert dict(gpu[1].gpu)[0] - dict(gpu[0].gpu)[0] == costs[1].own - costs[0].own, "it lies where the model lies"
     strange = replace(alone, draft=file(SMALL, "c", replace(small, architecture="strange")))
     assert charge(strange.key, LARGE, strange, host).own == costs[0].own + 500
+
+
+def test_what_is_held_back_goes_on_with_a_draft_that_was_removed_and_is_lost_without() -> None:
+    both = seen(HERE, ev.Verified("small", file(SMALL, "b")))
+    alone = Desired(2, "e", models={"large": LARGE})
+    later = with_drafts(alone, served(both))
+    assert later.of("large").file == served(both).of("large").file
+    assert plan(alone, later, 2.0).start == plan(BOTH, served(both), 2.0).start == ()
+    assert not lost(LARGE, later.of("large"), later.engine)
+    without = with_drafts(alone, HERE)
+    assert lost(LARGE, without.of("large"), without.engine), "nothing of it can be loaded again"

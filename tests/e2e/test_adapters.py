@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from support.hubs import Local, local_hub
-from support.lora import BASE, lora_of, write
+from support.lora import BASE, Lora, lora_of, write
 from support.rig import Rig, until
 from support.tinymodel import model
 
@@ -93,6 +93,11 @@ def test_what_is_no_adapter_or_is_not_there_leaves_what_serves(rig: Rig) -> None
     until(lambda: "adapter gone" in "".join(condition(rig, kind)[2] for kind in ("Resolved", "Verified")))
     assert rig.pids() == before
     assert said(rig, "tiny+a") == answer
+    with pytest.raises(openai.InternalServerError, match="is not loaded with it"):
+        said(rig, "tiny+gone")
+    write(rig.folder / "other.gguf", Lora({"blk.9.attn_q.weight": (64, 64)}).bytes())
+    declare(rig, "a", "other")
+    until(lambda: condition(rig, "Loaded")[1] == "AdapterInvalid")
     declare(rig, "a", "b")
     until(lambda: condition(rig, "Ready")[0] == "True")
     assert rig.pids() == before, "what was declared before is there already"
