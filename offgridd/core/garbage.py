@@ -122,7 +122,7 @@ def referred(
         if name.startswith(KEPT):
             for file in pin.files:
                 found.setdefault(file.sha256 or "", "Kept")
-    verified = {part.sha256 for facts in observed.models.values() if facts.file for part in facts.file.parts}
+    verified = {one for facts in observed.models.values() if facts.file for one in facts.file.sha256s}
     for sha256 in (*verified, *busy):
         found.setdefault(sha256, "InUse")
     return found

@@ -37,8 +37,8 @@ def worn(names: Sequence[str], known: Sequence[Adapter], tokens: Sequence[int]) 
         if name not in bits:
             has = f"it has {', '.join(bits)}" if bits else "it has none"
             raise AdapterError(f"cannot use the adapter {name!r}: the model does not have it, {has}")
-    chosen = [known[bits[name]] for name in names]
-    adapters = sum({1 << bits[name] for name in names})
+    chosen = [known[bits[name]] for name in dict.fromkeys(names)]  # naming one twice is naming it
+    adapters = sum(1 << bits[adapter.name] for adapter in chosen)
     invoked = next((adapter for adapter in chosen if adapter.invocation), None)
     if invoked is None:
         return Worn(adapters)

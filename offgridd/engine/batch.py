@@ -228,9 +228,9 @@ class Batch:
 
     def _leader_of(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """The running sequence whose tokens begin alike for longest, and for how long."""
-        best, most = None, 0
+        best, most, wanted = None, 0, sequence.keys()
         for s in self.running if self.follows else ():
-            alike = min(common(s.keys(), sequence.keys()), sequence.prompt - 1)
+            alike = min(common(s.keys(), wanted), sequence.prompt - 1)
             if alike > most and not s.waits_for(sequence):
                 best, most = s, alike
         return best, most

@@ -100,13 +100,14 @@ def test_references_are_pins_locks_urls_kept_files_and_what_works_go_on_with() -
     }
     header = ModelHeader("llama", "", 0, 1, 1, 1, 1, 1, 1, 1, True)
     identity = Identity(1, 1, 1, 1)
-    file = VerifiedFile("/x", identity, "served", header, "k", (Part("/y", identity, "served-2"),))
+    drafting = VerifiedFile("/z", identity, "draft", header, "z")
+    file = VerifiedFile("/x", identity, "served", header, "k", (Part("/y", identity, "served-2"),), draft=drafting)
     observed = Observed(models={"seen": ModelFacts(pin=pin("seen")), "gone": ModelFacts(file=file)})
     pins = {"pinned": pin("p1", "p2"), "kept/a/b/c.gguf": pin("p2", "kept"), "no-more": pin("no-more")}
     assert referred(Desired(models=models), observed, pins, {"busy", "p1"}) == {
         **dict.fromkeys(["p1", "p2", "locked", "web", "seen"], "Declared"),
         "kept": "Kept",
-        **dict.fromkeys(["served", "served-2", "busy"], "InUse"),
+        **dict.fromkeys(["served", "served-2", "draft", "busy"], "InUse"),
     }
 
 

@@ -31,6 +31,7 @@ def test_a_set_is_told_by_its_names_and_what_is_unknown_is_refused() -> None:
     assert worn(("b", "a"), KNOWN, [1]) == worn(("a", "b", "a"), KNOWN, [1]) == Worn(0b11, 0)
     assert worn(("called",), KNOWN, [7, 8, 1, 7, 8, 2]) == Worn(0b100, 3)
     assert worn(("called",), KNOWN, [7, 7]) == Worn(), "nothing invokes it"
+    assert worn(("called", "called"), KNOWN, [7, 8]) == worn(("called",), KNOWN, [7, 8]), "twice is once"
     with pytest.raises(AdapterError, match="has a, b, called, c"):
         worn(("d",), KNOWN, [1])
     with pytest.raises(AdapterError, match="it has none"):
