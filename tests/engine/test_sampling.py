@@ -94,7 +94,8 @@ def test_the_nucleus_is_the_librarys(top_p: float, rows: list, model: Llama) -> 
         p /= p.sum()
         assert p[ours].sum() >= top_p - 1e-6
         assert p[ours[:-1]].sum() < top_p
-        assert p[wanted].sum() == pytest.approx(p[ours].sum(), abs=1e-3), "the library sums in single precision"
+        assert p[wanted].sum() >= top_p - 1e-3, "the library sums in single precision"
+        assert p[wanted[:-1]].sum() < top_p + 1e-3
         same = min(len(ours), len(wanted))
         assert sorted(row[ours[:same]]) == sorted(row[wanted[:same]])
 
