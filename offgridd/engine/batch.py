@@ -17,6 +17,7 @@ from offgridd.engine.cells import Cells
 from offgridd.engine.fair import FairQueue
 from offgridd.engine.prefix import common
 from offgridd.engine.sequence import Decode, Rows, Sequence
+from offgridd.engine.slots import gathered, place
 from offgridd.engine.turns import Turns
 
 GRID = 64  # rows from which attention takes its tiled path: chunks of multiples of it are bit-identical
@@ -62,10 +63,10 @@ class Batch:
 
     def remove(self, request: int) -> Sequence | None:
         """Takes a request out wherever it is, and returns it, its slot unchanged; None when it is not here."""
-        for place in (self.running, self.parked):
-            found = next((s for s in place if s.id == request), None)
+        for where in (self.running, self.parked):
+            found = next((s for s in where if s.id == request), None)
             if found is not None:
-                place.remove(found)
+                where.remove(found)
                 self._cells.drop(request)
                 return found
         return self.waiting.remove(request)
@@ -127,15 +128,17 @@ class Batch:
         return ready, lost
 
     def moves(self) -> list[tuple[Sequence, int]]:
-        """Who moves to a lower slot, and its old one, so that the slots in use are the lowest ones.
+        """Who moves to another slot, and its old one, so that the slots of a set lie side by side.
 
         Long ones stay where they are: with a large model moving one would hold up all others.
         """
         moved: list[tuple[Sequence, int]] = []
-        free = sorted({*range(len(self.running))} - {s.slot for s in self.running})
-        for s in [s for s in self.running if s.slot >= len(self.running) and s.done <= MOVABLE]:
-            moved.append((s, s.slot))
-            s.slot = free.pop(0)
+        fixed = [s.slot for s in self.running if s.done > MOVABLE]
+        for adapters in sorted({s.adapters for s in self.running}):
+            by_slot = {s.slot: s for s in self.running}
+            for old, new in gathered(self._taken(), adapters, self.slots, fixed):
+                moved.append((by_slot[old], old))
+                by_slot[old].slot = new
         return moved
 
     def next(self) -> tuple[Decode, ...]:
@@ -240,7 +243,9 @@ class Batch:
         return len(self.running) < self.slots and self.used + len(self.running) + cells <= self.cells
 
     def _place(self, sequence: Sequence) -> Sequence:
-        taken = {s.slot for s in self.running}
-        sequence.slot = next(i for i in range(self.slots) if i not in taken)
+        sequence.slot = place(self._taken(), sequence.adapters, self.slots)
         self.running.append(sequence)
         return sequence
+
+    def _taken(self) -> dict[int, int]:
+        return {s.slot: s.adapters for s in self.running}
