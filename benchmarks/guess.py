@@ -9,6 +9,7 @@ fool`: one that has the same tokens and random weights, for what a draft costs t
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
@@ -23,6 +24,8 @@ from typing import Any, Final, NamedTuple
 from serving import judge, models
 from serving.floor import ENDS
 from serving.peer import Shape
+from serving.quiet import MOST as MOST_OTHERS
+from serving.quiet import Quiet
 from serving.worker import Worker, named, worker
 from support.lookalikes import lookalike
 from support.tinymodel import Spec
@@ -63,19 +66,20 @@ SCENES: Final = (
 )
 
 
-def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, float]:
-    """Tokens a second with guesses, and without; printed."""
-    order = (0, 1) if number % 2 else (1, 0)
+def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, float] | None:
+    """Tokens a second with guesses, and without; printed. None where others disturbed it."""
+    order, quiet = (0, 1) if number % 2 else (1, 0), Quiet()
     found, texts = {}, {}
     for side in order:
         seconds, texts[side] = sides[side].answer(scene.text, TOKENS, ENDS, scene.temperature, number)
         found[side] = (TOKENS - 1) / seconds
     alike = sum(takewhile(bool, map(eq, texts[0], texts[1]))) / max(1, len(texts[1]))
+    others = quiet.others()
     print(
         f"{scene.name} {number}: with guesses {found[0]:.1f}, without {found[1]:.1f} tokens/s: "
-        f"{found[0] / found[1]:.3f}; the texts are alike for {alike:.0%}", flush=True,
+        f"{found[0] / found[1]:.3f}; the texts are alike for {alike:.0%}; others took {others:.0%}", flush=True,
     )  # fmt: skip
-    return found[0], found[1]
+    return (found[0], found[1]) if others <= MOST_OTHERS else None
 
 
 @contextmanager
@@ -113,10 +117,14 @@ def main() -> None:
             pairs = list[tuple[float, float]]()
             for side in (guessing, plain):
                 side.answer(scene.text, 8, ENDS)  # its prompt is kept from now on
-            while len(pairs) < given.pairs and time.monotonic() < until:
-                pairs.append(pair((guessing, plain), scene, len(pairs) + 1))
-                if judge.settled(judge.ratios(pairs, higher=True), bound, min(LEAST, given.pairs)):
+            for number in itertools.count(1):
+                if len(pairs) >= given.pairs or time.monotonic() > until:
                     break
+                pairs += [found] if (found := pair((guessing, plain), scene, number)) is not None else []
+                if pairs and judge.settled(judge.ratios(pairs, higher=True), bound, min(LEAST, given.pairs)):
+                    break
+            if not pairs:
+                raise SystemExit("others disturbed all of them")
             found = judge.judge(judge.ratios(pairs, higher=True), bound)
             mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
             ratio = f"{found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
