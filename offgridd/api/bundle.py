@@ -15,6 +15,7 @@ from offgridd.api import body, handover
 from offgridd.api.context import Context
 from offgridd.api.jobs import Report
 from offgridd.core import events as ev
+from offgridd.core.adapters import adapters_of
 from offgridd.core.bundle import may_pin
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.errors import RequestRefused
@@ -48,8 +49,9 @@ def add_bundle(app: Quart, ctx: Context) -> None:
 
         async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
             pins = await ctx.bundling.take(Run(sock, report))
+            specs = {**ctx.desired.models, **adapters_of(ctx.desired.models.values())}
             for name, pin in pins.items():
-                spec = ctx.desired.models.get(name)
+                spec = specs.get(name)
                 if spec is not None and may_pin(spec, pin):
                     ctx.loop.emit(ev.Resolved(name, pin))  # also where it was pinned to something else before
             ctx.loop.emit(ev.Reconsidered())
@@ -74,8 +76,9 @@ def _chosen(ctx: Context, names: Sequence[str] | None) -> tuple[Chosen, list[dic
             raise RequestRefused(404, "model_not_found", text, param="models")
     chosen: Chosen = {}
     left_out: list[dict[str, str]] = []
-    for name in models if names is None else names:
-        spec, facts = models[name], ctx.loop.snapshot.observed.of(name)
+    wanted = [models[name] for name in (models if names is None else names)]
+    for name, spec in {**{one.name: one for one in wanted}, **adapters_of(wanted)}.items():
+        facts = ctx.loop.snapshot.observed.of(name)
         pin = current_pin(spec, facts)
         if not isinstance(spec.source, RemoteSource):
             left_out.append({"model": name, "why": "its file is of this machine: it was never fetched"})
@@ -84,6 +87,6 @@ def _chosen(ctx: Context, names: Sequence[str] | None) -> tuple[Chosen, list[dic
             raise RequestRefused(409, "not_verified", text, param="models")
         else:
             chosen[name] = spec, pin
-    if names is not None and left_out:
-        raise RequestRefused(409, "not_fetched", f"cannot export {left_out[0]['model']}: {left_out[0]['why']}")
+    if refused := next((one for one in left_out if one["model"] in (names or ())), None):
+        raise RequestRefused(409, "not_fetched", f"cannot export {refused['model']}: {refused['why']}")
     return chosen, left_out

@@ -15,6 +15,7 @@ from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
 from offgridd.api.transitions import Transitions
+from offgridd.core.adapters import adapters_of
 from offgridd.core.challenge import challenger_name, contested, is_challenger
 from offgridd.core.condition import Condition
 from offgridd.core.conditions import model_conditions, resting_conditions, whole_conditions
@@ -168,15 +169,20 @@ class StatusView:
         other = self._contested.get(spec.name) if declared else None
         contest = (other, observed.of(challenger_name(spec.name))) if other else (None, None)
         tuning = observed.tunings.get(spec.name)
-        parts = (spec, facts, observed.engine, serving and serving.now, short, tuning, *contest)
+        judged = replace(other, name=challenger_name(spec.name)) if other else None
+        adapters = adapters_of(one for one in (spec, judged) if one is not None)
+        beside = [observed.of(name) for name in adapters]
+        parts = (spec, facts, observed.engine, serving and serving.now, short, tuning, *contest, *beside)
         before = (self._models if declared else self._undeclared).get(spec.name)
-        fetching = self._progress.shown(spec.name) or (other and self._progress.shown(challenger_name(spec.name)))
+        names = (spec.name, *([challenger_name(spec.name)] if other else ()), *adapters)
+        fetching = next((found for name in names if (found := self._progress.shown(name))), None)
         if fetching is None and before is not None and all(a is b for a, b in zip(before.parts, parts, strict=True)):
             return before
         asked = declared or facts.file or facts.verify_retry or facts.demanded
         conditions = model_conditions(spec, facts, observed, other) if asked else resting_conditions(spec, facts)
         wanted = as_declared(other or spec)
         shown = _model(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
+        shown["declared"]["adapters"] = _adapters(judged or spec, observed)
         shown["managed"] = declared
         shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed)) if spec.tunes != "off" else None
         shown["serving"] = self._metrics.shown(spec.name)
@@ -245,6 +251,14 @@ def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
             return {"url": url.partition("?")[0], "size": pin.size if pin else None}  # a query may hold a signature
 
 
+def _adapters(spec: ModelSpec, observed: Observed) -> list[Json]:
+    named = zip(spec.load.adapters, adapters_of([spec]).values(), strict=True)
+    return [
+        {"name": one.name, "scale": one.scale, "source": _source(model, observed.of(model.name))}
+        for one, model in named
+    ]
+
+
 def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: list[Json]) -> Json:
     """`wanted`: what is declared, also where that waits to be judged."""
     serving = facts.serving()
@@ -263,7 +277,6 @@ def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: li
             "lookup": wanted.load.lookup,
             "pooling": wanted.load.pooling,
             "dimensions": list(wanted.dimensions),
-            "adapters": [{"name": one.name, "scale": one.scale} for one in wanted.load.adapters],
             "cacheRam": wanted.cache_ram,
             **_camel(asdict(wanted.load.placement)),
         },

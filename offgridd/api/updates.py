@@ -14,6 +14,7 @@ from offgridd.api.context import Context
 from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.jobs import Report
 from offgridd.api.waiting import find_model
+from offgridd.core.adapters import PLUS, adapters_of
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure, RequestRefused
 from offgridd.core.hub import HubFailure, Pin
@@ -56,13 +57,15 @@ def add_updates(app: Quart, ctx: Context) -> None:
 
 
 def _all(ctx: Context) -> list[ModelSpec]:
-    return [s for s in ctx.desired.models.values() if isinstance(s.source, HubSource)]
+    models = ctx.desired.models.values()
+    return [s for s in (*models, *adapters_of(models).values()) if isinstance(s.source, HubSource)]
 
 
 def _of_hub(ctx: Context, name: str) -> ModelSpec:
     """Raises RequestRefused."""
-    spec = find_model(ctx, name)
-    if spec.name not in ctx.desired.models:
+    models = ctx.desired.models
+    spec = adapters_of(models.values()).get(name) or find_model(ctx, name)
+    if spec.name not in models and not spec.adapter:
         text = f"cannot tell what is newer than {name[:64]!r}: it is kept as it was pulled; pull it again"
         raise RequestRefused(409, "not_declared", text, param="model")
     if not isinstance(spec.source, HubSource):
@@ -140,6 +143,9 @@ async def _newer(ctx: Context, spec: ModelSpec) -> Pin | None:
     facts = ctx.loop.snapshot.observed.of(spec.name)
     pin = current_pin(spec, facts)
     if why := why_not(spec, suspended=ctx.desired.server.suspend):
+        raise _refused("Fixed", f"cannot update {spec.name}: {why}")
+    if spec.adapter and ctx.desired.models[spec.name.partition(PLUS)[0]].holds:
+        why = "its model is held to its benchmark; name its newer `revision` in the manifest, which is measured first"
         raise _refused("Fixed", f"cannot update {spec.name}: {why}")
     if pin is None or current_file(spec, facts) is None:
         raise _refused("NotVerified", f"cannot update {spec.name}: what is declared now is not here yet")

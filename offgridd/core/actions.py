@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from offgridd.core.desired import DEFAULT_USE, AdapterSpec, LoadSpec, RemoteSource, Source, Use
+from offgridd.core.desired import DEFAULT_USE, LoadSpec, RemoteSource, Source, Use
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Charge, Short, VerifiedFile
 
@@ -36,12 +36,7 @@ class Verify:
     sha256: str | None
     key: str
     pin: Pin | None = None
-    adapters: tuple[AdapterSpec, ...] = ()
-    question: str = ""  # the source_key, where `key` stands for more than that
-
-    @property
-    def source_key(self) -> str:
-        return self.question or self.key
+    adapter: bool = False  # it has to be a LoRA adapter
 
 
 @dataclass(frozen=True, slots=True)

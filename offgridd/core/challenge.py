@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from offgridd.core.adapters import PLUS, loading
 from offgridd.core.desired import LOWEST_PRIORITY, Desired, ModelSpec
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Observed
@@ -25,8 +26,15 @@ def is_challenger(name: str) -> bool:
 
 
 def answered_by(name: str) -> tuple[str, ...]:
-    """Whose pin is the answer where it is to the same question: what serves comes first, so that no edit updates it."""
-    return (name.removesuffix(_BEHIND), name) if is_challenger(name) else (name,)
+    """Whose pin is the answer where it is to the same question: what serves comes first, so that no edit updates it.
+
+    An adapter may have been that of a challenger, which serves by now.
+    """
+    model, plus, adapter = name.partition(PLUS)
+    own = model.removesuffix(_BEHIND)
+    if plus:
+        return own + plus + adapter, challenger_name(own) + plus + adapter
+    return (own, name) if is_challenger(name) else (name,)
 
 
 def contested(desired: Desired, observed: Observed) -> Mapping[str, ModelSpec]:
@@ -63,7 +71,7 @@ def tried_as(desired: Desired, trial: Trial) -> ModelSpec | None:
 
 def differ(old: ModelSpec, new: ModelSpec) -> bool:
     """Whether `new` may be another file, or is loaded otherwise."""
-    return source_key(old) != source_key(new) or old.load != new.load
+    return source_key(old) != source_key(new) or loading(old) != loading(new)
 
 
 def kept_as(old: ModelSpec, new: ModelSpec) -> ModelSpec:

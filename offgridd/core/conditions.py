@@ -6,7 +6,9 @@ Every condition is there from the first look on. `Status` adds when it last chan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from offgridd.core.adapters import PLUS, adapters_of
 from offgridd.core.benchmarked import benchmarked
 from offgridd.core.bundle import BUNDLED
 from offgridd.core.condition import Condition
@@ -14,8 +16,8 @@ from offgridd.core.desired import Desired, FileSource, ModelSpec, PackageSource
 from offgridd.core.errors import Failure
 from offgridd.core.gitsource import UNKNOWN, GitFacts
 from offgridd.core.keys import load_key
-from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_pin, lacks_draft, obstacle
+from offgridd.core.observed import ModelFacts, Observed, VerifiedFile
+from offgridd.core.plan import current_file, current_pin, lacks_adapters, lacks_draft, obstacle
 from offgridd.core.purpose import shown
 from offgridd.core.sizes import show_size
 from offgridd.core.updates import current_look, why_fixed
@@ -35,7 +37,7 @@ def model_conditions(
     return (
         *stages,
         measured,
-        _up_to_date(spec, facts),
+        _up_to_date_with_adapters(spec, facts, observed),
         _sandboxed(facts),
         _ready(by, suspended=spec.suspend, serving=facts.serving() is not None, held=held),
     )
@@ -117,9 +119,15 @@ def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     file = current_file(spec, facts)
     if facts.network and file is None:
         return True
-    if lacks_draft(spec, file) and observed.of(spec.load.draft or "").network:
+    if file is not None and any(observed.of(name).network for name in _lacking(spec, file)):
         return True
     return obstacle(spec, observed) is not None or _is_ready(spec, observed)
+
+
+def _lacking(spec: ModelSpec, file: VerifiedFile) -> list[str]:
+    """The models whose files it waits for: its adapters, its draft."""
+    adapters = list(adapters_of([spec])) if lacks_adapters(spec, file) else []
+    return [*adapters, *([spec.load.draft] if spec.load.draft is not None and lacks_draft(spec, file) else [])]
 
 
 def not_ready(desired: Desired, observed: Observed) -> list[str]:
@@ -142,7 +150,7 @@ def _unless(error: str, kind: str, good: str, bad: str) -> Condition:
 
 def _stages(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Failure | None) -> list[Condition]:
     """Resolved, Downloaded, Verified, Loaded: those before the failure hold, those after it wait."""
-    if current_file(spec, facts) is not None:
+    if current_file(spec, facts) is not None and (failure is None or failure.condition not in _STAGES[:3]):
         done = [_done(kind, spec, facts) for kind in _STAGES[:3]]
         return [*done, _loaded(spec, facts, observed, failure)]
     serving = facts.serving() is not None
@@ -186,6 +194,8 @@ def _loaded(spec: ModelSpec, facts: ModelFacts, observed: Observed, failure: Fai
     old = "; an earlier worker, with what was declared before, still serves" if facts.serving() else ""
     if failure is not None:
         return Condition("Loaded", "False", failure.reason, failure.message + old)
+    if lacks_adapters(spec, file):
+        return Condition("Loaded", "False", "WaitsForAdapter", f"not all of its adapters are there yet{old}")
     if lacks_draft(spec, file):
         return Condition("Loaded", "False", "WaitsForDraft", f"its draft {spec.load.draft} is not there yet{old}")
     if spec.preload or facts.demanded:
@@ -202,6 +212,16 @@ def _sandboxed(facts: ModelFacts) -> Condition:
     if missing:
         return Condition("Sandboxed", "False", "Partial", "not confined: " + "; ".join(missing))
     return Condition("Sandboxed", "True", "Confined")
+
+
+def _up_to_date_with_adapters(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> Condition:
+    """Of the model; where nothing newer than that is known, of the adapter that there is something newer than."""
+    found = _up_to_date(spec, facts)
+    for name, one in adapters_of([spec]).items() if found.status != "False" else ():
+        other = _up_to_date(one, observed.of(name))
+        if other.status == "False":
+            return replace(other, message=f"adapter {name.partition(PLUS)[2]}: {other.message}")
+    return found
 
 
 def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:

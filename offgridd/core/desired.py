@@ -91,12 +91,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """A LoRA adapter beside a model: requests name it. Its file is used in place."""
+    """A LoRA adapter beside a model: requests name it."""
 
     name: str
-    source: PackageSource | FileSource
+    source: Source
     sha256: str | None = None
     scale: float = 1.0
+    lock: Pin | Failure | None = None  # what offgridd.lock says of its source
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ class ModelSpec:
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
     benchmark: BenchmarkSpec | None = None
     challenger: bool = False  # it is no model of its own: what is declared of one, beside what serves
+    adapter: bool = False  # it is none, but an adapter of one
     tunable: tuple[str, ...] = ()  # load fields that tuning may search: the manifest does not give them
     tuned: Settings = ()  # what tuning has set of `load`; never by the manifest
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from offgridd.core.adapters import loading
 from offgridd.core.challenge import differ, kept_as
-from offgridd.core.desired import Desired, HubSource, ModelSpec, RemoteSource
+from offgridd.core.desired import Desired, HubSource, ModelSpec, RemoteSource, Source
 from offgridd.core.keys import source_key
 
 
@@ -89,7 +90,7 @@ def changes(before: Desired, after: Desired) -> tuple[Change, ...]:
             found.append(Change(name, "add"))
         elif source_key(old) != source_key(new):
             found.append(Change(name, "verify"))
-        elif old.load != new.load:
+        elif loading(old) != loading(new):
             found.append(Change(name, "reload"))
         elif old != new:
             found.append(Change(name, "live"))
@@ -116,19 +117,22 @@ def judged_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
 
 
 def _contest(spec: ModelSpec | None) -> object:
-    return (source_key(spec), spec.load, spec.benchmark) if spec else None
+    return (source_key(spec), loading(spec), spec.benchmark) if spec else None
 
 
 def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
     """The models whose files are asked for in another way now, so that what failed before is worth another try."""
     whole = (before.server.offline, before.store) != (after.server.offline, after.store)
 
-    def way(spec: ModelSpec | None) -> object:
-        source = spec.source if spec else None
+    def way(source: Source) -> object:
         return (source.endpoint, source.token) if isinstance(source, HubSource) else source
+
+    def ways(spec: ModelSpec | None) -> list[object]:
+        found = [spec.source, *(one.source for one in spec.load.adapters)] if spec else []
+        return [way(source) for source in found if isinstance(source, RemoteSource)]
 
     return tuple(
         name
         for name, spec in after.models.items()
-        if isinstance(spec.source, RemoteSource) and (whole or way(before.models.get(name)) != way(spec))
+        if ways(spec) and (whole or ways(before.models.get(name)) != ways(spec))
     )

@@ -32,10 +32,6 @@ class ActionFailed(Exception):
         self.failure = failure
 
 
-class AdapterFailed(ActionFailed):
-    """It is an adapter's fault: nothing is said of the model's own file."""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a manifest; line and column count from 1, 0 where there is none."""

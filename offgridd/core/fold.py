@@ -8,6 +8,7 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Why
+from offgridd.core.adapters import PLUS, adapters_of
 from offgridd.core.challenge import challenger_name, challengers
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
@@ -44,8 +45,7 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 running.pop(model, None)
                 starting.pop(model, None)
             case ev.Reconsidered(model):
-                names = list(models) if model is None else [model, challenger_name(model)]
-                models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in names)
+                models.update((name, _reconsidered(models.get(name, NO_FACTS))) for name in _meant(model, models))
             case ev.Judged(short, given_up):
                 whole["short"] = {name: why for name, why in short.items() if name not in given_up}
                 models.update((name, replace(models[name], demanded=False)) for name in given_up if name in models)
@@ -58,6 +58,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
             case ev.Taken(model):
                 challenged.discard(model)
                 models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
+                for other in [name for name in models if name.startswith(challenger_name(model) + PLUS)]:
+                    models[model + other.removeprefix(challenger_name(model))] = models.pop(other)
             case ev.Tuned() | ev.Retuned() | ev.TrialChosen():
                 whole.update(folded(whole.get("tunings", observed.tunings), event))
             case ev.KeptRemoved(model):
@@ -79,10 +81,12 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
 def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
-    contesting = {*challengers(desired, observed), *map(challenger_name, observed.challenged)}
+    others = challengers(desired, observed)
+    beside = {*others, *map(challenger_name, observed.challenged)}
+    beside |= adapters_of((*desired.models.values(), *others.values())).keys()
 
     def over(name: str, facts: ModelFacts) -> bool:
-        if name in desired.models or facts.workers or facts.uses or name in observed.running or name in contesting:
+        if name in desired.models or facts.workers or facts.uses or name in observed.running or name in beside:
             return False  # a request that still waits must not count against a model that is added again
         return name not in kept or not facts.demanded or (facts.verify_retry or facts.start_retry) is not None
 
@@ -99,6 +103,14 @@ def forget(observed: Observed, desired: Desired) -> Observed:
 def backoff(count: int) -> float:
     """Seconds to wait after `count` failures in a row."""
     return float(min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(count - 1, 10)))
+
+
+def _meant(model: str | None, models: Iterable[str]) -> list[str]:
+    """All models, or one with its challenger, and the adapters of both."""
+    if model is None:
+        return list(models)
+    both = (model, challenger_name(model))
+    return [*both, *(name for name in models if name.startswith(tuple(one + PLUS for one in both)))]
 
 
 def _reconsidered(facts: ModelFacts) -> ModelFacts:
@@ -135,7 +147,7 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
                 facts, file=None, network=False, verify_retry=_next_retry(facts.verify_retry, key, failure, now)
             )
         case ev.FileSeen(_, identities):
-            drifted = facts.file is not None and tuple(p.identity for p in facts.file.read) != identities
+            drifted = facts.file is not None and tuple(p.identity for p in facts.file.parts) != identities
             return replace(facts, file=None) if drifted else facts
         case ev.WorkerStarted(_, worker, pid, key, cache, charge, disk):
             started = Worker(worker, key, pid, cache_ram=cache, cache_disk=disk, charge=charge)

@@ -6,11 +6,12 @@ Pure: `effects.garbage` looks, counts and removes. What is not known to be of no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from offgridd.core.adapters import adapters_of
 from offgridd.core.challenge import challenger_name
-from offgridd.core.desired import Desired, UrlSource
+from offgridd.core.desired import Desired, ModelSpec, UrlSource
 from offgridd.core.hub import Pin
 from offgridd.core.observed import Observed
 
@@ -108,16 +109,11 @@ def referred(
     `busy`: sha256s that work goes on with: files on their way, and those of live workers.
     """
     found: dict[str, str] = {}
-    for name, spec in desired.models.items():
-        locked = spec.lock if isinstance(spec.lock, Pin) else None
+    for name, spec in _declared(desired).items():
         named = [spec.sha256] if isinstance(spec.source, UrlSource) else []
-        for pin in (locked, pins.get(name), observed.of(name).pin):
-            named += [f.sha256 for f in pin.files] if pin is not None else []
+        for pin in (spec.lock, pins.get(name), observed.of(name).pin):
+            named += [f.sha256 for f in pin.files] if isinstance(pin, Pin) else []
         found.update((sha256, "Declared") for sha256 in named if sha256)
-    for name, spec in desired.challengers.items():
-        locked = spec.lock if isinstance(spec.lock, Pin) else None
-        for pin in (locked, pins.get(challenger_name(name))):
-            found.update((f.sha256, "Declared") for f in (pin.files if pin else ()) if f.sha256)
     for name, pin in pins.items():
         if name.startswith(KEPT):
             for file in pin.files:
@@ -126,6 +122,13 @@ def referred(
     for sha256 in (*verified, *busy):
         found.setdefault(sha256, "InUse")
     return found
+
+
+def _declared(desired: Desired) -> dict[str, ModelSpec]:
+    """The models, what waits to be judged, and the adapters of both, by their names."""
+    waiting = (replace(spec, name=challenger_name(name)) for name, spec in desired.challengers.items())
+    both = {spec.name: spec for spec in (*desired.models.values(), *waiting)}
+    return {**both, **adapters_of(both.values())}
 
 
 def counted(

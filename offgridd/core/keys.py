@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from offgridd.core.benchmark import Workload
-from offgridd.core.desired import HUB, AdapterSpec, HubSource, LoadSpec, ModelSpec, Source
+from offgridd.core.desired import HUB, HubSource, LoadSpec, ModelSpec, Source
 from offgridd.core.errors import Failure
 from offgridd.core.hub import Pin
 
@@ -34,11 +34,6 @@ def stable_key(*parts: object) -> str:
 def source_key(spec: ModelSpec) -> str:
     """Changes when the file has to be found and verified again: the question, and the lock's answer."""
     return _source_key(spec.source, spec.sha256, spec.lock)
-
-
-def verify_key(spec: ModelSpec) -> str:
-    """Changes when the file or one of its adapters has to be found and verified again."""
-    return _verify_key(source_key(spec), spec.load.adapters) if spec.load.adapters else source_key(spec)
 
 
 def question_key(spec: ModelSpec) -> str:
@@ -82,11 +77,6 @@ def _question_key(source: Source, sha256: str | None) -> str:
     if isinstance(source, HubSource):
         source = replace(source, endpoint=HUB, token=None)
     return stable_key(type(source).__name__, asdict(source), sha256)
-
-
-@lru_cache(maxsize=4096)
-def _verify_key(source: str, adapters: tuple[AdapterSpec, ...]) -> str:
-    return stable_key(source, [(type(one.source).__name__, asdict(one)) for one in adapters])
 
 
 @lru_cache(maxsize=32768)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from offgridd.core.adapters import adapters_of
 from offgridd.core.desired import HUB, HubSource, ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubFile, Pin
@@ -31,7 +32,7 @@ class LockEntry:
         return sum(f.size for f in self.files)
 
 
-Lock = Mapping[str, LockEntry]  # by model
+Lock = Mapping[str, LockEntry]  # by model, and by MODEL+ADAPTER
 
 
 def asked_of(source: HubSource) -> HubSource:
@@ -45,8 +46,13 @@ def entry_of(source: HubSource, pin: Pin) -> LockEntry:
 
 
 def wanting(models: Mapping[str, ModelSpec], lock: Lock, update: Collection[str]) -> tuple[ModelSpec, ...]:
-    """The models whose source has to be asked for: `lock` does not answer it, or they are in `update`."""
-    of_hub = (spec for spec in models.values() if isinstance(spec.source, HubSource))
+    """The models, and adapters, whose source has to be asked for: `lock` does not answer it, or they are in `update`.
+
+    A model that is updated is so with its adapters.
+    """
+    update = {*update, *adapters_of(spec for spec in models.values() if spec.name in update)}
+    both = (*models.values(), *adapters_of(models.values()).values())
+    of_hub = (spec for spec in both if isinstance(spec.source, HubSource))
     return tuple(s for s in of_hub if s.name in update or not isinstance(locked(s, lock), Pin))
 
 

@@ -128,7 +128,7 @@ def lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
         return False
     if facts.network and current_file(spec, facts) is None:
         return True  # its bytes are not here: it never served, or not any more
-    if facts.draftless is not None and current_file(spec, facts) is not None:
+    if (facts.draftless or facts.adapterless) is not None and current_file(spec, facts) is not None:
         return True  # it can not be loaded again
     retry = current_retry(spec, facts, engine)
     if refusal(spec, current_file(spec, facts)) is not None:

@@ -101,7 +101,7 @@ class VerifiedFile:
 
     @property
     def read(self) -> tuple[Part, ...]:
-        """All files that its worker reads: its own and those of its adapters."""
+        """All files that its worker reads for it: its own and those of its adapters."""
         return (*self.parts, *(one.part for one in self.adapters))
 
 
@@ -220,6 +220,7 @@ class ModelFacts:
     results: tuple[Result, ...] = ()  # the newest of each bench_key, the newest last
     verdict: Verdict | None = None  # on what is declared
     draftless: Failure | None = None  # why its draft's file is not there, and will not be by waiting alone
+    adapterless: Failure | None = None  # the same of one of its adapters
     gently: bool = False  # nobody but us asked for it: it must not make others leave
 
     def serving(self) -> Worker | None:

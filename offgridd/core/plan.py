@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
+from offgridd.core.adapters import adapters_of
 from offgridd.core.admission import Admission, Candidate, admit
 from offgridd.core.challenge import challengers
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, LoadSpec, ModelSpec, RemoteSource, Use
 from offgridd.core.errors import Failure
 from offgridd.core.fit import Limits, declared, limits
 from offgridd.core.hub import Pin
-from offgridd.core.keys import load_key, shelf_key, source_key, verify_key
+from offgridd.core.keys import load_key, shelf_key, source_key
 from offgridd.core.memory import Host, charge, raised
 from offgridd.core.observed import Charge, ModelFacts, Observed, Retry, Short, VerifiedFile
 from offgridd.core.purpose import pooling_of
@@ -39,7 +40,8 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     if observed.stopping:
         return Plan()
     draft, bounds = _Draft(now), limits(desired.server.memory, observed.host.memory)
-    models = {**observed.kept, **desired.models, **challengers(desired, observed)}
+    declared = {**desired.models, **challengers(desired, observed)}
+    models = {**observed.kept, **declared, **adapters_of(declared.values())}
     for name in sorted({*models, *observed.models, *observed.running}):
         _consider(draft, name, models.get(name), observed, bounds)
     made = _admitted(draft, desired, models, observed, bounds)
@@ -107,11 +109,7 @@ def idle_until(spec: ModelSpec, facts: ModelFacts) -> float | None:
 
 def current_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
     """The verified file, if it was verified for what the spec asks now."""
-    file = facts.file
-    if file is None or file.source_key != source_key(spec):
-        return None
-    same = not (file.adapters or spec.load.adapters) or spec.load.adapters == tuple(a.spec for a in file.adapters)
-    return file if same else None
+    return facts.file if facts.file and facts.file.source_key == source_key(spec) else None
 
 
 def current_pin(spec: ModelSpec, facts: ModelFacts) -> Pin | None:
@@ -153,15 +151,21 @@ def _no_draft(spec: ModelSpec, file: VerifiedFile, draft: VerifiedFile) -> str:
     return ""
 
 
-def lacks_draft(spec: ModelSpec, file: VerifiedFile | None) -> bool:
-    """Whether it waits for the file of its draft, and for nothing else."""
-    return spec.load.draft is not None and file is not None and file.draft is None
+def lacks_draft(spec: ModelSpec, file: VerifiedFile) -> bool:
+    """Whether it waits for the file of its draft."""
+    return spec.load.draft is not None and file.draft is None
+
+
+def lacks_adapters(spec: ModelSpec, file: VerifiedFile) -> bool:
+    """Whether it waits for files of its adapters."""
+    return spec.load.adapters != tuple(one.spec for one in file.adapters)
 
 
 def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure | None:
     """Why the model is not as declared and will not be by waiting alone: refused, or failed and not tried again yet."""
     retry, file = current_retry(spec, facts, engine), current_file(spec, facts)
-    return refusal(spec, file) or (retry.failure if retry else None) or (facts.draftless if file else None)
+    beside = (facts.adapterless or facts.draftless) if file else None
+    return refusal(spec, file) or (retry.failure if retry else None) or beside
 
 
 def obstacle(spec: ModelSpec, observed: Observed) -> Failure | None:
@@ -178,10 +182,10 @@ def short_of(spec: ModelSpec, observed: Observed) -> Short | None:
 def current_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
     """The failure that stands in the way now, if there is one."""
     file = current_file(spec, facts)
-    retry, keys = facts.verify_retry, (source_key(spec), verify_key(spec))
+    retry, key = facts.verify_retry, source_key(spec)
     if file is not None:
-        retry, keys = facts.start_retry, (load_key(spec, file.key, engine),) * 2
-    return retry if retry and retry.key in keys else None
+        retry, key = facts.start_retry, load_key(spec, file.key, engine)
+    return retry if retry and retry.key == key else None
 
 
 def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Action]:
@@ -191,14 +195,15 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if spec.suspend and any(w.ready for w in live):
         return []  # also where its file was touched or replaced: what serves goes on
-    if refusal(spec, file) or lacks_draft(spec, file):
+    if refusal(spec, file) or (file is not None and (lacks_draft(spec, file) or lacks_adapters(spec, file))):
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:
         pin, asked = current_pin(spec, facts), source_key(spec)
         if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
-        wanted = verify_key(spec), pin, spec.load.adapters, asked
-        return [Verify(spec.name, spec.source, spec.sha256, *wanted)]
+        return [Verify(spec.name, spec.source, spec.sha256, asked, pin, spec.adapter)]
+    if spec.adapter:
+        return []
     key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)
     if mine is not None and mine.ready:
@@ -237,6 +242,5 @@ def _still_wanted(running: str, spec: ModelSpec, facts: ModelFacts, engine: str)
 
 def _keys(spec: ModelSpec, file: VerifiedFile | None, engine: str) -> Iterable[str]:
     yield source_key(spec)
-    yield verify_key(spec)
     if file is not None:
         yield load_key(spec, file.key, engine)

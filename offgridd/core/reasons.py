@@ -169,6 +169,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(_LOAD, "AdapterInvalid", "an adapter does not go with this model", "another adapter, or remove it"),
     Reason(_LOAD, "DraftUnsuitable", "the draft has another vocabulary, or can not guess", "name another `draft`"),
     Reason(_LOAD, "WaitsForDraft", "the file of its draft is not there yet", "see the draft's own conditions"),
+    Reason(_LOAD, "WaitsForAdapter", "an adapter is on its way, or being verified", "wait"),
     Reason(_LOAD, "NoGpu", "a GPU is asked for and there is none", "gpu_layers: 0, or a build for the GPU"),
     Reason(_LOAD, "MlockFailed", "the limit on locked memory is too low", "raise LimitMEMLOCK"),
     Reason(_LOAD, "LoadFailed", "llama.cpp does not load it; the message has its last words", "offgrid logs MODEL"),

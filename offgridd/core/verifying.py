@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from offgridd.core.adapters import adapters_of
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.hub import Pin
 from offgridd.core.naming import file_name
@@ -31,9 +32,9 @@ class Subject:
 
 
 def subjects(specs: Iterable[ModelSpec], observed: Observed, pins: Mapping[str, Pin]) -> list[Subject]:
-    """The files of these models, each once, in the order in which they come first."""
+    """The files of these models and their adapters, each once, in the order in which they come first."""
     found: dict[tuple[str | None, str | None, str], Subject] = {}
-    for spec in specs:
+    for spec in (one for model in specs for one in (model, *adapters_of([model]).values())):
         for one in _of(spec, observed, pins.get(spec.name)):
             key = (one.path, one.sha256, "" if one.sha256 else spec.name)
             known = found.get(key)
@@ -46,11 +47,9 @@ def _of(spec: ModelSpec, observed: Observed, pinned: Pin | None) -> list[Subject
     if isinstance(spec.source, RemoteSource):
         pin = current_pin(spec, facts) or pinned
         if pin is not None:
-            adapters = [one.part for one in facts.file.adapters] if facts.file is not None else []
-            beside = [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in adapters]
-            return [*(Subject(f.path, f.sha256, models, size=f.size) for f in pin.files), *beside]
+            return [Subject(f.path, f.sha256, models, size=f.size) for f in pin.files]
     elif facts.file is not None:
-        return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.read]
+        return [Subject(p.path, p.sha256, models, p.path, p.identity.size) for p in facts.file.parts]
     failure = standing_failure(spec, facts, observed.engine)
     why = failure.message if failure else "it is not known yet which file it is, or what it hashes to"
     return [Subject(file_name(spec.source) or spec.name, None, models, why=why)]

@@ -16,7 +16,7 @@ from offgridd.core import events as ev
 from offgridd.core.benchmarked import challenger_key
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
-from offgridd.core.errors import ActionFailed, AdapterFailed, Failure
+from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.observed import ModelFacts, VerifiedFile
@@ -99,7 +99,7 @@ class AutoUpdates:
             else:
                 await self._updates.settle(spec, newer)
         except ActionFailed as failed:
-            bad = failed.failure.condition == "Verified" and not isinstance(failed, AdapterFailed)
+            bad = failed.failure.condition == "Verified"
             await self._updates.reject(spec, look, failed.failure.message, passing=not bad)
 
     async def _follow(self, name: str) -> None:
@@ -164,7 +164,7 @@ class AutoUpdates:
         await self._now.heard()  # that it was tried
         while True:
             facts = self._now.observed().of(spec.name)
-            other = facts.file is not None and facts.file.content != file.content  # None: an adapter has changed
+            other = facts.file is None or facts.file.content != file.content
             if not self._is_same(spec, newer) or other:
                 return "superseded"
             now = self._now.desired().models[spec.name]

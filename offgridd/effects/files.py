@@ -9,7 +9,6 @@ import stat
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,9 +16,9 @@ import anyio.from_thread
 import anyio.to_thread
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import AdapterSpec, FileSource, HubSource, PackageSource, Source, UrlSource
-from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, AdapterFailed, Failure
-from offgridd.core.observed import AdapterPart, Identity, Part, VerifiedFile
+from offgridd.core.desired import FileSource, HubSource, PackageSource, Source, UrlSource
+from offgridd.core.errors import SHARDS_DIGEST, ActionFailed, Failure
+from offgridd.core.observed import Identity, ModelHeader, Part, VerifiedFile
 from offgridd.core.variants import all_shards
 from offgridd.effects.gguf import GgufError, open_regular, read_adapter, read_model
 
@@ -77,52 +76,25 @@ class Files:
         if action.sha256 is not None and len(paths) > 1:
             text = f"cannot hold the {len(paths)} shards of {path.name} against one sha256: remove sha256"
             raise ActionFailed(Failure("Verified", SHARDS_DIGEST, text, terminal=True))
-        adapters = self.adapters_of(action)
         with ExitStack() as stack:
             try:
                 opened: list[tuple[Path, int]] = []
                 for path in paths:
                     opened.append((path, open_regular(path)))
                     stack.callback(os.close, opened[-1][1])
-                return replace(self._check(action, opened), adapters=adapters)
+                return self._check(action, opened)
             except GgufError as error:
                 raise ActionFailed(Failure("Verified", error.reason, error.message)) from error
             except OSError as error:
                 raise ActionFailed(_unreadable(path, error)) from error
 
-    def adapters_of(self, action: Verify) -> tuple[AdapterPart, ...]:
-        """Its adapters' files, checked and hashed. Blocking. Raises ActionFailed."""
-        return tuple(AdapterPart(one, self._adapter(one)) for one in action.adapters)
-
     def _check(self, action: Verify, opened: Sequence[tuple[Path, int]]) -> VerifiedFile:
-        header = read_model([(fd, os.fstat(fd).st_size) for _, fd in opened])
+        header = _header(action, [(fd, os.fstat(fd).st_size) for _, fd in opened])
         first, *shards = (self._hashed(path, fd) for path, fd in opened)
         if action.sha256 is not None and action.sha256 != first.sha256:
             text = f"cannot use {opened[0][0].name}: its sha256 is {first.sha256}, the manifest wants {action.sha256}"
             raise ActionFailed(Failure("Verified", "DigestMismatch", text))
-        return VerifiedFile(first.path, first.identity, first.sha256, header, action.source_key, tuple(shards))
-
-    def _adapter(self, spec: AdapterSpec) -> Part:
-        """Raises ActionFailed."""
-        try:
-            (path, *_) = self._resolve(spec.source)
-            try:
-                fd = open_regular(path)
-            except OSError as error:
-                raise ActionFailed(_unreadable(path, error)) from error
-            try:
-                read_adapter(fd, os.fstat(fd).st_size)
-                found = self._hashed(path, fd)
-            finally:
-                os.close(fd)
-        except GgufError as error:
-            raise AdapterFailed(_of_adapter(spec, Failure("Verified", error.reason, error.message))) from error
-        except ActionFailed as failed:
-            raise AdapterFailed(_of_adapter(spec, failed.failure)) from None
-        if spec.sha256 not in (None, found.sha256):
-            text = f"cannot use {path.name}: its sha256 is {found.sha256}, the manifest wants {spec.sha256}"
-            raise AdapterFailed(_of_adapter(spec, Failure("Verified", "DigestMismatch", text)))
-        return found
+        return VerifiedFile(first.path, first.identity, first.sha256, header, action.key, tuple(shards))
 
     def _hashed(self, path: Path, fd: int) -> Part:
         before = identity_of(os.fstat(fd))
@@ -157,8 +129,14 @@ class Files:
         return real
 
 
-def _of_adapter(spec: AdapterSpec, failure: Failure) -> Failure:
-    return replace(failure, message=f"adapter {spec.name}: {failure.message}")
+def _header(action: Verify, shards: Sequence[tuple[int, int]]) -> ModelHeader:
+    """Descriptors and sizes. Raises GgufError, ActionFailed."""
+    if not action.adapter:
+        return read_model(shards)
+    if len(shards) > 1:
+        text = f"cannot use it as an adapter: it is in {len(shards)} pieces; make it one file"
+        raise ActionFailed(Failure("Verified", "InvalidModel", text))
+    return read_adapter(*shards[0])
 
 
 def _in_package(package: str, file: str) -> Path:

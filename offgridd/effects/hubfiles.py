@@ -140,8 +140,7 @@ class HubFiles:
                 self._store.note(file.digest, self._note(action, file))
         paths = [self._store.blob(file.digest) for file in files]
         try:
-            # The pin was held against the sha256. Adapters are no reason to read blobs again, and are looked at last.
-            found = self._files.verify_at(paths, replace(action, sha256=None, adapters=()))
+            found = self._files.verify_at(paths, replace(action, sha256=None))  # the pin was held against it
             digests = [part.sha256 for part in found.parts]
         except ActionFailed as failed:
             if not all(path.exists() for path in paths):  # it was taken away this very moment
@@ -154,7 +153,7 @@ class HubFiles:
                 self._store.put_away(file.digest)
                 text = f"cannot use {file.path}: what the store has of it was changed; it is fetched again"
                 raise refused("Verified", "DigestMismatch", text)
-        return replace(found, adapters=self._files.adapters_of(action))
+        return found
 
     def ask(self, asked: Question) -> Pin:
         """What a source means now, within the memory that is declared. Blocking. Raises ActionFailed."""

@@ -13,11 +13,12 @@ import anyio.to_thread
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Verify
+from offgridd.core.adapters import adapters_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import HubError, HubFailure, Pin
-from offgridd.core.keys import question_key, source_key, verify_key
+from offgridd.core.keys import question_key, source_key
 from offgridd.core.observed import Observed, VerifiedFile
 from offgridd.core.pinning import Question
 from offgridd.core.plan import current_file, current_pin
@@ -70,7 +71,7 @@ class Updates:
     async def run(self) -> None:
         """For ever."""
         for name, look in (await anyio.to_thread.run_sync(self._looks.all)).items():
-            if name in self._now.desired().models:
+            if name in self._declared():
                 self._now.emit(ev.UpdateSeen(name, look))
             else:
                 await anyio.to_thread.run_sync(self._looks.drop, name)
@@ -82,13 +83,18 @@ class Updates:
                 await self._now.changed()
             await anyio.sleep(PAUSE)
 
+    def _declared(self) -> dict[str, ModelSpec]:
+        """With their adapters."""
+        models = self._now.desired().models
+        return {**models, **adapters_of(models.values())}
+
     def _due(self) -> tuple[list[tuple[ModelSpec, Pin]], float | None]:
         """What is to be looked at now, and when something will be."""
         now, desired, observed = self._clock(), self._now.desired(), self._now.observed()
         due: list[tuple[ModelSpec, Pin]] = []
         later: list[float] = []
         seen: dict[tuple[str, str], float] = {}
-        for spec in () if desired.server.offline else desired.models.values():
+        for spec in () if desired.server.offline else self._declared().values():
             facts = observed.of(spec.name)
             pin = current_pin(spec, facts)
             if pin is None or current_file(spec, facts) is None:
@@ -137,7 +143,7 @@ class Updates:
         be measured first: it is pinned once that was done.
         """
         file = await self.fetch(spec, newer, tell)
-        now = self._now.desired().models.get(spec.name)
+        now = self._declared().get(spec.name)
         if now is None or now.lock is not None or source_key(now) != source_key(spec):
             raise refused("UpToDate", "Superseded", f"cannot update {spec.name}: the manifest has changed meanwhile")
         if now.holds:
@@ -152,8 +158,8 @@ class Updates:
 
     async def fetch(self, spec: ModelSpec, newer: Pin, tell: Heard = lambda _here, _size: None) -> VerifiedFile:
         """Raises ActionFailed."""
-        wanted = verify_key(spec), newer, spec.load.adapters, source_key(spec)
-        return await self._hub.get(Verify(spec.name, spec.source, spec.sha256, *wanted), tell)
+        action = Verify(spec.name, spec.source, spec.sha256, source_key(spec), newer, spec.adapter)
+        return await self._hub.get(action, tell)
 
     async def settle(self, spec: ModelSpec, newer: Pin) -> None:
         """What was tried is good."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from offgridd.core.adapters import as_model
 from offgridd.core.choice import AUTO
 from offgridd.core.desired import (
     HUB,
@@ -136,12 +137,18 @@ def _desired(manifest: sections.Manifest, lock: Lock | None) -> Desired:
     defaults = manifest.defaults.given()
     models = {name: _model(name, model, defaults) for name, model in sorted(manifest.models.items())}
     if lock is not None:
-        models = {name: dataclasses.replace(spec, lock=locked(spec, lock)) for name, spec in models.items()}
+        models = {name: _locked(spec, lock) for name, spec in models.items()}
     store = StoreSpec(**manifest.store.given())
     memory, endpoint = _memory(manifest.server.memory), defaults.get("endpoint", HUB)
     server = _pick(ServerSpec, {**manifest.server.given(), "memory": memory})
     git = manifest.git.spec() if manifest.git else None
     return Desired(server=server, store=store, models=models, endpoint=endpoint, token=_token(defaults, {}), git=git)
+
+
+def _locked(spec: ModelSpec, lock: Lock) -> ModelSpec:
+    adapters = [dataclasses.replace(one, lock=locked(as_model(spec, one), lock)) for one in spec.load.adapters]
+    load = dataclasses.replace(spec.load, adapters=tuple(adapters)) if adapters else spec.load
+    return dataclasses.replace(spec, lock=locked(spec, lock), load=load)
 
 
 def _memory(memory: sections.Memory) -> MemorySpec:
@@ -177,14 +184,12 @@ def _of_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     if "cache" in given:
         found["persist"] = given["cache"].persist
     if "adapters" in given:
-        found["adapters"] = tuple(_adapter(name, one) for name, one in sorted(given["adapters"].items()))
+        way = {key: given[key] for key in ("endpoint", "token") if key in given}
+        found["adapters"] = tuple(
+            AdapterSpec(name, _source(one.source, way), one.sha256, one.scale)
+            for name, one in sorted(given["adapters"].items())
+        )
     return found
-
-
-def _adapter(name: str, adapter: sections.Adapter) -> AdapterSpec:
-    file, package = adapter.source.file, adapter.source.package
-    source = PackageSource(package, values.inner_path(file)) if package else FileSource(values.host_path(file))
-    return AdapterSpec(name, source, adapter.sha256, adapter.scale)
 
 
 def _pick(kind: Callable[..., _T], given: Mapping[str, Any]) -> _T:

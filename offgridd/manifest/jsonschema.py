@@ -55,7 +55,6 @@ _PAGES: Final = (
     ("models.NAME", "Model"),
     ("models.NAME.source", "Source"),
     ("models.NAME.adapters.ADAPTER", "Adapter"),
-    ("models.NAME.adapters.ADAPTER.source", "AdapterSource"),
 )
 
 

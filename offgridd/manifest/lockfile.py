@@ -6,12 +6,14 @@ Strings are quoted as JSON has them, which YAML reads alike: a sha256 of digits 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from offgridd.core.adapters import PLUS
 from offgridd.core.choice import AUTO
 from offgridd.core.desired import HubSource
 from offgridd.core.errors import ManifestError, Problem
@@ -38,9 +40,20 @@ def _path(text: str) -> str:
     return text
 
 
+def _worn(text: str) -> str:
+    """MODEL+ADAPTER."""
+    model, plus, adapter = text.partition(PLUS)
+    if not (plus and re.fullmatch(values.NAME, model) and re.fullmatch(values.NAME, adapter)):
+        raise ValueError("is no MODEL+ADAPTER")
+    return text
+
+
 _PathText = Annotated[str, AfterValidator(_path)]
 _Quant = Annotated[str, Field(pattern=values.QUANT)]
 _Revision = Annotated[str, Field(pattern=values.REVISION)]
+
+
+_Worn = Annotated[str, AfterValidator(_worn)]
 
 
 class _File(Section):
@@ -67,6 +80,7 @@ class _Entry(Section):
 class _LockText(Section):
     lockVersion: Literal[1]  # noqa: N815
     models: dict[Name, _Entry]
+    adapters: dict[_Worn, _Entry] = Field({}, min_length=1)
 
 
 def read_lock(name: str, text: bytes) -> Lock:
@@ -76,15 +90,22 @@ def read_lock(name: str, text: bytes) -> Lock:
         found = _LockText.model_validate(plain(root))
     except ValidationError as error:
         raise ManifestError(tuple(_problems(root, error))) from None
-    return {model: _entry(entry) for model, entry in found.models.items()}
+    return {name: _entry(entry) for name, entry in (*found.models.items(), *found.adapters.items())}
 
 
 def write_lock(lock: Lock) -> str:
     """The text that says `lock`."""
-    lines = [f"lockVersion: {VERSION}", "models:" if lock else "models: {}"]
-    for model, entry in sorted(lock.items()):
-        lines += [f"  {_quoted(model)}:", *(f"    {line}" for line in _lines(entry))]
+    models = {name: entry for name, entry in lock.items() if PLUS not in name}
+    adapters = {name: entry for name, entry in lock.items() if PLUS in name}
+    lines = [f"lockVersion: {VERSION}", "models:" if models else "models: {}", *_entries(models)]
+    lines += ["adapters:", *_entries(adapters)] if adapters else []
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _entries(lock: Lock) -> Iterator[str]:
+    for name, entry in sorted(lock.items()):
+        yield f"  {_quoted(name)}:"
+        yield from (f"    {line}" for line in _lines(entry))
 
 
 def _lines(entry: LockEntry) -> Iterator[str]:

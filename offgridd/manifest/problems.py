@@ -156,12 +156,10 @@ def _section(path: Path) -> type[Section]:
     match path:
         case ("models", _):
             return sections.Model
-        case ("models", _, "source"):
+        case ("models", _, "source") | ("models", _, "adapters", _, "source"):
             return sections.Source
         case ("models", _, "adapters", _):
             return sections.Adapter
-        case ("models", _, "adapters", _, "source"):
-            return sections.AdapterSource
         case ("models", _, "speculative") | ("defaults", "speculative"):
             return sections.Speculative
         case ("models", _, "cache") | ("defaults", "cache"):

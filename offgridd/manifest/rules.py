@@ -100,14 +100,15 @@ def _source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
         yield from _hub_choice(path, model, source)
     else:
         misplaced = [(*path, "revision")] if "revision" in source else []
-        misplaced += [(*path[:-1], key) for key in (*HUB_ONLY, "max_size") if key in model]
+        misplaced += [(*path[:-1], key) for key in _misplaced(model)]
+        misplaced += [(*path[:-1], "max_size")] if "max_size" in model else []
         yield from map(_hub_only, misplaced)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
 
 
 def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[Finding]:
     misplaced = [(*path, key) for key in ("file", "revision") if key in source]
-    misplaced += [(*path[:-1], key) for key in HUB_ONLY if key in model]
+    misplaced += [(*path[:-1], key) for key in _misplaced(model)]
     yield from map(_hub_only, misplaced)
     if not misplaced and "sha256" not in model:
         message = "cannot use a 'url' without 'sha256': anybody could put another file there; write the model's sha256"
@@ -117,10 +118,19 @@ def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[
 def _adapters(name: str, model: dict[str, Any]) -> Iterator[Finding]:
     adapters = _map(model, "adapters")
     for adapter in adapters:
+        path: Path = ("models", name, "adapters", adapter, "source")
+        yield from _source(path, _map(adapters, adapter))
         source = _map(_map(adapters, adapter), "source")
-        if isinstance(source.get("file"), str):
-            path: Path = ("models", name, "adapters", adapter, "source", "file")
-            yield from _file_path(path, source, values.inner_path if "package" in source else values.host_path)
+        if "hf" in source and "file" not in source:
+            message = "cannot use this source: no rule chooses among a repository's adapters; add 'file'"
+            yield Finding(path, "MissingField", message)
+
+
+def _misplaced(model: dict[str, Any]) -> Iterator[str]:
+    """What of a model, whose source is no hub's, only goes with one; its adapters may be of a hub."""
+    adapters = _map(model, "adapters")
+    of_hub = any("hf" in _map(_map(adapters, name), "source") for name in adapters)
+    yield from (key for key in HUB_ONLY if key in model and (key == "quant" or not of_hub))
 
 
 def _token(path: Path, given: dict[str, Any]) -> Iterator[Finding]:

@@ -125,23 +125,12 @@ class Source(Section):
     )
 
 
-class AdapterSource(Section):
-    """Where an adapter is: `package` with `file`, or `file` alone."""
-
-    not_yet = frozenset({"hf", "url", "revision"})
-
-    package: str | None = reload(
-        None, "An installed Python package that holds the file, in the daemon's environment.", pattern=values.PACKAGE
-    )
-    file: str = reload(
-        ..., "The file: an absolute path of this host, or with `package` a path inside it.", min_length=1
-    )
-
-
 class Adapter(Section):
     """A LoRA adapter, as GGUF, that requests choose with the model `NAME+ADAPTER`; docs/adapters.md."""
 
-    source: AdapterSource = reload(..., "Where the file is. It is used in place, never copied.")
+    source: Source = reload(
+        ..., "Where the file is, as of a model; an `hf` repository with `file`, by the model's `endpoint` and `token`."
+    )
     sha256: str | None = reload(
         None, "What the file's content must hash to; another file is never loaded.", pattern=values.SHA256
     )

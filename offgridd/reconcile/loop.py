@@ -22,6 +22,7 @@ from offgridd.core.hub import Pin
 from offgridd.core.observed import HostFacts, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 from offgridd.core.tuned import all_as_declared, effective
+from offgridd.core.wearing import with_adapters
 from offgridd.effects.traffic import Traffic
 
 RESYNC = 30.0  # seconds between looks at the verified files
@@ -187,7 +188,7 @@ class Reconciler:
         self._apply(*[item for item in items if not isinstance(item, Desired)])
         self._want(self.snapshot.desired)
         desired, observed = self.snapshot.desired, forget(self.snapshot.observed, self.snapshot.desired)
-        self.snapshot = replace(self.snapshot, observed=with_drafts(desired, observed))
+        self.snapshot = replace(self.snapshot, observed=with_drafts(desired, with_adapters(desired, observed)))
 
     def _declare(self, newest: Desired) -> None:
         known = all_as_declared(self.snapshot.desired)
@@ -219,7 +220,7 @@ class Reconciler:
             self.emit(ev.HostSeen(host))
         looked = {name: facts.file for name, facts in self.snapshot.observed.models.items() if facts.file}
         try:
-            paths = {name: [part.path for part in file.read] for name, file in looked.items()}
+            paths = {name: [part.path for part in file.parts] for name, file in looked.items()}
             seen = await self.files.look(paths) if paths else {}
             for name, identities in seen.items():
                 if self.snapshot.observed.of(name).file is looked[name]:  # else it was verified anew meanwhile

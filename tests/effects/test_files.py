@@ -16,7 +16,7 @@ from support import tinymodel
 from support.lora import BASE, lora_of
 
 from offgridd.core.actions import Verify
-from offgridd.core.desired import AdapterSpec, FileSource, Source
+from offgridd.core.desired import FileSource, Source
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.observed import Identity
 from offgridd.effects.files import Files, identity_of
@@ -257,25 +257,21 @@ async def test_one_sha256_says_nothing_of_several_files(root: Path) -> None:
     assert (await refused(Files((root,), {}), put_shards(root)[0], SHA256)).reason == "OneDigestForShards"
 
 
-def with_adapters(root: Path, *adapters: AdapterSpec) -> Verify:
-    return Verify("m", FileSource(str(root / "m.gguf")), None, "all of it", adapters=adapters, question="the model")
+def asked_adapter(path: Path, sha256: str | None = None) -> Verify:
+    return Verify("m+a", FileSource(str(path)), sha256, "key", adapter=True)
 
 
-async def test_adapters_are_checked_and_hashed_with_their_model(root: Path) -> None:
+async def test_an_adapter_is_checked_and_hashed(root: Path) -> None:
     data = lora_of(BASE).bytes()
     (root / "a.gguf").write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
-    spec = AdapterSpec("a", FileSource(str(root / "a.gguf")), sha256, 0.5)
-    found = await Files((root,), {}).verify(with_adapters(root, spec))
-    assert [(one.spec, one.part.sha256) for one in found.adapters] == [(spec, sha256)]
-    assert (found.source_key, found.key, found.content) == ("the model", f"{SHA256} adapter {sha256}", SHA256)
-    assert [part.path for part in found.read] == [str(root / "m.gguf"), str(root / "a.gguf")]
-    plain = await Files((root,), {}).verify(asked(root / "m.gguf"))
-    assert (plain.key, plain.read) == (SHA256, plain.parts)
+    found = await Files((root,), {}).verify(asked_adapter(root / "a.gguf", sha256))
+    assert (found.source_key, found.sha256, found.header.architecture) == ("key", sha256, "llama")
+    assert (found.header.tensor_count > 0, found.size) == (True, len(data))
 
 
-@pytest.mark.parametrize("what", ["model", "cut", "gone", "outside", "other bytes", "control vector"])
-async def test_an_adapter_that_is_none_is_named_and_refused(root: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["model", "cut", "gone", "outside", "other bytes", "control vector", "pieces"])
+async def test_an_adapter_that_is_none_is_refused(root: Path, what: str) -> None:
     path, data = root / "a.gguf", lora_of(BASE).bytes()
     match what:
         case "model":
@@ -288,9 +284,10 @@ async def test_an_adapter_that_is_none_is_named_and_refused(root: Path, what: st
             path.write_bytes(data)
         case "control vector":
             path.write_bytes(data.replace(b"lora", b"cvec"))
-    spec = AdapterSpec("pirate", FileSource(str(path)), "0" * 64 if what == "other bytes" else None)
+        case "pieces":
+            path = put_shards(root)[0]
     with pytest.raises(ActionFailed) as caught:
-        await Files((root,), {}).verify(with_adapters(root, spec))
+        await Files((root,), {}).verify(asked_adapter(path, "0" * 64 if what == "other bytes" else None))
     reason = {"cut": "Truncated", "gone": "FileNotFound", "outside": "PathNotAllowed", "other bytes": "DigestMismatch"}
     assert caught.value.failure.reason == reason.get(what, "InvalidModel")
-    assert caught.value.failure.message.startswith("adapter pirate: cannot")
+    assert caught.value.failure.message.startswith("cannot")

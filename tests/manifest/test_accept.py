@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offgridd.core.desired import HubSource
 from offgridd.core.errors import ManifestError, Problem
 from offgridd.manifest import SourceText, accept
 from offgridd.manifest.reading import MAX_FRAGMENTS, MAX_PROBLEMS
@@ -237,13 +238,28 @@ def test_adapters_are_loaded_with_their_model_in_the_order_of_their_names() -> N
     assert digest(text) != digest(text.replace("0.5", "0.6"))
 
 
+def test_adapters_of_a_hub_are_asked_for_as_the_model_says() -> None:
+    text = adapters("{a: {source: {hf: o/r, file: a.gguf, revision: v1}}}") + "    endpoint: https://mirror.example\n"
+    spec = accept(SourceText("m.yaml", (text + "    updates: manual\n").encode())).desired.models["m"]
+    (one,) = spec.load.adapters
+    assert one.source == HubSource("o/r", "a.gguf", "v1", endpoint="https://mirror.example")
+    assert "quant" in str(refused(text + "    quant: Q4_0\n").problems[0].message), "that chooses among models"
+    alone = text.replace("hf: o/r, file: a.gguf, revision: v1", "file: /a")
+    assert [p.reason for p in refused(alone).problems] == ["ConflictingFields"], "nothing is asked for there"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("{a+b: {source: {file: /a}}}", "InvalidName"),
         ("{a: {source: {file: a}}}", "PathNotAllowed"),
         ("{a: {source: {package: p, file: ../a}}}", "PathNotAllowed"),
-        ("{a: {source: {hf: o/r}}}", "NotSupportedYet"),
+        ("{a: {source: {hf: o/r}}}", "MissingField"),
+        ("{a: {source: {hf: o/r, url: 'https://x/a.gguf', file: a}}}", "ConflictingFields"),
+        ("{a: {source: {url: 'https://x/a.gguf'}}}", "MissingField"),
+        ("{a: {source: {file: /a, revision: main}}}", "ConflictingFields"),
+        ("{a: {source: {hf: o/r, file: ../a}}}", "PathNotAllowed"),
+        ("{a: {source: {hf: o/r, file: a.gguf}, quant: Q4_0}}", "UnknownField"),
         ("{a: {source: {package: p}}}", "MissingField"),
         ("{a: {}}", "MissingField"),
         ("{a: {source: {file: /a}, scale: x}}", "WrongType"),

@@ -10,7 +10,18 @@ import re
 
 from offgridd.core.observed import ModelHeader
 from offgridd.effects.gguf.shape import shape_of
-from offgridd.effects.gguf.types import ARCHITECTURE, SPLIT_COUNT, SPLIT_NO, Array, Facts, Kind, invalid, show
+from offgridd.effects.gguf.types import (
+    ARCHITECTURE,
+    INVALID,
+    SPLIT_COUNT,
+    SPLIT_NO,
+    Array,
+    Facts,
+    GgufError,
+    Kind,
+    invalid,
+    show,
+)
 
 _INT32 = (1 << 31) - 1  # the engine keeps lengths in 32 bits and reads larger ones as negative
 _MOST_BLOCKS = 4_096  # the deepest models have about 130
@@ -46,17 +57,29 @@ def check_model(facts: Facts) -> ModelHeader:
     )
 
 
-def check_adapter(facts: Facts) -> None:
-    """Raises GgufError(InvalidModel) where it is no LoRA adapter. Whose adapter it is the engine finds out."""
+def check_adapter(facts: Facts) -> ModelHeader:
+    """The same of an adapter, which has neither blocks nor a vocabulary of its own. Whose it is the engine finds out.
+
+    Raises GgufError(InvalidModel) where it is no LoRA adapter.
+    """
     architecture = _architecture(facts)
     kind, what = facts.values.get("general.type"), facts.values.get("adapter.type")
     if kind != "adapter" or what != "lora":
         of = "a model" if kind in (None, "model") else _OTHER_KINDS.get(str(kind), f"of the type {show(str(kind))}")
         if kind == "adapter":
             of = f"an adapter of the type {show(str(what))}"
-        raise invalid(f"it is {of} for {architecture}, not a LoRA adapter", "name an adapter's GGUF")
+        raise _no_adapter(f"it is {of} for {architecture}")
     if not facts.tensor_count or facts.empty_tensor:
-        raise invalid("it has no tensors, or empty ones")
+        raise _no_adapter("it has no tensors, or empty ones")
+    name = facts.values.get("general.name")
+    return ModelHeader(
+        architecture, name if isinstance(name, str) else "", None, 0, 0, 0, 0, 0,
+        facts.tensor_count, facts.tensor_bytes, has_chat_template=False,
+    )  # fmt: skip
+
+
+def _no_adapter(why: str) -> GgufError:
+    return GgufError(INVALID, f"cannot use the file as an adapter: {why}; name the GGUF of a LoRA adapter")
 
 
 def _architecture(facts: Facts) -> str:

@@ -75,9 +75,9 @@ def read_header(fd: int, size: int) -> ModelHeader:
     return read_model([(fd, size)])
 
 
-def read_adapter(fd: int, size: int) -> None:
+def read_adapter(fd: int, size: int) -> ModelHeader:
     """As `read_header`, of a LoRA adapter: that it is one, and whole."""
-    check_adapter(_walk(Cursor(partial(os.pread, fd), size)))
+    return check_adapter(_walk(Cursor(partial(os.pread, fd), size)))
 
 
 def read_model(shards: Sequence[tuple[int, int]]) -> ModelHeader:
