@@ -17,7 +17,9 @@ def with_adapters(desired: Desired, observed: Observed) -> Observed:
     changed: dict[str, ModelFacts] = {}
     for name, facts in observed.models.items():
         spec = specs.get(name)
-        if spec is not None and facts.file is not None:
+        if spec is None or facts.file is None:
+            continue
+        if spec.load.adapters or facts.file.adapters or facts.adapterless:
             now = _with_adapters(spec, facts, observed)
             if now is not facts:
                 changed[name] = now

@@ -16,11 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, Resolve, StartWorker, StopWorker, Verify
+from offgridd.core.adapters import adapters_of
 from offgridd.core.adopting import KEPT_IDLE, kept_name, kept_spec
 from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.challenge import challenger_name, challengers, contested
 from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
-from offgridd.core.desired import Desired, FileSource, HubSource, LoadSpec, MemorySpec, ModelSpec, ServerSpec
+from offgridd.core.desired import (
+    AdapterSpec,
+    Desired,
+    FileSource,
+    HubSource,
+    LoadSpec,
+    MemorySpec,
+    ModelSpec,
+    ServerSpec,
+)
 from offgridd.core.edits import hold_back, reached_otherwise, take
 from offgridd.core.errors import Failure
 from offgridd.core.fit import limits
@@ -31,6 +41,7 @@ from offgridd.core.memory import Host, Ledger, charge, raised
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import current_file, current_pin, current_retry, plan
 from offgridd.core.tuned import TUNABLE, Trial, Tuning, all_as_declared, effective
+from offgridd.core.wearing import with_adapters
 
 HEADER = ModelHeader("llama", "tiny", 0, 4096, 1, 32, 2, 288, 12, 1000, True)
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -40,12 +51,15 @@ def pinned(key: str, letter: str) -> Pin:
     return Pin(key, "o/x", "c", (HubFile("x", 1, "0" * 63 + letter),), None, "only")
 
 
+FROM_HERE = AdapterSpec("p", FileSource("/m/x.gguf"))
+FROM_A_HUB = AdapterSpec("q", HubSource("o/x", "q.gguf"))
+UNLOCKED = replace(FROM_A_HUB, lock=Failure("Resolved", "NotLocked", "cannot", True))
 SPECS = st.builds(
-    lambda name, source, context, preload, alias, suspend, cache, disk, lock, rank, benchmark: ModelSpec(
+    lambda name, source, context, preload, alias, suspend, cache, disk, lock, rank, benchmark, adapters: ModelSpec(
         name,
         source,
         preload=preload,
-        load=LoadSpec(context=context, persist=disk is not None),
+        load=LoadSpec(context=context, persist=disk is not None, adapters=adapters),
         aliases=(alias,),
         suspend=suspend,
         cache_ram=cache,
@@ -76,13 +90,15 @@ SPECS = st.builds(
     st.sampled_from([None, None, None, pinned("question", "l"), Failure("Resolved", "NotLocked", "cannot", True)]),
     st.tuples(st.sampled_from([0, 0, 5]), st.sampled_from([False, False, True]), st.sampled_from([None, 60.0])),
     st.sampled_from([None, BenchmarkSpec(max_regression=0.1, on_fail="hold"), BenchmarkSpec(tune="apply")]),
+    st.sampled_from([(), (), (FROM_HERE,), (FROM_A_HUB,), (replace(FROM_A_HUB, scale=0.5), FROM_HERE), (UNLOCKED,)]),
 )
 ROOM = [None, 90_000_000, 150_000_000, 260_000_000]  # bytes: of none, one and two workers
 
 
 def hopeless(spec: ModelSpec) -> bool:
     """Refused as it is declared."""
-    return spec.load.context == 8192 or isinstance(spec.lock, Failure)
+    locks = [spec.lock, *(one.lock for one in spec.load.adapters)]
+    return spec.load.context == 8192 or any(isinstance(lock, Failure) for lock in locks)
 
 
 class PlanMachine(RuleBasedStateMachine):
@@ -93,11 +109,11 @@ class PlanMachine(RuleBasedStateMachine):
         self.room: int | None = None
 
     def put(self, event: ev.Event) -> None:
-        self.observed = fold(self.observed, (event,), self.now)
+        self.observed = with_adapters(self.desired, fold(self.observed, (event,), self.now))
 
     def step(self) -> bool:
         """One pass of the loop; False when there was nothing to do."""
-        self.observed = forget(self.observed, self.desired)
+        self.observed = with_adapters(self.desired, forget(self.observed, self.desired))
         made = plan(self.desired, self.observed, self.now)
         for name in made.cancel:
             self.end(name, cancelled=True)
@@ -123,6 +139,7 @@ class PlanMachine(RuleBasedStateMachine):
                 self.open[action.model] = action
             else:
                 assert all(w.load_key != action.key or w.stopping for w in self.observed.of(action.model).workers)
+                assert not action.model.endswith(("+p", "+q")), "an adapter is never loaded by itself"
                 assert self.taken().fits(action.charge), "it starts beside what is there, also beside what still ends"
                 self.ids += 1
                 self.put(
@@ -164,7 +181,8 @@ class PlanMachine(RuleBasedStateMachine):
             assert another or self.room is not None, "where there is room the old one serves until the new one does"
 
     def wanted(self) -> dict[str, ModelSpec]:
-        return {**self.desired.models, **challengers(self.desired, self.observed)}
+        both = {**self.desired.models, **challengers(self.desired, self.observed)}
+        return {**both, **adapters_of(both.values())}
 
     def end(self, name: str, *, good: bool = False, cancelled: bool = False, terminal: bool = False) -> None:
         action = self.open.pop(name)
@@ -209,6 +227,7 @@ class PlanMachine(RuleBasedStateMachine):
 
     def apply_tuned(self) -> None:
         self.desired = effective(self.desired, self.observed.tunings, self.observed.host.kind)
+        self.observed = with_adapters(self.desired, self.observed)
 
     @rule(name=NAMES, threads=st.sampled_from([None, 1, 2]))
     def try_settings(self, name: str, threads: int | None) -> None:
@@ -270,8 +289,9 @@ class PlanMachine(RuleBasedStateMachine):
         if not taken or serving is None or other in self.open:
             self.put(ev.Unloaded(other))
             return
-        self.put(ev.Taken(name, spec))
+        self.observed = fold(self.observed, (ev.Taken(name, spec),), self.now)
         self.desired = take(self.desired, name, spec)
+        self.observed = with_adapters(self.desired, self.observed)
         assert serving in self.observed.of(name).workers
 
     @rule(name=NAMES)
@@ -301,7 +321,7 @@ class PlanMachine(RuleBasedStateMachine):
     def remove_kept(self, path: str) -> None:
         self.put(ev.KeptRemoved(f"kept/o/k/{path}"))
 
-    @rule(name=NAMES, gone=st.booleans())
+    @rule(name=st.sampled_from(["a", "b", "c", "a+p", "a+q", "b@next+q"]), gone=st.booleans())
     def file_drifts(self, name: str, gone: bool) -> None:
         self.put(ev.FileSeen(name, None if gone else (Identity(1, 1, 1, 2),)))
 
@@ -332,7 +352,8 @@ class PlanMachine(RuleBasedStateMachine):
         for name, spec in self.desired.models.items():
             facts = self.observed.of(name)
             retry = current_retry(spec, facts, self.observed.engine)
-            if spec.preload and not (retry and retry.at is None) and not hopeless(spec):
+            stands = (retry and retry.at is None) or (facts.adapterless and facts.adapterless.terminal)
+            if spec.preload and not stands and not hopeless(spec):
                 ready = model_conditions(spec, facts, self.observed)[-1].status == "True"
                 assert ready or self.room is not None, (spec, facts)
         for name, facts in self.observed.models.items():

@@ -16,7 +16,7 @@ SHA = st.text("0123456789abcdef", min_size=64, max_size=64)
 NUMBERS = st.sampled_from(["1" * 64, "0" * 64, "12e4" + "5" * 60])  # YAML reads these as numbers
 # Printable, and of what YAML can carry.
 PATHS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40)
-NAMES = st.sampled_from(["1", "1.5", "null", "no", "true", "a-b.c", "chat"])
+NAMES = st.sampled_from(["1", "1.5", "null", "no", "true", "a-b.c", "chat", "chat+a", "1+1.5"])
 FILES = st.builds(HubFile, PATHS, st.integers(0, (1 << 53) - 1), SHA | NUMBERS)
 REPOS = st.sampled_from(["acme/tiny", "1/2", "_a/b.c"])
 REVISIONS = st.sampled_from(["main", "1.0", "0123", "a" * 40])
@@ -59,6 +59,8 @@ MANIFEST = b"apiVersion: offgridd/v1\nmodels: {chat: {source: {hf: acme/tiny}}}\
         ("c" * 40, "../" + "c" * 40, 10, "commit"),
         ("models:", "<<<<<<< HEAD\nmodels:", 3, "YAML"),
         ("chat", "Chat", 4, "models"),
+        ("models:", "models: {}\nadapters:", 5, "adapters"),
+        ('models:\n  "chat"', 'models: {}\nadapters:\n  "chat+"', 5, "adapters"),
     ],
 )
 def test_a_damaged_lock_refuses_the_manifest_at_its_line(old: str, new: str, line: int, says: str) -> None:
