@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from offgridd.core.conditions import is_ready, not_ready
 from offgridd.core.errors import Problem
 from offgridd.core.gitsource import UNKNOWN
+from offgridd.core.readiness import is_ready, not_ready
 from offgridd.effects.systemd import Notifier
 from offgridd.failpoints import failpoint
 from offgridd.reconcile.intake import Intake, Seen

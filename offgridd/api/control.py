@@ -17,12 +17,12 @@ from offgridd.api.metrics import Totals
 from offgridd.api.texts import files_of
 from offgridd.api.waiting import find_model
 from offgridd.core import events as ev
-from offgridd.core.conditions import is_ready
 from offgridd.core.edits import changes, hold_back
 from offgridd.core.errors import ManifestError, RequestRefused
 from offgridd.core.gitsource import Files, of_repository
 from offgridd.core.naming import shown_name
 from offgridd.core.plan import standing_failure
+from offgridd.core.readiness import is_ready
 from offgridd.core.tuned import all_as_declared
 from offgridd.reconcile.intake import Seen, parse
 

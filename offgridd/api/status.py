@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from offgridd.api import memory
 from offgridd.api.metrics import Metrics
 from offgridd.api.progress import Progress
+from offgridd.api.shown import Json, adapters_shown, git_shown, model_shown
 from offgridd.api.transitions import Transitions
 from offgridd.core.adapters import adapters_of
 from offgridd.core.challenge import challenger_name, contested, is_challenger
 from offgridd.core.condition import Condition
-from offgridd.core.conditions import model_conditions, resting_conditions, whole_conditions
-from offgridd.core.desired import FileSource, HubSource, ModelSpec, PackageSource, UrlSource
+from offgridd.core.conditions import model_conditions, resting_conditions
+from offgridd.core.desired import ModelSpec
 from offgridd.core.fit import estimate
-from offgridd.core.gitsource import GitFacts
-from offgridd.core.naming import file_name, repository_names, shown_name
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_pin
-from offgridd.core.purpose import purpose_of
+from offgridd.core.plan import current_file
+from offgridd.core.readiness import whole_conditions
 from offgridd.core.stamps import stamp
 from offgridd.core.tuned import as_declared
 from offgridd.core.tuning import key_of as tuning_key
@@ -33,7 +30,6 @@ from offgridd.core.tuning import shown as shown_tuning
 from offgridd.engine import wire
 from offgridd.reconcile.loop import Snapshot
 
-Json = dict[str, Any]
 # Of a model's conditions, put in when all is encoded: an edit of one model makes the text of no other one anew.
 # No text of a file can be mistaken for it: quotes within a string are escaped.
 _LATER, _LATER_TEXT = -1, b'"observedGeneration":-1'
@@ -150,7 +146,7 @@ class StatusView:
             "observedGeneration": generation,
             "digest": desired.digest,
             "conditions": self._dress("", whole_conditions(desired, observed, waiting), generation),
-            "git": _git(observed.manifest.git),
+            "git": git_shown(observed.manifest.git),
             "insecure": desired.server.insecure,
             "listen": {"addresses": self._inherited or list(desired.server.listen), "inherited": bool(self._inherited)},
             "memory": memory.taken(desired, observed, lambda at: self._clock() + at - time.monotonic()),
@@ -181,8 +177,8 @@ class StatusView:
         asked = declared or facts.file or facts.verify_retry or facts.demanded
         conditions = model_conditions(spec, facts, observed, other) if asked else resting_conditions(spec, facts)
         wanted = as_declared(other or spec)
-        shown = _model(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
-        shown["declared"]["adapters"] = _adapters(judged or spec, observed)
+        shown = model_shown(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
+        shown["declared"]["adapters"] = adapters_shown(judged or spec, observed)
         shown["managed"] = declared
         shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed)) if spec.tunes != "off" else None
         shown["serving"] = self._metrics.shown(spec.name)
@@ -219,87 +215,5 @@ class StatusView:
         return dressed
 
 
-def _camel(fields: Json) -> Json:
-    """Names as JSON has them."""
-    return {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in fields.items()}
-
-
 def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
-def _git(facts: GitFacts | None) -> Json | None:
-    if facts is None:
-        return None
-    since = stamp(facts.since) if facts.commit else None
-    return {"url": facts.url, "ref": facts.ref or None, "commit": facts.commit or None, "since": since}
-
-
-def _source(spec: ModelSpec, facts: ModelFacts) -> Json:
-    """Where the file comes from, and for a hub's what it was found to mean."""
-    source, pin = spec.source, current_pin(spec, facts)
-    match source:
-        case PackageSource(package, file):
-            return {"package": package, "file": file}
-        case FileSource(path):
-            return {"file": path}
-        case HubSource():
-            pinned = pin and {"commit": pin.commit, "files": [f.path for f in pin.files], "size": pin.size,
-                              "quant": pin.quant, "why": pin.why}  # fmt: skip
-            return {"hf": source.repo, "endpoint": source.endpoint, "locked": spec.lock is not None, "pinned": pinned}
-        case UrlSource(url):
-            return {"url": url.partition("?")[0], "size": pin.size if pin else None}  # a query may hold a signature
-
-
-def _adapters(spec: ModelSpec, observed: Observed) -> list[Json]:
-    named = zip(spec.load.adapters, adapters_of([spec]).values(), strict=True)
-    return [
-        {"name": one.name, "scale": one.scale, "source": _source(model, observed.of(model.name))}
-        for one, model in named
-    ]
-
-
-def _model(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: list[Json]) -> Json:
-    """`wanted`: what is declared, also where that waits to be judged."""
-    serving = facts.serving()
-    effective = serving.effective if serving else None
-    return {
-        "name": shown_name(spec),
-        "aliases": list(spec.aliases),
-        "names": [name for name in (file_name(spec.source), *repository_names(spec.source)) if name],
-        "description": spec.description,
-        "declared": {
-            "context": wanted.load.context,
-            "parallel": wanted.load.parallel,
-            "kvCells": wanted.load.kv_cells,
-            "threads": wanted.load.threads,
-            "deterministic": wanted.load.deterministic,
-            "lookup": wanted.load.lookup,
-            "pooling": wanted.load.pooling,
-            "dimensions": list(wanted.dimensions),
-            "cacheRam": wanted.cache_ram,
-            **_camel(asdict(wanted.load.placement)),
-        },
-        "effective": effective
-        and {
-            "context": effective.context,
-            "parallel": effective.parallel,
-            "kvCells": effective.cells,
-            "threads": effective.threads,
-            "threadsAdapt": effective.adaptive,
-            "deterministic": effective.deterministic,
-            "cacheTypeK": effective.cache_types[0],
-            "cacheTypeV": effective.cache_types[1],
-            "memory": effective.memory,
-            "tools": effective.tools or None,
-            "reasoning": effective.reasoning,
-            "kind": purpose_of(effective.pooling),
-            "pooling": effective.pooling or None,
-            "vector": effective.vector or None,
-            "adapters": list(effective.adapters),
-        },
-        "source": _source(spec, facts),
-        "file": facts.file and {"sha256": facts.file.sha256, "files": len(facts.file.parts), "size": facts.file.size},
-        "workers": [{"id": w.id, "pid": w.pid, "ready": w.ready, "stopping": w.stopping} for w in facts.workers],
-        "conditions": conditions,
-    }  # fmt: skip

@@ -13,7 +13,7 @@ from offgridd.manifest.accept import merged
 from offgridd.manifest.fields import Section
 from offgridd.manifest.merge import origin
 from offgridd.manifest.nodes import Entry, MapNode, plain
-from offgridd.manifest.rules import HUB_ONLY
+from offgridd.manifest.sourcerules import HUB_ONLY
 
 DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {

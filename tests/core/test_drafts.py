@@ -8,7 +8,7 @@ from support.specs import EFFECTIVE, HEADER, HOST
 
 from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker
-from offgridd.core.conditions import is_settled, model_conditions
+from offgridd.core.conditions import model_conditions
 from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec
 from offgridd.core.drafts import with_drafts
 from offgridd.core.errors import Failure
@@ -19,6 +19,7 @@ from offgridd.core.measuring import lost
 from offgridd.core.memory import Host, charge
 from offgridd.core.observed import Charge, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import obstacle, plan
+from offgridd.core.readiness import is_settled
 from offgridd.core.shape import Shape
 from offgridd.effects.frames import load_of
 

@@ -20,7 +20,7 @@ from offgridd.core.adapters import adapters_of
 from offgridd.core.adopting import KEPT_IDLE, kept_name, kept_spec
 from offgridd.core.benchmark import BenchmarkSpec
 from offgridd.core.challenge import challenger_name, challengers, contested
-from offgridd.core.conditions import MODEL_TYPES, all_ready, model_conditions, settled, whole_conditions
+from offgridd.core.conditions import MODEL_TYPES, model_conditions
 from offgridd.core.desired import (
     AdapterSpec,
     Desired,
@@ -40,6 +40,7 @@ from offgridd.core.keys import load_key, source_key
 from offgridd.core.memory import Host, Ledger, charge, raised
 from offgridd.core.observed import Effective, Identity, ModelHeader, Observed, VerifiedFile
 from offgridd.core.plan import current_file, current_pin, current_retry, plan
+from offgridd.core.readiness import all_ready, settled, whole_conditions
 from offgridd.core.tuned import TUNABLE, Trial, Tuning, all_as_declared, effective
 from offgridd.core.wearing import with_adapters
 

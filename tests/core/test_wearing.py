@@ -10,7 +10,7 @@ from offgridd.core import events as ev
 from offgridd.core.actions import Resolve, StartWorker, Verify
 from offgridd.core.adapters import adapters_of
 from offgridd.core.challenge import answered_by
-from offgridd.core.conditions import is_settled, model_conditions
+from offgridd.core.conditions import model_conditions
 from offgridd.core.desired import AdapterSpec, Desired, FileSource, HubSource, LoadSpec, ModelSpec
 from offgridd.core.edits import changes, reached_otherwise
 from offgridd.core.errors import Failure
@@ -20,6 +20,7 @@ from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import source_key
 from offgridd.core.observed import Charge, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
+from offgridd.core.readiness import is_settled
 from offgridd.core.wearing import with_adapters
 
 LOCAL = AdapterSpec("a", FileSource("/a"))

@@ -12,10 +12,10 @@ import pytest
 from support.gitrepo import GitRepo, keypair
 
 from offgridd.core import events as ev
-from offgridd.core.conditions import whole_conditions
 from offgridd.core.desired import Desired, GitSpec
 from offgridd.core.gitsource import Fetched, GitFacts, commit_of
 from offgridd.core.observed import ManifestFacts, Observed
+from offgridd.core.readiness import whole_conditions
 from offgridd.effects import source
 from offgridd.effects.repository import Repository
 from offgridd.effects.state import State

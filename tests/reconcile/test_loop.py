@@ -13,8 +13,8 @@ from support.ports import BAD, Files, Workers, now
 
 from offgridd.core import events as ev
 from offgridd.core.actions import StartWorker
-from offgridd.core.conditions import all_ready
 from offgridd.core.desired import Desired, FileSource, LoadSpec, ModelSpec
+from offgridd.core.readiness import all_ready
 from offgridd.reconcile.loop import RESYNC, Reconciler
 
 pytestmark = pytest.mark.looptime
