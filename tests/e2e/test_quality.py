@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.test_benchmark import kept, offgrid, post
+from e2e.test_benchmark import kept, post
+from e2e.test_benchmark_travel import offgrid
 from support.rig import FILE, Rig, until
 
 SMALL = {"prompt_tokens": 16, "output_tokens": 4, "iterations": 1}
@@ -104,6 +105,25 @@ def test_the_commands_show_it(rig: Rig) -> None:
     assert [line.rsplit(",", 2)[1:] for line in again.stdout.splitlines()[1:]] == [["0", "5"], ["0", "0"]]
     table = offgrid(rig, "compare", "smol", "small", *small, "--quality", "--output", "markdown")
     assert table.stdout.splitlines()[0].endswith("| tools_right | tools_asked |")
+
+
+def test_a_record_of_a_version_without_tools_is_read_and_shown(rig: Rig) -> None:
+    asked = ["--prompt-tokens", "16", "--output-tokens", "4"]
+    assert post(rig, {"model": "smol", **SMALL, "quality": True})[0] == 200
+    exported = offgrid(rig, "benchmark", "--export", "-", "smol").stdout.splitlines()[-1]
+    old = {**json.loads(exported), "uid": "f" * 32}
+    old["environment"] |= {"cpu": "Another processor"}
+    kept_then = {name: value for name, value in old["quality"].items() if not name.startswith("tools_")}
+    old["quality"] = {**kept_then, "questions_sha256": "0" * 64, "answers": old["quality"]["answers"][:17]}
+    done = offgrid(rig, "benchmark", "--import", "-", stdin=json.dumps(old).encode())
+    assert done.stdout == "1 imported, 0 were there\n", done.stderr
+    assert "imported: Another processor" in offgrid(rig, "benchmark", "--history", "smol").stdout
+    both = offgrid(rig, "compare", "--history", "smol", *asked).stdout
+    row = next(line for line in both.splitlines() if line.startswith("right with tools"))
+    assert row.split()[3:] == ["0", "of", "5", "-", "not", "comparable:", "other", "questions"]
+    shown = json.loads(offgrid(rig, "compare", "--history", "smol", *asked, "--output", "json").stdout)
+    assert [one["quality"].get("tools_asked") for one in shown] == [5, None]
+    assert shown[1]["quality"] == old["quality"]
 
 
 @contextmanager
