@@ -66,16 +66,13 @@ class _Said:
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._logprobs: list[Json] = []
-        self._calls: list[tuple[str, list[str]]] = []
+        self._calls: list[wire.CallPart] = []
 
     def add(self, item: wire.Item) -> None:
         self._texts.append(item.text)
         self._reasoning.append(item.reasoning)
         self._logprobs += [_logprob(item.logprob)] if item.logprob else []
-        for part in item.calls:
-            if part.name:
-                self._calls.append((part.name, []))
-            self._calls[part.index][1].append(part.arguments)
+        self._calls += item.calls
 
     def choice(self, index: int, reason: str) -> Json:
         text, reasoning = "".join(self._texts), "".join(self._reasoning)
@@ -84,7 +81,7 @@ class _Said:
             message["reasoning_content"] = reasoning
         if self._calls:
             message["content"] = text or None
-            message["tool_calls"] = [_call(name, "".join(parts)) for name, parts in self._calls]
+            message["tool_calls"] = [_call(name, arguments) for name, arguments in wire.joined(self._calls)]
         found = {"content": self._logprobs, "refusal": None} if self._logprobs else None
         reason = _reason(reason, called=bool(self._calls))
         return {"index": index, "message": message, "finish_reason": reason, "logprobs": found}

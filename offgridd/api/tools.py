@@ -80,8 +80,7 @@ def _tool(where: str, one: object) -> Tool:
     if not isinstance(function.get("description", ""), str | None):
         raise bad(f"{where}.function.description", "it must be a string")
     shown = {key: value for key, value in function.items() if key != "strict"}
-    text = json.dumps({"type": "function", "function": {**shown, "parameters": schema or _EMPTY}}, ensure_ascii=False)
-    return Tool(name, text, json.dumps(schema or _EMPTY, ensure_ascii=False), strict is True)
+    return Tool.declared({**shown, "parameters": schema or _EMPTY}, strict=strict is True)
 
 
 def calls_of(where: str, role: object, message: dict[str, Any]) -> tuple[tuple[ToolCall, ...], str | None]:

@@ -10,8 +10,17 @@ from offgridd.core.quality import compared, compared_answers
 
 Record = dict[str, Any]
 # as columns of CSV and Markdown, where there is something to show
-COLUMNS = ("perplexity", "error", "right", "asked", "json_valid", "json_asked")
-_ANSWERS = (("answers right", "right", "asked"), ("JSON valid", "json_valid", "json_asked"))
+COLUMNS = ("perplexity", "error", "right", "asked", "json_valid", "json_asked", "tools_right", "tools_asked")
+_ANSWERS = (
+    ("answers right", "right", "asked"),
+    ("JSON valid", "json_valid", "json_asked"),
+    ("right with tools", "tools_right", "tools_asked"),
+)
+_WHYS = (
+    ("not_measured", "no perplexity"),
+    ("not_asked", "no questions"),
+    ("tools_not_asked", "no questions with tools"),
+)
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +52,9 @@ def lines(record: Record) -> list[str]:
     if found["not_asked"]:
         rows.append(("questions", f"not asked: {found['not_asked']}"))
     else:
-        rows += [(title, f"{found[right]} of {found[asked]}") for title, right, asked in _ANSWERS]
+        rows += [(title, _score(found, right, asked)) for title, right, asked in _ANSWERS if found.get(asked)]
+    if found.get("tools_not_asked"):
+        rows.append(("questions with tools", f"not asked: {found['tools_not_asked']}"))
     return ["", *(f"{title:<22} {text}" for title, text in rows)]
 
 
@@ -58,8 +69,9 @@ def side_by_side(records: Sequence[Record], width: int) -> list[str]:
         ("its standard error", [_number(one["error"]) for one in found], []),
     ]
     for title, right, asked in _ANSWERS:
-        cells = ["-" if one["not_asked"] else f"{one[right]} of {one[asked]}" for one in found]
-        rows.append((title, cells, [compared_answers(first, one) for one in others]))
+        if any(asked in one for one in found):
+            cells = [_score(one, right, asked) for one in found]
+            rows.append((title, cells, [compared_answers(first, one) for one in others]))
     made = [
         f"{title:<22} {' '.join(f'{cell:>{width}}' for cell in cells)}  {', '.join(filter(None, words))}".rstrip()
         for title, cells, words in rows
@@ -67,8 +79,8 @@ def side_by_side(records: Sequence[Record], width: int) -> list[str]:
     whys = [
         f"{one['model']}: {what}: {one['quality'][field]}"
         for one in records
-        for what, field in (("no perplexity", "not_measured"), ("no questions", "not_asked"))
-        if one["quality"][field]
+        for field, what in _WHYS
+        if one["quality"].get(field)
     ]
     return ["", *made, *whys]
 
@@ -81,6 +93,11 @@ def cells(record: Record, names: Sequence[str]) -> list[Any]:
     """What stands in these columns."""
     found = record.get("quality") or {}
     return ["" if found.get(name) is None else found[name] for name in names]
+
+
+def _score(found: Record, right: str, asked: str) -> str:
+    """Older records have none with tools."""
+    return f"{found.get(right, 0)} of {found[asked]}" if found.get(asked) else "-"
 
 
 def _number(value: float | None) -> str:

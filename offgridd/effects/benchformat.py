@@ -27,6 +27,7 @@ _VERSION = re.compile(r"offgridd\.benchmark/v([0-9]{1,9})")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
+Said = Annotated[str, Meta(max_length=1 << 16)]  # by a model
 Number = Annotated[float, Meta(ge=0, le=1e15)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 60)]
 Count = Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
@@ -130,10 +131,20 @@ class Baseline(Struct):
     id: int | UnsetType | None = UNSET
 
 
+class CallGiven(Struct):
+    """`arguments` as they were written: they need not be JSON."""
+
+    name: Said
+    arguments: Said
+
+
 class AnswerGiven(Struct):
+    """`calls`: of a question with tools."""
+
     question: Name
-    answer: Annotated[str, Meta(max_length=1 << 16)]
+    answer: Said
     right: bool
+    calls: Annotated[list[CallGiven], Meta(max_length=1000)] | UnsetType = UNSET
 
 
 class Quality(Struct):
@@ -152,6 +163,9 @@ class Quality(Struct):
     not_asked: Text | None
     questions_sha256: Text
     answers: Annotated[list[AnswerGiven], Meta(max_length=1000)]
+    tools_right: Count | UnsetType = UNSET  # these three came later
+    tools_asked: Count | UnsetType = UNSET
+    tools_not_asked: Text | UnsetType | None = UNSET
 
 
 class Record(Struct):

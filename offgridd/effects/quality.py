@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from offgridd.core.errors import RequestRefused
 from offgridd.core.quality import N_CTX, Sums, perplexity
-from offgridd.core.questions import QUESTIONS, Question, digest, is_right
+from offgridd.core.questions import QUESTIONS, Answer, Question, digest, is_right
 from offgridd.effects.traffic import Traffic
 from offgridd.engine import wire
 
@@ -84,14 +84,16 @@ class Quality:
     async def _asked(self, subject: Subject, tell: Tell) -> dict[str, Any]:
         answers: list[dict[str, Any]] = []
         if (why := subject.load.get("template")) is not None:
-            return _answered(answers, str(why))
+            return _answered(answers, why=str(why))
         for question in QUESTIONS:
             found = await self._patiently(subject, tell, partial(self._ask, question=question))
+            if isinstance(found, wire.Refused) and question.tools:
+                return _answered([one for one in answers if "calls" not in one], no_tools=found.message)
             if isinstance(found, wire.Refused):
-                return _answered([], found.message)
-            answers.append({"question": question.name, "answer": found, "right": is_right(question, found)})
+                return _answered([], why=found.message)
+            answers.append(_answer(question, found))
             tell({"asked": len(answers), "of": len(QUESTIONS)})
-        return _answered(answers, None)
+        return _answered(answers)
 
     async def _patiently(
         self, subject: Subject, tell: Tell, attempt: Callable[[WorkerPort], Awaitable[T | wire.Refused | None]]
@@ -126,21 +128,23 @@ class Quality:
             return wire.Refused(number, 400, found.why, "cannot measure the perplexity: the model's cells ran out")
         return None
 
-    async def _ask(self, worker: WorkerPort, question: Question) -> str | wire.Refused | None:
+    async def _ask(self, worker: WorkerPort, question: Question) -> Answer | wire.Refused | None:
         """The likeliest answer. None: a request goes first."""
         messages = tuple(wire.Message(("user", "assistant")[i % 2], text) for i, text in enumerate(question.turns))
         likeliest = wire.SamplingParams(temperature=0.0)
         chat = wire.Chat(
-            self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True, template_args=BRIEFLY
-        )
-        answer = ""
+            self._next(), CLIENT, messages, likeliest, question.most, clip=True, probe=True, template_args=BRIEFLY,
+            tools=tuple(wire.Tool.declared(tool.function) for tool in question.tools),
+        )  # fmt: skip
+        text, calls = "", list[wire.CallPart]()
         async with aclosing(worker.stream([chat], QUIET)) as frames:
             async for frame in frames:
                 if isinstance(frame, wire.Refused):
                     return frame
                 if isinstance(frame, wire.Tokens):
-                    answer += "".join(item.text for item in frame.items)
-        return answer
+                    text += "".join(item.text for item in frame.items)
+                    calls += [part for item in frame.items for part in item.calls]
+        return Answer(text, tuple(wire.joined(calls)))
 
 
 @cache
@@ -155,11 +159,20 @@ def _no_perplexity(why: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _answered(answers: list[dict[str, Any]], why: str | None) -> dict[str, Any]:
-    """`why` none were asked for."""
-    objects = [one["right"] for one, question in zip(answers, QUESTIONS, strict=False) if question.keys]
-    short = [one["right"] for one, question in zip(answers, QUESTIONS, strict=False) if not question.keys]
+def _answer(question: Question, found: Answer) -> dict[str, Any]:
+    said = {"question": question.name, "answer": found.text, "right": is_right(question, found)}
+    calls = [{"name": name, "arguments": arguments} for name, arguments in found.calls]
+    return {**said, "calls": calls} if question.tools else said
+
+
+def _answered(answers: list[dict[str, Any]], *, why: str | None = None, no_tools: str | None = None) -> dict[str, Any]:
+    """`why` none were asked for; `no_tools`: why only those without tools."""
+    asked = list(zip(answers, QUESTIONS, strict=False))
+    called = [one["right"] for one, question in asked if question.tools]
+    objects = [one["right"] for one, question in asked if question.keys]
+    short = [one["right"] for one, question in asked if not question.tools and not question.keys]
     return {
         "right": sum(short), "asked": len(short), "json_valid": sum(objects), "json_asked": len(objects),
-        "not_asked": why, "questions_sha256": digest(), "answers": answers,
+        "not_asked": why, "tools_right": sum(called), "tools_asked": len(called), "tools_not_asked": no_tools,
+        "questions_sha256": digest(), "answers": answers,
     }  # fmt: skip

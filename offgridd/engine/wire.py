@@ -6,7 +6,10 @@ A frame is its length (4 bytes, little-endian) and a tagged msgpack map. Every `
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -129,6 +132,12 @@ class Tool(msgspec.Struct, frozen=True, array_like=True):
     text: str
     schema: str
     strict: bool = False
+
+    @classmethod
+    def declared(cls, function: Mapping[str, Any], *, strict: bool = False) -> Tool:
+        """Of a function as a request has it, with its parameters."""
+        text = json.dumps({"type": "function", "function": function}, ensure_ascii=False)
+        return cls(function["name"], text, json.dumps(function["parameters"], ensure_ascii=False), strict)
 
 
 class Constraint(msgspec.Struct, frozen=True, array_like=True):
@@ -285,6 +294,16 @@ class CallPart(msgspec.Struct, frozen=True, array_like=True):
     index: int
     name: str
     arguments: str
+
+
+def joined(parts: Iterable[CallPart]) -> list[tuple[str, str]]:
+    """Of each call that the parts make its name, and its arguments as they were written."""
+    calls: list[tuple[str, list[str]]] = []
+    for part in parts:
+        if part.name:
+            calls.append((part.name, []))
+        calls[part.index][1].append(part.arguments)
+    return [(name, "".join(arguments)) for name, arguments in calls]
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):

@@ -58,6 +58,19 @@ def test_lines_without_anything_do_not_count_and_the_last_may_end_the_file() -> 
             records(nothing)
 
 
+def test_quality_of_a_version_that_asked_nothing_with_tools_comes_in_and_newer_one_whole() -> None:
+    asked = {"right": 1, "asked": 2, "json_valid": 0, "json_asked": 1, "not_asked": None, "questions_sha256": "b"}
+    text = {"perplexity": 9.5, "error": 0.5, "tokens": 9, "n_ctx": 512, "tokens_sha256": "a", "not_measured": None}
+    old = {**text, **asked, "answers": []}
+    calls = [{"name": "f", "arguments": "{}"}]
+    answers = [{"question": "q", "answer": "", "right": True, "calls": calls}]
+    new = {**old, "tools_right": 1, "tools_asked": 1, "tools_not_asked": None, "answers": answers}
+    found = records(lines(record(1, quality=old), record(2, quality=new)))
+    assert [json.loads(row.text)["quality"] for row in found] == [old, new]
+    with pytest.raises(RequestRefused, match="line 2: Expected `int`"):
+        records(lines(record(1, quality=old), record(2, quality={**new, "tools_right": "all"})))
+
+
 @pytest.mark.parametrize("data", [b"\n" * (16 << 20), b" " * (16 << 20), b"{}\n" * (5 << 20), b'"' * (16 << 20)])
 def test_what_only_takes_time_takes_little(data: bytes) -> None:
     began = time.monotonic()

@@ -20,6 +20,11 @@ QUALITY = {
     "right": 1, "asked": 2, "json_valid": 0, "json_asked": 1, "not_asked": None, "questions_sha256": "b",
     "answers": [{"question": "q", "answer": "\u001b[31m", "right": True}],
 }  # fmt: skip
+CALLS = [{"name": "f\u001b", "arguments": "{"}]
+WITH_TOOLS = {
+    **QUALITY, "tools_right": 1, "tools_asked": 2, "tools_not_asked": None,
+    "answers": [*QUALITY["answers"], {"question": "t", "answer": "", "right": True, "calls": CALLS}],
+}  # fmt: skip
 WRONG: list[tuple[str, Any, str]] = [
     ("format", "offgridd.benchmark/v2", "its format is version 2, this offgridd knows offgridd.benchmark/v1"),
     ("format", "offgridd.benchmark/v1\n", "it is no benchmark's record"),
@@ -55,6 +60,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("quality", 5, "Expected `object | null`, got `int`"),
     ("quality", {**QUALITY, "right": "all"}, "Expected `int`, got `str`"),
     ("quality", {}, "missing required field"),
+    ("quality", {**WITH_TOOLS, "tools_right": -1}, ">= 0"),
+    ("quality", {**WITH_TOOLS, "tools_asked": None}, "Expected `int`, got `null`"),
+    ("quality", {**WITH_TOOLS, "tools_not_asked": 1}, "Expected `str | null`, got `int`"),
+    ("quality", {**WITH_TOOLS, "answers": [{**QUALITY["answers"][0], "calls": [{"name": "f"}]}]}, "missing required"),
+    ("quality", {**WITH_TOOLS, "answers": [{**QUALITY["answers"][0], "calls": CALLS * 1001}]}, "length <= 1000"),
 ]
 OTHERWISE: list[tuple[str, Any, str]] = [  # what a schema can not say
     ("workload__depth", [0, 512], "its results are not those of its workload"),
@@ -72,6 +82,13 @@ def test_a_record_is_taken_as_it_is() -> None:
     assert checked(record(quality=None)) == record(quality=None)
     assert checked(later) == later, "what a later version says more stays"
     assert valid(later, schema(), schema()["$defs"])
+
+
+@pytest.mark.parametrize("quality", [QUALITY, WITH_TOOLS, {**WITH_TOOLS, "tools_not_asked": "why"}])
+def test_quality_is_taken_with_questions_with_tools_and_without(quality: dict[str, Any]) -> None:
+    made = record(quality=quality)
+    assert checked(made) == made
+    assert valid(made, schema(), schema()["$defs"])
 
 
 def test_what_get_adds_is_no_part_of_it() -> None:
