@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
@@ -32,6 +32,7 @@ from support.tinymodel import Spec
 
 TOKENS: Final = 300
 LEAST, MOST = 15, 60  # pairs
+BLOCK: Final = 5  # pairs of the same two workers
 LOSS: Final = 0.97  # what a draft may cost at most
 TEXT: Final = (
     "The harbour of the old town lies under a hill. In the morning the fishermen come home with their boats, and the "
@@ -45,6 +46,9 @@ TEXT: Final = (
     "nobody goes home before the weather report. In spring the boats are painted red and blue and put back into the "
     "water. "
 )
+
+
+Pair = tuple[float, float]
 
 
 class Scene(NamedTuple):
@@ -66,7 +70,7 @@ SCENES: Final = (
 )
 
 
-def pair(sides: Sequence[Worker], scene: Scene, number: int) -> tuple[float, float] | None:
+def pair(sides: Sequence[Worker], scene: Scene, number: int) -> Pair | None:
     """Tokens a second with guesses, and without; printed. None where others disturbed it."""
     order, quiet = (0, 1) if number % 2 else (1, 0), Quiet()
     found, texts = {}, {}
@@ -94,50 +98,60 @@ def guesser(file: Path, draft: str | None) -> Iterator[dict[str, Any]]:
             yield {"draft": named(Path(draft))}
 
 
+@contextmanager
+def sides(file: Path, shape: Shape, more: dict[str, Any], *, guessing_first: bool) -> Iterator[tuple[Worker, Worker]]:
+    """The one that guesses and the other. Who is started first may have the better memory: that is in turn, too."""
+    with ExitStack() as stack:
+        made: dict[bool, Worker] = {}
+        for guesses in (guessing_first, not guessing_first):
+            made[guesses] = stack.enter_context(worker(file, shape, **(more if guesses else {})))
+        yield made[True], made[False]
+
+
+def measure(scene: Scene, file: Path, bound: float, more: dict[str, Any], given: argparse.Namespace) -> list[Pair]:
+    """Pairs that nobody disturbed, until they decide."""
+    shape = Shape(slots=1, cells=2048, context=2048, threads=given.threads)
+    until, pairs = time.monotonic() + 60 * given.minutes, list[Pair]()
+    for block in itertools.count():
+        with sides(file, shape, more, guessing_first=block % 2 == 0) as both:
+            for side in both:
+                side.answer(scene.text, 8, ENDS)  # its prompt is kept from now on
+            for number in range(block * BLOCK + 1, (block + 1) * BLOCK + 1):
+                pairs += [found] if (found := pair(both, scene, number)) is not None else []
+                if time.monotonic() > until and not pairs:
+                    raise SystemExit("others disturbed all of them")
+                if time.monotonic() > until or len(pairs) >= given.pairs:
+                    return pairs
+        if len(pairs) >= min(LEAST, given.pairs) and judge.settled(judge.ratios(pairs, higher=True), bound, LEAST):
+            return pairs
+    raise AssertionError("it counts for ever")
+
+
+def row(scene: Scene, pairs: list[Pair], bound: float) -> str:
+    found = judge.judge(judge.ratios(pairs, higher=True), bound)
+    mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = f"{found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
+    cells = (scene.name, f"{mine:.1f}", f"{other:.1f}", ratio, f"at least {bound}", found.verdict, str(len(pairs)))
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("q4_1", "q4_0"), default="q4_1")
     parser.add_argument("--scenes", default="repeat,story", help="with commas between")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=MOST, help="at most so many of each")
-    parser.add_argument("--minutes", type=float, default=60, help="at most; then what there is is judged")
+    parser.add_argument("--minutes", type=float, default=30, help="of each at most; then what there is is judged")
     parser.add_argument("--draft", metavar="FILE", help="a GGUF with the same tokens, or fool")
+    parser.add_argument("--control", action="store_true", help="neither guesses: how much the measure itself errs")
     given = parser.parse_args()
-    file, until = models.find(given.model), time.monotonic() + 60 * given.minutes
-    shape = Shape(slots=1, cells=2048, context=2048, threads=given.threads)
+    file = models.find(given.model)
     print(f"{file.title}, {given.threads} threads")
     rows = []
-    with (
-        guesser(file.path, given.draft) as more,
-        worker(file.path, shape, **more) as guessing,
-        worker(file.path, shape) as plain,
-    ):
+    with guesser(file.path, given.draft) as more:
         for scene in (one for one in SCENES if one.name in given.scenes.split(",")):
-            bound = LOSS if given.draft else scene.bound[given.model]
-            pairs = list[tuple[float, float]]()
-            for side in (guessing, plain):
-                side.answer(scene.text, 8, ENDS)  # its prompt is kept from now on
-            for number in itertools.count(1):
-                if len(pairs) >= given.pairs or time.monotonic() > until:
-                    break
-                pairs += [found] if (found := pair((guessing, plain), scene, number)) is not None else []
-                if pairs and judge.settled(judge.ratios(pairs, higher=True), bound, min(LEAST, given.pairs)):
-                    break
-            if not pairs:
-                raise SystemExit("others disturbed all of them")
-            found = judge.judge(judge.ratios(pairs, higher=True), bound)
-            mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
-            ratio = f"{found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
-            cells = (
-                scene.name,
-                f"{mine:.1f}",
-                f"{other:.1f}",
-                ratio,
-                f"at least {bound}",
-                found.verdict,
-                str(len(pairs)),
-            )
-            rows.append(f"| {' | '.join(cells)} |")
+            bound = LOSS if given.draft or given.control else scene.bound[given.model]
+            rows.append(row(scene, measure(scene, file.path, bound, {} if given.control else more, given), bound))
     print("| what | with guesses, tokens/s | without | ratio (95 %) | bound | | pairs |")
     print("| --- | ---: | ---: | --- | --- | --- | ---: |")
     print(*rows, sep="\n")
