@@ -15,7 +15,7 @@ from offgridd.api import body, handover
 from offgridd.api.context import Context
 from offgridd.api.jobs import Report
 from offgridd.core import events as ev
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.bundle import may_pin
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.errors import RequestRefused
@@ -49,7 +49,7 @@ def add_bundle(app: Quart, ctx: Context) -> None:
 
         async def work(sock: socket.socket, report: Report) -> dict[str, Any]:
             pins = await ctx.bundling.take(Run(sock, report))
-            specs = {**ctx.desired.models, **adapters_of(ctx.desired.models.values())}
+            specs = with_adapters_of(ctx.desired.models)
             for name, pin in pins.items():
                 spec = specs.get(name)
                 if spec is not None and may_pin(spec, pin):
@@ -76,8 +76,8 @@ def _chosen(ctx: Context, names: Sequence[str] | None) -> tuple[Chosen, list[dic
             raise RequestRefused(404, "model_not_found", text, param="models")
     chosen: Chosen = {}
     left_out: list[dict[str, str]] = []
-    wanted = [models[name] for name in (models if names is None else names)]
-    for name, spec in {**{one.name: one for one in wanted}, **adapters_of(wanted)}.items():
+    wanted = {name: models[name] for name in (models if names is None else names)}
+    for name, spec in with_adapters_of(wanted).items():
         facts = ctx.loop.snapshot.observed.of(name)
         pin = current_pin(spec, facts)
         if not isinstance(spec.source, RemoteSource):

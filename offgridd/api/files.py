@@ -13,7 +13,7 @@ from offgridd.api.context import Context
 from offgridd.api.jobs import Job, watch
 from offgridd.api.search import text_of
 from offgridd.core import events as ev
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.errors import ActionFailed, RequestRefused
 from offgridd.core.naming import find_in
 
@@ -38,7 +38,7 @@ def add_files(app: Quart, ctx: Context) -> None:
 
     @app.get("/v1/list")
     async def listing() -> Response:
-        return answer({"files": await ctx.keeper.listing(_declared(ctx))})
+        return answer({"files": await ctx.keeper.listing(with_adapters_of(ctx.desired.models))})
 
     @app.post("/v1/rm")
     async def remove() -> Response:
@@ -53,16 +53,10 @@ def add_files(app: Quart, ctx: Context) -> None:
             raise RequestRefused(409, "model_ambiguous", f"cannot tell which file is meant: {names}", param="model")
         try:
             ctx.loop.emit(ev.KeptRemoved(found[0].name))
-            freed = await ctx.keeper.remove(found[0].name, _declared(ctx))
+            freed = await ctx.keeper.remove(found[0].name, with_adapters_of(ctx.desired.models))
         except ActionFailed as failed:
             raise RequestRefused(500, failed.failure.reason, failed.failure.message) from failed
         return answer({"removed": found[0].name.removeprefix("kept/"), "freed": freed})
-
-
-def _declared(ctx: Context) -> set[str]:
-    """Names of models and their adapters."""
-    models = ctx.desired.models
-    return {*models, *adapters_of(models.values())}
 
 
 async def _events(job: Job, ends: Callable[[], bool]) -> AsyncIterator[bytes]:

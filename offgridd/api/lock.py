@@ -15,7 +15,7 @@ from offgridd.api.context import Context
 from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.search import hub_refused
 from offgridd.api.texts import files_of
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.desired import HUB, Desired, HubSource, ModelSpec
 from offgridd.core.errors import Failure, ManifestError, RequestRefused
 from offgridd.core.hub import HUB_TROUBLE, HubFailure
@@ -70,22 +70,19 @@ def _updated(update: object, models: Mapping[str, ModelSpec]) -> Collection[str]
     if not isinstance(update, list) or not all(isinstance(name, str) for name in update):
         text = "cannot lock: update must be true, false, or a list of models"
         raise RequestRefused(400, "invalid_value", text, param="update")
-    known = {**models, **adapters_of(models.values())}
+    known = with_adapters_of(models)
     for name in update:
-        if name not in known or not any(isinstance(one.source, HubSource) for one in _with_adapters(known[name])):
+        meant = with_adapters_of({name: known[name]}) if name in known else {}
+        if not any(isinstance(one.source, HubSource) for one in meant.values()):
             text = f"cannot update {name[:64]!r}: the manifest declares no model of a hub by that name"
             raise RequestRefused(404, "model_not_found", text, param="update")
     return update
 
 
-def _with_adapters(spec: ModelSpec) -> Iterable[ModelSpec]:
-    return (spec, *adapters_of([spec]).values())
-
-
 def _check_reach(ctx: Context, spec: ModelSpec) -> None:
     """A manifest that anybody may send must neither take a secret of this host to a server nor have us call on one."""
     assert isinstance(spec.source, HubSource)
-    declared = (one for model in ctx.desired.models.values() for one in _with_adapters(model))
+    declared = with_adapters_of(ctx.desired.models).values()
     ours = [s.source for s in declared if isinstance(s.source, HubSource)]
     known = {(s.endpoint, s.token) for s in ours} | {(ctx.desired.endpoint, ctx.desired.token), (HUB, None)}
     asked = (spec.source.endpoint, spec.source.token)
@@ -99,7 +96,7 @@ def _check_reach(ctx: Context, spec: ModelSpec) -> None:
 def _joined(models: Mapping[str, ModelSpec], old: Lock, found: Mapping[str, LockEntry | Failure]) -> Lock:
     """The entries of all models of a hub. Raises RequestRefused where one could not be found: half a lock is none."""
     new: dict[str, LockEntry] = {}
-    for name, spec in {**models, **adapters_of(models.values())}.items():
+    for name, spec in with_adapters_of(models).items():
         entry = found.get(name, old.get(name))
         if isinstance(entry, Failure):
             text = f"cannot lock {name}: {entry.message}"

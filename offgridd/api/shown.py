@@ -54,7 +54,9 @@ def adapters_shown(spec: ModelSpec, observed: Observed) -> list[Json]:
     ]
 
 
-def model_shown(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: list[Json]) -> Json:
+def model_shown(
+    spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, conditions: list[Json], adapters: list[Json]
+) -> Json:
     """`wanted`: what is declared, also where that waits to be judged."""
     serving = facts.serving()
     effective = serving.effective if serving else None
@@ -72,6 +74,7 @@ def model_shown(spec: ModelSpec, facts: ModelFacts, wanted: ModelSpec, condition
             "lookup": wanted.load.lookup,
             "pooling": wanted.load.pooling,
             "dimensions": list(wanted.dimensions),
+            "adapters": adapters,
             "cacheRam": wanted.cache_ram,
             **_camel(asdict(wanted.load.placement)),
         },

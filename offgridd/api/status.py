@@ -177,8 +177,8 @@ class StatusView:
         asked = declared or facts.file or facts.verify_retry or facts.demanded
         conditions = model_conditions(spec, facts, observed, other) if asked else resting_conditions(spec, facts)
         wanted = as_declared(other or spec)
-        shown = model_shown(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared))
-        shown["declared"]["adapters"] = adapters_shown(judged or spec, observed)
+        worn = adapters_shown(judged or spec, observed)
+        shown = model_shown(spec, facts, wanted, self._dress(spec.name, conditions, _LATER, told=declared), worn)
         shown["managed"] = declared
         shown["tuning"] = shown_tuning(spec, tuning, tuning_key(spec, facts, observed)) if spec.tunes != "off" else None
         shown["serving"] = self._metrics.shown(spec.name)

@@ -14,7 +14,7 @@ from offgridd.api.context import Context
 from offgridd.api.crowd import AT_ONCE, check_crowd
 from offgridd.api.jobs import Report
 from offgridd.api.waiting import find_model
-from offgridd.core.adapters import PLUS, adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.desired import HubSource, ModelSpec
 from offgridd.core.errors import ActionFailed, Failure, RequestRefused
 from offgridd.core.hub import HubFailure, Pin
@@ -36,7 +36,7 @@ def add_updates(app: Quart, ctx: Context) -> None:
         name, known = request.args.get("model"), request.args.get("known", "false")
         if known not in ("true", "1", "false", "0"):
             raise _bad("known", "it must be true or false")
-        specs = [_of_hub(ctx, name)] if name else _all(ctx)
+        specs = _of_hub(ctx, name) if name else _all(ctx)
         check_crowd(looking, "look")
         async with looking:
             return answer({"models": await _rows(ctx, specs, ask=known in ("false", "0"))})
@@ -47,7 +47,7 @@ def add_updates(app: Quart, ctx: Context) -> None:
         names = given.get("models")
         if names is not None and (not isinstance(names, list) or not all(isinstance(n, str) for n in names)):
             raise _bad("models", "it must be a list of models")
-        specs = _all(ctx) if names is None else [_of_hub(ctx, name) for name in names]
+        specs = _all(ctx) if names is None else [spec for name in names for spec in _of_hub(ctx, name)]
 
         async def work(report: Report) -> Json:
             return await _update(ctx, specs, report)
@@ -57,21 +57,21 @@ def add_updates(app: Quart, ctx: Context) -> None:
 
 
 def _all(ctx: Context) -> list[ModelSpec]:
-    models = ctx.desired.models.values()
-    return [s for s in (*models, *adapters_of(models).values()) if isinstance(s.source, HubSource)]
+    return [s for s in with_adapters_of(ctx.desired.models).values() if isinstance(s.source, HubSource)]
 
 
-def _of_hub(ctx: Context, name: str) -> ModelSpec:
-    """Raises RequestRefused."""
-    models = ctx.desired.models
-    spec = adapters_of(models.values()).get(name) or find_model(ctx, name)
-    if spec.name not in models and not spec.adapter:
+def _of_hub(ctx: Context, name: str) -> list[ModelSpec]:
+    """Of a model, it and its adapters, as far as they come from a hub; or one adapter. Raises RequestRefused."""
+    declared = with_adapters_of(ctx.desired.models)
+    spec = declared.get(name) or find_model(ctx, name)
+    if spec.name not in declared:
         text = f"cannot tell what is newer than {name[:64]!r}: it is kept as it was pulled; pull it again"
         raise RequestRefused(409, "not_declared", text, param="model")
-    if not isinstance(spec.source, HubSource):
+    found = [one for one in with_adapters_of({spec.name: spec}).values() if isinstance(one.source, HubSource)]
+    if not found:
         text = f"cannot tell what is newer than {spec.name}: it comes from no hub"
         raise RequestRefused(409, "not_of_a_hub", text, param="model")
-    return spec
+    return found
 
 
 async def _rows(ctx: Context, specs: Sequence[ModelSpec], *, ask: bool) -> list[Json]:
@@ -144,7 +144,8 @@ async def _newer(ctx: Context, spec: ModelSpec) -> Pin | None:
     pin = current_pin(spec, facts)
     if why := why_not(spec, suspended=ctx.desired.server.suspend):
         raise _refused("Fixed", f"cannot update {spec.name}: {why}")
-    if spec.adapter and ctx.desired.models[spec.name.partition(PLUS)[0]].holds:
+    model = ctx.desired.models.get(spec.adapter_of) if spec.adapter_of is not None else None
+    if model is not None and model.holds:
         why = "its model is held to its benchmark; name its newer `revision` in the manifest, which is measured first"
         raise _refused("Fixed", f"cannot update {spec.name}: {why}")
     if pin is None or current_file(spec, facts) is None:

@@ -10,6 +10,7 @@ from offgridd.api import body
 from offgridd.api.answers import answer
 from offgridd.api.context import Context
 from offgridd.api.jobs import Report
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
 from offgridd.core.naming import find_in
@@ -34,7 +35,7 @@ def add_verify(app: Quart, ctx: Context) -> None:
 
 def _meant(ctx: Context, name: str) -> ModelSpec:
     """A declared model, else a kept file. Raises RequestRefused."""
-    found = find_in(ctx.desired.models, name) or find_in(ctx.keeper.kept, name)
+    found = find_in(with_adapters_of(ctx.desired.models), name) or find_in(ctx.keeper.kept, name)
     if not found:
         text = f"cannot find the model {name[:128]!r}: none of that name is declared or kept"
         raise RequestRefused(404, "model_not_found", text, param="model")

@@ -58,13 +58,12 @@ def _check(args: argparse.Namespace) -> int:
 
 def _differences(path: Path) -> Iterator[str]:
     """Where the lock is not what offgrid lock would leave as it is. Raises ManifestError, CliError."""
-    from offgridd.core.adapters import adapters_of
+    from offgridd.core.adapters import with_adapters_of
     from offgridd.core.errors import Failure
     from offgridd.manifest import accept_files, is_lock, read_lock, write_lock
 
     files = read_files(path)
-    declared = accept_files(files).desired.models
-    models = {**declared, **adapters_of(declared.values())}
+    models = with_adapters_of(accept_files(files).desired.models)
     found = next(((name, text) for name, text in files[1:] if is_lock(name)), None)
     if found is None:
         yield f"cannot find {source.lock_of(path)}: run offgrid lock {path}"

@@ -5,10 +5,11 @@ The model that they are declared beside waits for their files (`core.wearing`). 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
-from offgridd.core.desired import AdapterSpec, ModelSpec
+from offgridd.core.desired import AdapterSpec, LoadSpec, ModelSpec
 from offgridd.core.keys import source_key
 
 PLUS = "+"  # in no name that a manifest may give a model
@@ -20,6 +21,17 @@ def adapters_of(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
     return {spec.name: spec for spec in found}
 
 
+def with_adapters_of(models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """The models and their adapters, by name."""
+    return {**models, **adapters_of(models.values())}
+
+
+def beside(model: str, load: LoadSpec) -> list[str]:
+    """The models whose files its worker reads, too."""
+    adapters = [f"{model}{PLUS}{one.name}" for one in load.adapters]
+    return [*adapters, *([load.draft] if load.draft is not None else [])]
+
+
 def loading(spec: ModelSpec) -> object:
     """How it is loaded, and not from where its adapters' files come."""
     load = replace(spec.load, adapters=())
@@ -28,8 +40,13 @@ def loading(spec: ModelSpec) -> object:
 
 def as_model(spec: ModelSpec, adapter: AdapterSpec) -> ModelSpec:
     """What is newer of one is told and never taken by itself: nobody would have tried it."""
+    updates = "notify" if spec.updates == "auto" else spec.updates
+    return replace(_as_model(spec.name, adapter), suspend=spec.suspend, updates=updates, check_every=spec.check_every)
+
+
+@lru_cache(maxsize=4096)
+def _as_model(model: str, adapter: AdapterSpec) -> ModelSpec:
     return ModelSpec(
-        f"{spec.name}{PLUS}{adapter.name}", adapter.source, adapter.sha256, preload=False, suspend=spec.suspend,
-        updates="notify" if spec.updates == "auto" else spec.updates, check_every=spec.check_every,
-        lock=adapter.lock, adapter=True,
+        f"{model}{PLUS}{adapter.name}", adapter.source, adapter.sha256, preload=False, lock=adapter.lock,
+        adapter_of=model,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from offgridd.core.desired import ModelSpec
 from offgridd.core.judging import below
 from offgridd.core.keys import bench_key, load_key
 from offgridd.core.observed import ModelFacts, Observed, Result
-from offgridd.core.plan import current_file, standing_failure
+from offgridd.core.plan import complete_file, current_file, standing_failure
 from offgridd.core.purpose import pooling_of
 
 _KIND: Final = "Benchmarked"
@@ -20,7 +20,7 @@ _WAITS: Final = "what is declared is measured against what serves before it take
 
 def key_of(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> str | None:
     """What a measurement of the model would be of; None before its file is known, or where none is declared."""
-    file = current_file(spec, facts)
+    file = complete_file(spec, facts)
     if file is None or spec.benchmark is None:
         return None
     return bench_key(load_key(spec, file.key, observed.engine), spec.benchmark.workload, observed.host.kind)

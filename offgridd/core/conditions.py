@@ -124,13 +124,14 @@ def _up_to_date_with_adapters(spec: ModelSpec, facts: ModelFacts, observed: Obse
     """Of the model; where nothing newer than that is known, of the adapter that there is something newer than."""
     found = _up_to_date(spec, facts)
     for name, one in adapters_of([spec]).items() if found.status != "False" else ():
-        other = _up_to_date(one, observed.of(name))
+        other = _up_to_date(one, observed.of(name), held=spec.holds and spec.lock is None)
         if other.status == "False":
-            return replace(other, message=f"adapter {name.partition(PLUS)[2]}: {other.message}")
+            return replace(other, message=f"adapter {name.removeprefix(spec.name + PLUS)}: {other.message}")
     return found
 
 
-def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
+def _up_to_date(spec: ModelSpec, facts: ModelFacts, *, held: bool = False) -> Condition:
+    """`held`: it is an adapter of a model that is held to its benchmark."""
     kind, pin = "UpToDate", current_pin(spec, facts)
     if isinstance(spec.source, PackageSource | FileSource):
         return Condition(kind, "True", "Local")
@@ -153,6 +154,7 @@ def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
         how = f"to take it all the same: {report}offgrid update {spec.name}"
         return Condition(kind, "False", "UpdateRejected", f"{text}; {how}")
     how = f"offgrid lock --update {spec.name}" if spec.lock else f"offgrid update {spec.name}"
+    how = "name its newer revision, which is measured first" if held else how
     text = f"{look.newer.files[0].path} at {look.commit[:12]} is another file ({show_size(look.newer.size)}): {how}"
     return Condition(kind, "False", "UpdateAvailable", text)
 

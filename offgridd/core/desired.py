@@ -171,7 +171,7 @@ class ModelSpec:
     lock: Pin | Failure | None = None  # what offgridd.lock says of its source; None: there is no lock
     benchmark: BenchmarkSpec | None = None
     challenger: bool = False  # it is no model of its own: what is declared of one, beside what serves
-    adapter: bool = False  # it is none, but an adapter of one
+    adapter_of: str | None = None  # it is none, but an adapter of this one
     tunable: tuple[str, ...] = ()  # load fields that tuning may search: the manifest does not give them
     tuned: Settings = ()  # what tuning has set of `load`; never by the manifest
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from offgridd.core.challenge import challengers
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.errors import Failure
-from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, standing_failure
+from offgridd.core.observed import ModelFacts, Observed, Retry
+from offgridd.core.plan import current_file, standing_retry
 
 
 def with_drafts(desired: Desired, observed: Observed) -> Observed:
@@ -37,12 +37,11 @@ def _with_draft(draft: str | None, facts: ModelFacts, desired: Desired, observed
     return replace(facts, file=replace(facts.file, draft=file), draftless=why)
 
 
-def _why_not(draft: str, spec: ModelSpec | None, observed: Observed) -> Failure | None:
+def _why_not(draft: str, spec: ModelSpec | None, observed: Observed) -> Retry | None:
     """Why its file will not come by waiting alone."""
-    if spec is None:
-        why = "it is not declared any more"
-    elif failure := standing_failure(spec, observed.of(draft), observed.engine):
-        why = f"{failure.reason}: {failure.message}"
-    else:
+    found = standing_retry(spec, observed.of(draft), observed.engine) if spec else None
+    if spec is not None and found is None:
         return None
-    return Failure("Loaded", "WaitsForDraft", f"cannot load it without its draft {draft}: {why}")
+    why = f"{found.failure.reason}: {found.failure.message}" if found else "it is not declared any more"
+    failure = Failure("Loaded", "WaitsForDraft", f"cannot load it without its draft {draft}: {why}")
+    return replace(found, failure=failure) if found else Retry("", failure, 1, None)

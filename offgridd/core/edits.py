@@ -134,5 +134,10 @@ def reached_otherwise(before: Desired, after: Desired) -> tuple[str, ...]:
     return tuple(
         name
         for name, spec in after.models.items()
-        if ways(spec) and (whole or ways(before.models.get(name)) != ways(spec))
+        if (ways(spec) or ways(after.challengers.get(name)))
+        and (
+            whole
+            or ways(before.models.get(name)) != ways(spec)
+            or ways(before.challengers.get(name)) != ways(after.challengers.get(name))
+        )
     )

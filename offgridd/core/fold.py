@@ -8,7 +8,7 @@ from typing import Any
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Why
-from offgridd.core.adapters import PLUS, adapters_of
+from offgridd.core.adapters import PLUS, with_adapters_of
 from offgridd.core.challenge import challenger_name, challengers
 from offgridd.core.desired import Desired
 from offgridd.core.errors import Failure
@@ -59,7 +59,8 @@ def fold(observed: Observed, happened: Iterable[ev.Event], now: float) -> Observ
                 challenged.discard(model)
                 models[model] = _taken(models.get(model, NO_FACTS), models.pop(challenger_name(model), NO_FACTS))
                 for other in [name for name in models if name.startswith(challenger_name(model) + PLUS)]:
-                    models[model + other.removeprefix(challenger_name(model))] = models.pop(other)
+                    own = model + other.removeprefix(challenger_name(model))
+                    models[own] = replace(models.pop(other), look=models.get(own, NO_FACTS).look)
             case ev.Tuned() | ev.Retuned() | ev.TrialChosen():
                 whole.update(folded(whole.get("tunings", observed.tunings), event))
             case ev.KeptRemoved(model):
@@ -82,8 +83,7 @@ def forget(observed: Observed, desired: Desired) -> Observed:
     """Drops the facts of models that are neither declared nor asked for, nor have anything left to stop."""
     models, kept = observed.models, observed.kept
     others = challengers(desired, observed)
-    beside = {*others, *map(challenger_name, observed.challenged)}
-    beside |= adapters_of((*desired.models.values(), *others.values())).keys()
+    beside = {*with_adapters_of({**desired.models, **others}), *map(challenger_name, observed.challenged)}
 
     def over(name: str, facts: ModelFacts) -> bool:
         if name in desired.models or facts.workers or facts.uses or name in observed.running or name in beside:
@@ -143,9 +143,9 @@ def _fold_model(facts: ModelFacts, event: ev.Event, now: float) -> ModelFacts:
         case ev.NetworkAwaited():
             return facts if facts.network else replace(facts, network=True)
         case ev.VerifyFailed(_, key, failure):
-            return replace(
-                facts, file=None, network=False, verify_retry=_next_retry(facts.verify_retry, key, failure, now)
-            )
+            other = facts.file is not None and facts.file.source_key != key  # that of another question stays
+            retry = _next_retry(facts.verify_retry, key, failure, now)
+            return replace(facts, file=facts.file if other else None, network=False, verify_retry=retry)
         case ev.FileSeen(_, identities):
             drifted = facts.file is not None and tuple(p.identity for p in facts.file.parts) != identities
             return replace(facts, file=None) if drifted else facts

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, ModelSpec, UrlSource
 from offgridd.core.hub import Pin
@@ -128,7 +128,7 @@ def _declared(desired: Desired) -> dict[str, ModelSpec]:
     """The models, what waits to be judged, and the adapters of both, by their names."""
     waiting = (replace(spec, name=challenger_name(name)) for name, spec in desired.challengers.items())
     both = {spec.name: spec for spec in (*desired.models.values(), *waiting)}
-    return {**both, **adapters_of(both.values())}
+    return with_adapters_of(both)
 
 
 def counted(

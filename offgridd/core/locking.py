@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import adapters_of, with_adapters_of
 from offgridd.core.desired import HUB, HubSource, ModelSpec
 from offgridd.core.errors import Failure
 from offgridd.core.hub import HubFile, Pin
@@ -51,8 +51,7 @@ def wanting(models: Mapping[str, ModelSpec], lock: Lock, update: Collection[str]
     A model that is updated is so with its adapters.
     """
     update = {*update, *adapters_of(spec for spec in models.values() if spec.name in update)}
-    both = (*models.values(), *adapters_of(models.values()).values())
-    of_hub = (spec for spec in both if isinstance(spec.source, HubSource))
+    of_hub = (spec for spec in with_adapters_of(models).values() if isinstance(spec.source, HubSource))
     return tuple(s for s in of_hub if s.name in update or not isinstance(locked(s, lock), Pin))
 
 

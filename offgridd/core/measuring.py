@@ -14,7 +14,7 @@ from offgridd.core.benchmarked import challenger_key, key_of, not_for_text, resu
 from offgridd.core.challenge import challenger_name, contested
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file, current_retry, refusal, standing_failure
+from offgridd.core.plan import current_file, standing_failure, standing_retry
 from offgridd.core.tuning import key_of as tuning_key
 
 TRIES: Final = 4  # that failed, after which a file counts as gone: what was refused must not serve for a hiccup
@@ -128,10 +128,9 @@ def lost(spec: ModelSpec, facts: ModelFacts, engine: str) -> bool:
         return False
     if facts.network and current_file(spec, facts) is None:
         return True  # its bytes are not here: it never served, or not any more
-    if (facts.draftless or facts.adapterless) is not None and current_file(spec, facts) is not None:
-        return True  # it can not be loaded again
-    retry = current_retry(spec, facts, engine)
-    if refusal(spec, current_file(spec, facts)) is not None:
-        return True
-    gone = retry is not None and retry.failure.condition in ("Resolved", "Downloaded", "Verified")
-    return retry is not None and (retry.at is None or (gone and retry.count >= TRIES))
+    retry = standing_retry(spec, facts, engine)
+    if retry is None or retry.at is None:
+        return retry is not None
+    beside = retry in (facts.adapterless, facts.draftless)
+    gone = beside or retry.failure.condition in ("Resolved", "Downloaded", "Verified")
+    return gone and retry.count >= TRIES

@@ -85,8 +85,8 @@ class VerifiedFile:
     @property
     def sha256s(self) -> Iterator[str]:
         """Of all that a worker has open."""
-        yield from (part.sha256 for part in self.read)
-        yield from self.draft.sha256s if self.draft is not None else ()
+        yield from (part.sha256 for part in (*self.parts, *(one.part for one in self.adapters)))
+        yield from (part.sha256 for part in (self.draft.parts if self.draft is not None else ()))
 
     @property
     def content(self) -> str:
@@ -98,11 +98,6 @@ class VerifiedFile:
         """The same of all that a worker loads."""
         adapters = "".join(f" adapter {one.part.sha256}" for one in self.adapters)
         return self.content + adapters + (f" draft {self.draft.content}" if self.draft is not None else "")
-
-    @property
-    def read(self) -> tuple[Part, ...]:
-        """All files that its worker reads for it: its own and those of its adapters."""
-        return (*self.parts, *(one.part for one in self.adapters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +214,8 @@ class ModelFacts:
     look: Look | None = None  # the newest, for something newer
     results: tuple[Result, ...] = ()  # the newest of each bench_key, the newest last
     verdict: Verdict | None = None  # on what is declared
-    draftless: Failure | None = None  # why its draft's file is not there, and will not be by waiting alone
-    adapterless: Failure | None = None  # the same of one of its adapters
+    draftless: Retry | None = None  # why its draft's file is not there, and will not be by waiting alone
+    adapterless: Retry | None = None  # the same of one of its adapters
     gently: bool = False  # nobody but us asked for it: it must not make others leave
 
     def serving(self) -> Worker | None:

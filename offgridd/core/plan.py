@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from offgridd.core.actions import Action, LimitCache, Plan, Resolve, StartWorker, StopWorker, Verify, Why
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.admission import Admission, Candidate, admit
 from offgridd.core.challenge import challengers
 from offgridd.core.desired import DEFAULT_CONTEXT, Desired, LoadSpec, ModelSpec, RemoteSource, Use
@@ -41,7 +41,7 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
         return Plan()
     draft, bounds = _Draft(now), limits(desired.server.memory, observed.host.memory)
     declared = {**desired.models, **challengers(desired, observed)}
-    models = {**observed.kept, **declared, **adapters_of(declared.values())}
+    models = {**observed.kept, **with_adapters_of(declared)}
     for name in sorted({*models, *observed.models, *observed.running}):
         _consider(draft, name, models.get(name), observed, bounds)
     made = _admitted(draft, desired, models, observed, bounds)
@@ -161,11 +161,24 @@ def lacks_adapters(spec: ModelSpec, file: VerifiedFile) -> bool:
     return spec.load.adapters != tuple(one.spec for one in file.adapters)
 
 
+def complete_file(spec: ModelSpec, facts: ModelFacts) -> VerifiedFile | None:
+    """The current file, once all that is loaded with it is there: only then is it known what a worker has."""
+    file = current_file(spec, facts)
+    return file if file and not (lacks_draft(spec, file) or lacks_adapters(spec, file)) else None
+
+
 def standing_failure(spec: ModelSpec, facts: ModelFacts, engine: str) -> Failure | None:
     """Why the model is not as declared and will not be by waiting alone: refused, or failed and not tried again yet."""
+    found = standing_retry(spec, facts, engine)
+    return found.failure if found else None
+
+
+def standing_retry(spec: ModelSpec, facts: ModelFacts, engine: str) -> Retry | None:
+    """The same, and how often it failed; what is refused is not tried."""
     retry, file = current_retry(spec, facts, engine), current_file(spec, facts)
-    beside = (facts.adapterless or facts.draftless) if file else None
-    return refusal(spec, file) or (retry.failure if retry else None) or beside
+    if refused := refusal(spec, file):
+        return Retry("", refused, 1, None)
+    return retry or ((facts.adapterless or facts.draftless) if file else None)
 
 
 def obstacle(spec: ModelSpec, observed: Observed) -> Failure | None:
@@ -195,14 +208,14 @@ def _next_actions(spec: ModelSpec, facts: ModelFacts, engine: str) -> list[Actio
         return _stops(spec.name, facts, keep=None, drain=spec.drain, why="unloaded")
     if spec.suspend and any(w.ready for w in live):
         return []  # also where its file was touched or replaced: what serves goes on
-    if refusal(spec, file) or (file is not None and (lacks_draft(spec, file) or lacks_adapters(spec, file))):
+    if refusal(spec, file) or (file is not None and complete_file(spec, facts) is None):
         return []  # what serves goes on: the last good state survives a bad edit
     if file is None:
         pin, asked = current_pin(spec, facts), source_key(spec)
         if isinstance(spec.source, RemoteSource) and pin is None:
             return [Resolve(spec.name, spec.source, spec.sha256, asked, Use(spec.load, spec.cache_ram))]
-        return [Verify(spec.name, spec.source, spec.sha256, asked, pin, spec.adapter)]
-    if spec.adapter:
+        return [Verify(spec.name, spec.source, spec.sha256, asked, pin, spec.adapter_of is not None)]
+    if spec.adapter_of is not None:
         return []
     key = load_key(spec, file.key, engine)
     mine = next((w for w in live if w.load_key == key), None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import beside
 from offgridd.core.condition import Condition
 from offgridd.core.conditions import model_conditions
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.gitsource import UNKNOWN, GitFacts
-from offgridd.core.observed import Observed, VerifiedFile
-from offgridd.core.plan import current_file, lacks_adapters, lacks_draft, obstacle
+from offgridd.core.observed import Observed
+from offgridd.core.plan import complete_file, current_file, obstacle
 
 WHOLE_TYPES = ("Accepted", "Watched", "StateWritable", "SourceVerified", "Ready")
 
@@ -77,15 +77,11 @@ def is_settled(spec: ModelSpec, observed: Observed) -> bool:
     file = current_file(spec, facts)
     if facts.network and file is None:
         return True
-    if file is not None and any(observed.of(name).network for name in _lacking(spec, file)):
+    waits = file is not None and complete_file(spec, facts) is None
+    others = [observed.of(name) for name in (beside(spec.name, spec.load) if waits else ())]
+    if any(one.network and one.file is None for one in others):
         return True
     return obstacle(spec, observed) is not None or _is_ready(spec, observed)
-
-
-def _lacking(spec: ModelSpec, file: VerifiedFile) -> list[str]:
-    """The models whose files it waits for: its adapters, its draft."""
-    adapters = list(adapters_of([spec])) if lacks_adapters(spec, file) else []
-    return [*adapters, *([spec.load.draft] if spec.load.draft is not None and lacks_draft(spec, file) else [])]
 
 
 def not_ready(desired: Desired, observed: Observed) -> list[str]:

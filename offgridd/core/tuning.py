@@ -15,7 +15,7 @@ from offgridd.core.desired import ModelSpec, Setting, Settings
 from offgridd.core.judging import LEAST_PAIRS, RATES, Figures, Interval, at_least, median_interval
 from offgridd.core.keys import load_key, stable_key
 from offgridd.core.observed import ModelFacts, Observed
-from offgridd.core.plan import current_file
+from offgridd.core.plan import complete_file
 from offgridd.core.tuned import TUNABLE, Result, Tried, Tuning, as_declared, coarser, is_possible, with_value, yaml_line
 
 GAIN, LOSS = 0.03, 0.02  # a rate has to gain so much, and the other one may lose so much
@@ -39,7 +39,7 @@ class Judgement:
 
 def key_of(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> str | None:
     """What a search would be for: the file, what is declared, the engine, the machine. None: the file is not known."""
-    file = current_file(spec, facts)
+    file = complete_file(spec, facts)
     if file is None:
         return None
     return stable_key(load_key(as_declared(spec), file.key, observed.engine), observed.host.kind, spec.tunable)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.desired import ModelSpec, RemoteSource
 from offgridd.core.hub import Pin
 from offgridd.core.naming import file_name
@@ -34,7 +34,7 @@ class Subject:
 def subjects(specs: Iterable[ModelSpec], observed: Observed, pins: Mapping[str, Pin]) -> list[Subject]:
     """The files of these models and their adapters, each once, in the order in which they come first."""
     found: dict[tuple[str | None, str | None, str], Subject] = {}
-    for spec in (one for model in specs for one in (model, *adapters_of([model]).values())):
+    for spec in (one for model in specs for one in with_adapters_of({model.name: model}).values()):
         for one in _of(spec, observed, pins.get(spec.name)):
             key = (one.path, one.sha256, "" if one.sha256 else spec.name)
             known = found.get(key)

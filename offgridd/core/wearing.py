@@ -8,7 +8,7 @@ from offgridd.core.adapters import as_model
 from offgridd.core.challenge import challengers
 from offgridd.core.desired import Desired, ModelSpec
 from offgridd.core.observed import AdapterPart, ModelFacts, Observed
-from offgridd.core.plan import current_file, standing_failure
+from offgridd.core.plan import current_file, standing_retry
 
 
 def with_adapters(desired: Desired, observed: Observed) -> Observed:
@@ -34,9 +34,10 @@ def _with_adapters(spec: ModelSpec, facts: ModelFacts, observed: Observed) -> Mo
         file = current_file(one, observed.of(one.name))
         if file is not None:
             parts.append(AdapterPart(adapter, file.parts[0]))
-        elif failure := standing_failure(one, observed.of(one.name), observed.engine):
-            why = why or replace(failure, message=f"adapter {adapter.name}: {failure.message}")
-    found = tuple(parts) if len(parts) == len(spec.load.adapters) else ()
-    if facts.file.adapters == found and facts.adapterless == why:
+        elif found := standing_retry(one, observed.of(one.name), observed.engine):
+            text = f"adapter {adapter.name}: {found.failure.message}"
+            why = why or replace(found, failure=replace(found.failure, message=text))
+    worn = tuple(parts) if len(parts) == len(spec.load.adapters) else ()
+    if facts.file.adapters == worn and facts.adapterless == why:
         return facts
-    return replace(facts, file=replace(facts.file, adapters=found), adapterless=why)
+    return replace(facts, file=replace(facts.file, adapters=worn), adapterless=why)

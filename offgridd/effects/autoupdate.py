@@ -20,7 +20,7 @@ from offgridd.core.errors import ActionFailed, Failure
 from offgridd.core.hub import Pin
 from offgridd.core.keys import load_key, source_key
 from offgridd.core.observed import ModelFacts, VerifiedFile
-from offgridd.core.plan import current_file, current_pin, obstacle, short_of
+from offgridd.core.plan import complete_file, current_pin, obstacle, short_of
 from offgridd.core.updates import Look, current_look, why_not
 from offgridd.effects.updates import Now
 
@@ -63,7 +63,7 @@ class AutoUpdates:
             facts = observed.of(name)
             pin = current_pin(spec, facts)
             look = current_look(pin, facts.look) if pin else None
-            if pin and look and look.newer and not look.rejected and current_file(spec, facts):
+            if pin and look and look.newer and not look.rejected and complete_file(spec, facts):
                 found[name] = pin, look
         return {} if desired.server.offline else found
 
@@ -94,7 +94,9 @@ class AutoUpdates:
                 text, short = f"{why.reason}: {why.message}", short_of(spec, self._now.observed())
                 self._now.emit(ev.Updated(spec.name, pin, before))
                 log.warning("model %s: what is newer does not serve, the old one comes back: %s", spec.name, text)
-                passing = short is not None and short.failure == why  # the file is good, and others may leave
+                beside = self._now.observed().of(spec.name).adapterless
+                # The file is good: others may leave, and an adapter may be had again.
+                passing = why in (short and short.failure, beside and beside.failure)
                 await self._updates.reject(spec, look, text, passing=passing)
             else:
                 await self._updates.settle(spec, newer)

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.bundle import BUNDLED, Bundle, BundleError, beside, may_pin
 from offgridd.core.desired import Desired, HubSource, ModelSpec, UrlSource
 from offgridd.core.errors import ManifestError
@@ -131,7 +131,7 @@ class Bundling:
                     run.came(member.size)
                     continue
                 self._put(run, sha256, member, pins)
-        models = _with_adapters(self._desired())  # only now: all of that may have taken an hour
+        models = with_adapters_of(self._desired().models)  # only now: all of that may have taken an hour
         for name, pin in pins.items():
             for file in pin.files:
                 self._store.note(file.digest, _note(pin, file))
@@ -222,7 +222,7 @@ def _pins(bundle: Bundle) -> dict[str, Pin]:
     """What the bundle's models mean, of those whose blobs it has. Raises BundleError."""
     texts = [(name, text.encode()) for name, text in bundle.files if not is_lock(name)]
     try:
-        models = _with_adapters(accept_files([*texts, ("offgridd.lock", bundle.lock.encode())]).desired)
+        models = with_adapters_of(accept_files([*texts, ("offgridd.lock", bundle.lock.encode())]).desired.models)
     except ManifestError as error:
         raise BundleError(f"cannot use the bundle's manifest: {error}") from error
     found: dict[str, Pin] = {}
@@ -234,10 +234,6 @@ def _pins(bundle: Bundle) -> dict[str, Pin]:
     if unused:
         raise BundleError(f"cannot use the bundle: no model of its manifest means {len(unused)} of its blobs")
     return found
-
-
-def _with_adapters(desired: Desired) -> dict[str, ModelSpec]:
-    return {**desired.models, **adapters_of(desired.models.values())}
 
 
 def _web_pin(spec: ModelSpec, bundle: Bundle) -> Pin | None:

@@ -81,11 +81,11 @@ class HubFiles:
         """The verified blobs; those that are not there are fetched first. Raises ActionFailed."""
         assert action.pin is not None
         files = action.pin.files
+        if any(not self._store.has(f.digest, f.size) for f in files):
+            self._waits(action.model)  # also where another model's fetch of the same bytes is waited for
         async with self._holds.alone(f.digest for f in files):
             missing = [f for f in files if not self._store.has(f.digest, f.size)]
             here = action.pin.size - sum(f.size for f in missing)
-            if missing:
-                self._waits(action.model)
             try:
                 for file in missing:
                     ahead = Ahead(here, action.pin.size, tell)

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Verify
-from offgridd.core.adapters import adapters_of
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import Desired, HubSource, ModelSpec, Use
 from offgridd.core.errors import ActionFailed, Failure
@@ -84,9 +84,7 @@ class Updates:
             await anyio.sleep(PAUSE)
 
     def _declared(self) -> dict[str, ModelSpec]:
-        """With their adapters."""
-        models = self._now.desired().models
-        return {**models, **adapters_of(models.values())}
+        return with_adapters_of(self._now.desired().models)
 
     def _due(self) -> tuple[list[tuple[ModelSpec, Pin]], float | None]:
         """What is to be looked at now, and when something will be."""
@@ -158,7 +156,7 @@ class Updates:
 
     async def fetch(self, spec: ModelSpec, newer: Pin, tell: Heard = lambda _here, _size: None) -> VerifiedFile:
         """Raises ActionFailed."""
-        action = Verify(spec.name, spec.source, spec.sha256, source_key(spec), newer, spec.adapter)
+        action = Verify(spec.name, spec.source, spec.sha256, source_key(spec), newer, spec.adapter_of is not None)
         return await self._hub.get(action, tell)
 
     async def settle(self, spec: ModelSpec, newer: Pin) -> None:

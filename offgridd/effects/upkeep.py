@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from offgridd.core import events as ev
+from offgridd.core.adapters import beside
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
@@ -179,7 +180,9 @@ class Upkeep:
 
     async def _take(self, job: Job, why: str) -> None:
         """What is declared serves from now on."""
-        pin = self._now.observed().of(challenger_name(job.model)).pin
+        observed, behind = self._now.observed(), challenger_name(job.model)
+        others = [behind, *(name for name in beside(behind, job.spec.load) if name.startswith(behind))]
+        pins = {name: pin for name in others if (pin := observed.of(name).pin) is not None}
 
         def tell() -> None:
             self._workers.rename(challenger_name(job.model), job.model)
@@ -190,9 +193,9 @@ class Upkeep:
         elif not await self._took(job.model, as_declared(job.spec), tell):
             return
         log.info("model %s: what is declared is taken: %s", job.model, why)
-        if pin is not None:
-            await anyio.to_thread.run_sync(self._pins.keep, job.model, pin)
-            await anyio.to_thread.run_sync(self._pins.drop, challenger_name(job.model))
+        for name, pin in pins.items():
+            await anyio.to_thread.run_sync(self._pins.keep, job.model + name.removeprefix(behind), pin)
+            await anyio.to_thread.run_sync(self._pins.drop, name)
 
     async def _measure(self, job: Job) -> None:
         """Raises RequestRefused."""

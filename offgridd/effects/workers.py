@@ -11,6 +11,7 @@ import anyio.abc
 
 from offgridd.core import events as ev
 from offgridd.core.actions import LimitCache, StartWorker, StopWorker
+from offgridd.core.adapters import beside
 from offgridd.core.errors import ActionFailed, Failure
 from offgridd.effects.cgroup import OomKills
 from offgridd.effects.shelves import Shelves
@@ -74,7 +75,7 @@ class Workers:
         except ActionFailed as failed:
             failure = failed.failure
             if failure.reason == "FileChanged":  # not the worker's fault: verify again
-                for model in [action.model, *([action.load.draft] if action.load.draft is not None else [])]:
+                for model in (action.model, *beside(action.model, action.load)):
                     self._emit(ev.FileSeen(model, None))
                 failure = None
         finally:

@@ -51,6 +51,7 @@ class Batch:
     _turns: Turns = field(default_factory=Turns)
     _rests: Turns = field(default_factory=Turns)  # of steps without prompt rows: nobody loses a turn by those
     _taking: Turns = field(default_factory=Turns)  # which of both the present step is of
+    _settled: tuple[dict[int, int], list[int]] | None = None  # slots among which nobody has to move
     _pause: int = 0  # steps without prompt rows that are still owed to the running sequences
 
     def __len__(self) -> int:
@@ -132,13 +133,16 @@ class Batch:
 
         Long ones stay where they are: with a large model moving one would hold up all others.
         """
-        moved: list[tuple[Sequence, int]] = []
         fixed = [s.slot for s in self.running if s.done > MOVABLE]
+        moved: list[tuple[Sequence, int]] = []
+        if (now := (self._taken(), fixed)) == self._settled:
+            return moved
         for adapters in sorted({s.adapters for s in self.running}):
             by_slot = {s.slot: s for s in self.running}
             for old, new in gathered(self._taken(), adapters, self.slots, fixed):
                 moved.append((by_slot[old], old))
                 by_slot[old].slot = new
+        self._settled = now if not moved else None
         return moved
 
     def next(self) -> tuple[Decode, ...]:

@@ -13,7 +13,7 @@ from offgridd.manifest.accept import merged
 from offgridd.manifest.fields import Section
 from offgridd.manifest.merge import origin
 from offgridd.manifest.nodes import Entry, MapNode, plain
-from offgridd.manifest.sourcerules import HUB_ONLY
+from offgridd.manifest.sourcerules import misplaced
 
 DEFAULT: Final = "default"
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -46,7 +46,9 @@ def effective(files: Sequence[tuple[str, bytes]]) -> list[Value]:
     for name in sorted(models.entries if models else ()):
         values = list(_section(root, ("models", name), defaults.entries if defaults else {}))
         hub = any(value.path[2:] == ("source", "hf") for value in values)
-        found += [v for v in values if hub or v.path[2] not in HUB_ONLY]  # elsewhere they mean nothing
+        adapters: Any = next((value.value for value in values if value.path[2] == "adapters"), {})
+        void = () if hub else set(misplaced({"adapters": adapters}))
+        found += [v for v in values if v.path[2] not in void]  # elsewhere they mean nothing
     return found
 
 

@@ -188,14 +188,16 @@ class Loading(Section):
         "offgridd choose.",
     )
     max_size: Size | None = verify(None, "`hf` and `url`: the most that all files of the model may take together.")
-    endpoint: Endpoint = live(HUB, "`hf` only: the hub to ask, or a mirror of it.")
-    token: Token | None = Field(default=None, description="`hf` only: a token for what is gated or private.")
+    endpoint: Endpoint = live(HUB, "`hf` only, also of adapters: the hub to ask, or a mirror of it.")
+    token: Token | None = Field(
+        default=None, description="`hf` only, also of adapters: a token for what is gated or private."
+    )
     updates: Literal["manual", "notify", "auto"] = live(
         "notify",
-        "`hf` only: whether the hub is asked from time to time for something newer; with auto that is also fetched, "
-        "verified and loaded, and where it does not become Ready the old one comes back.",
+        "`hf` only, also of adapters: whether the hub is asked from time to time for something newer; with auto a "
+        "model's is also fetched, verified and loaded, and where it does not become Ready the old one comes back.",
     )
-    check_every: Interval = live("24h", "`hf` only: how often, 1s to 168h.")
+    check_every: Interval = live("24h", "`hf` only, also of adapters: how often, 1s to 168h.")
     preload: bool = live(True, "Load at once, not at the first request.")
     context: int | None = reload(
         None,

@@ -49,19 +49,19 @@ def check_source(path: Path, model: dict[str, Any]) -> Iterator[Finding]:
     if kinds == ["hf"]:
         yield from _hub_choice(path, model, source)
     else:
-        misplaced = [(*path, "revision")] if "revision" in source else []
-        misplaced += [(*path[:-1], key) for key in _misplaced(model)]
-        misplaced += [(*path[:-1], "max_size")] if "max_size" in model else []
-        yield from map(_hub_only, misplaced)
+        wrong = [(*path, "revision")] if "revision" in source else []
+        wrong += [(*path[:-1], key) for key in misplaced(model) if key in model]
+        wrong += [(*path[:-1], "max_size")] if "max_size" in model else []
+        yield from map(_hub_only, wrong)
     yield from _file_path((*path, "file"), source, values.inner_path if kinds else values.host_path)
 
 
 def _web(path: Path, model: dict[str, Any], source: dict[str, Any]) -> Iterator[Finding]:
-    misplaced = [(*path, key) for key in ("file", "revision") if key in source]
-    misplaced += [(*path[:-1], key) for key in _misplaced(model)]
-    yield from map(_hub_only, misplaced)
-    if not misplaced and "sha256" not in model:
-        message = "cannot use a 'url' without 'sha256': anybody could put another file there; write the model's sha256"
+    wrong = [(*path, key) for key in ("file", "revision") if key in source]
+    wrong += [(*path[:-1], key) for key in misplaced(model) if key in model]
+    yield from map(_hub_only, wrong)
+    if not wrong and "sha256" not in model:
+        message = "cannot use a 'url' without 'sha256': anybody could put another file there; write its sha256"
         yield Finding((*path, "url"), "MissingField", message)
 
 
@@ -76,11 +76,11 @@ def check_adapters(name: str, model: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(path, "MissingField", message)
 
 
-def _misplaced(model: dict[str, Any]) -> Iterator[str]:
-    """What of a model, whose source is no hub's, only goes with one; its adapters may be of a hub."""
+def misplaced(model: dict[str, Any]) -> Iterator[str]:
+    """The fields that mean nothing beside a source that is no hub's; its adapters may be of a hub."""
     adapters = submap(model, "adapters")
     of_hub = any("hf" in submap(submap(adapters, name), "source") for name in adapters)
-    yield from (key for key in HUB_ONLY if key in model and (key == "quant" or not of_hub))
+    yield from (key for key in HUB_ONLY if key == "quant" or not of_hub)
 
 
 def _hub_only(path: Path) -> Finding:

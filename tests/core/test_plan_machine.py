@@ -353,7 +353,7 @@ class PlanMachine(RuleBasedStateMachine):
         for name, spec in self.desired.models.items():
             facts = self.observed.of(name)
             retry = current_retry(spec, facts, self.observed.engine)
-            stands = (retry and retry.at is None) or (facts.adapterless and facts.adapterless.terminal)
+            stands = (retry and retry.at is None) or (facts.adapterless and facts.adapterless.at is None)
             if spec.preload and not stands and not hopeless(spec):
                 ready = model_conditions(spec, facts, self.observed)[-1].status == "True"
                 assert ready or self.room is not None, (spec, facts)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from support.specs import EFFECTIVE, HEADER, HOST
+from support.specs import EFFECTIVE, HEADER, HOLD, HOST
 
 from offgridd.core import events as ev
 from offgridd.core.actions import Resolve, StartWorker, Verify
-from offgridd.core.adapters import adapters_of
-from offgridd.core.challenge import answered_by
+from offgridd.core.adapters import adapters_of, beside
+from offgridd.core.benchmark import BenchmarkSpec
+from offgridd.core.challenge import answered_by, challengers
 from offgridd.core.conditions import model_conditions
-from offgridd.core.desired import AdapterSpec, Desired, FileSource, HubSource, LoadSpec, ModelSpec
-from offgridd.core.edits import changes, reached_otherwise
+from offgridd.core.desired import AdapterSpec, Desired, FileSource, HubSource, LoadSpec, ModelSpec, Secret
+from offgridd.core.edits import changes, hold_back, reached_otherwise
 from offgridd.core.errors import Failure
 from offgridd.core.fold import fold, forget
 from offgridd.core.garbage import referred
 from offgridd.core.hub import HubFile, Pin
 from offgridd.core.keys import source_key
+from offgridd.core.measuring import TRIES, due
 from offgridd.core.observed import Charge, Identity, Observed, VerifiedFile
 from offgridd.core.plan import plan
 from offgridd.core.readiness import is_settled
+from offgridd.core.tuned import Tuning
+from offgridd.core.tuning import key_of
+from offgridd.core.updates import Look, look_key
+from offgridd.core.verifying import subjects
 from offgridd.core.wearing import with_adapters
 
 LOCAL = AdapterSpec("a", FileSource("/a"))
@@ -144,3 +150,88 @@ def test_a_lock_says_which_file_an_adapter_is() -> None:
     spec = replace(MODEL, load=replace(MODEL.load, adapters=(missing,)))
     observed = seen(HERE, desired=replace(DESIRED, models={"m": spec}))
     assert condition(observed, "Resolved", spec) == ("False", "NotLocked", "adapter b: run offgrid lock")
+
+
+def contest(old: ModelSpec, new: ModelSpec) -> tuple[Desired, Observed]:
+    """Both with the adapter of this host, all files there, and nothing loaded."""
+    desired = replace(DESIRED, models={"m": old}, challengers={"m": new})
+    behind = challengers(desired, START)["m@next"]
+    worn = {**adapters_of([old]), **adapters_of([behind])}
+    here = [ev.Verified("m", file(old, "m")), ev.Verified("m@next", file(behind, "m"))]
+    return desired, seen(START, *here, *(ev.Verified(n, file(s, "a")) for n, s in worn.items()), desired=desired)
+
+
+HELD = replace(MODEL, preload=False, benchmark=HOLD, load=LoadSpec(context=64, adapters=(LOCAL,)))
+
+
+def kinds(observed: Observed, desired: Desired) -> list[str]:
+    return [job.kind for job in due(desired, observed, 2.0, 2.0).jobs]
+
+
+def test_one_hiccup_of_an_adapter_lets_no_change_through_that_has_to_prove_itself() -> None:
+    desired, observed = contest(HELD, replace(HELD, load=replace(HELD.load, context=32)))
+    assert kinds(observed, desired) == ["contest"]
+    failed = ev.VerifyFailed("m+a", source_key(A), Failure("Verified", "FileChanging", "it changed"))
+    observed = seen(observed, ev.FileSeen("m+a", None), failed, desired=desired)
+    assert kinds(observed, desired) == ["contest"]
+    for _ in range(TRIES):
+        observed = seen(observed, failed, desired=desired)
+    assert kinds(observed, desired) == ["take"], "what served before it is gone"
+
+
+def test_nothing_is_measured_judged_or_sought_while_an_adapter_is_awaited() -> None:
+    more = replace(HELD.load, adapters=(LOCAL, FETCHED))
+    desired, observed = contest(HELD, replace(HELD, load=more))
+    assert kinds(observed, desired) == ["contest"]
+    assert kinds(seen(observed, ev.FileSeen("m@next+b", None), desired=desired), desired) == []
+    spec = replace(HELD, benchmark=BenchmarkSpec(when="on_change"), preload=True)
+    alone = replace(DESIRED, models={"m": spec})
+    observed = served(seen(HERE, desired=alone), alone)
+    assert kinds(observed, alone) == ["measure"]
+    edited = replace(DESIRED, models={"m": replace(spec, load=more)})
+    assert kinds(seen(observed, desired=edited), edited) == []
+    tuned = replace(spec, benchmark=BenchmarkSpec(tune="apply"), tunable=("threads",))
+    desired = replace(DESIRED, models={"m": tuned})
+    key = key_of(tuned, observed.of("m"), observed)
+    assert key is not None
+    observed = seen(observed, ev.Tuned("m", Tuning(key, "", done=True)), desired=desired)
+    assert "tune" not in kinds(seen(observed, ev.FileSeen("m+a", None), desired=desired), desired)
+
+
+def test_what_is_newer_than_an_adapter_is_told_with_a_way_that_is_open_and_outlives_a_contest() -> None:
+    held = replace(HELD, load=LoadSpec(context=64, adapters=(FETCHED,)))
+    new = replace(held, load=replace(held.load, context=32))
+    desired, observed = contest(held, new)
+    newer = Look(look_key(pin("a")), 1.0, "b" * 40, pin("b"))
+    observed = seen(observed, ev.Resolved("m+b", pin("a")), ev.UpdateSeen("m+b", newer), desired=desired)
+    assert "name its newer revision" in condition(observed, "UpToDate", held)[2]
+    free = replace(held, benchmark=None)
+    assert "offgrid update m+b" in condition(observed, "UpToDate", free)[2]
+    observed = seen(observed, ev.Resolved("m@next+b", pin("a")), desired=desired)
+    taken = seen(observed, ev.Taken("m", new), desired=replace(DESIRED, models={"m": new}))
+    assert taken.of("m+b").look == newer
+
+
+def test_an_old_question_that_fails_late_takes_nothing_away() -> None:
+    old = replace(FETCHED, source=HubSource("o/r", "b.gguf", "v1"))
+    (asked,) = adapters_of([replace(MODEL, load=LoadSpec(adapters=(old,)))]).values()
+    late = ev.VerifyFailed("m+b", source_key(asked), Failure("Downloaded", "HubTimeout", "it took too long"))
+    assert seen(WHOLE, late).of("m").file == WHOLE.of("m").file
+
+
+def test_a_token_that_is_mended_lets_the_adapter_of_a_challenger_be_asked_for_again() -> None:
+    def declared(generation: int, adapters: tuple[AdapterSpec, ...]) -> Desired:
+        spec = replace(HELD, load=replace(HELD.load, adapters=adapters))
+        return Desired(generation, str(generation), models={"m": spec})
+
+    first = declared(1, ())
+    refused = hold_back(first, declared(2, (FETCHED,)))
+    mended = replace(FETCHED, source=replace(HubSource("o/r", "b.gguf"), token=Secret("env", "T")))
+    assert reached_otherwise(refused, hold_back(refused, declared(3, (mended,)))) == ("m",)
+
+
+def test_all_files_that_are_loaded_with_a_model_are_looked_at_again_with_it() -> None:
+    assert beside("m", replace(MODEL.load, draft="small")) == ["m+a", "m+b", "small"]
+    (start,) = (one for one in plan(DESIRED, WHOLE, 2.0).start if isinstance(one, StartWorker))
+    assert sorted(start.file.sha256s) == ["a" * 64, "b" * 64, "m" * 64]
+    assert [one.models for one in subjects([MODEL], WHOLE, {})] == [("m",), ("m+a",), ("m+b",)]
