@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,84 @@ def test_a_lock_and_a_bundle_carry_it(rigs: Callable[[str], Rig], hub: Local, tm
     assert done.returncode == 0, done.stderr
     until(other.is_ready)
     assert said(other) == answer
+
+
+def test_one_that_is_replaced_before_the_load_is_looked_at_again_and_not_loaded_in_a_loop(
+    rigs: Callable[[str], Rig],
+) -> None:
+    rig = rigs("one")
+    path = rig.folder.parent / "a.gguf"
+    path.write_bytes(OLD)
+    text = f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{rig.port}"]}}
+models:
+  tiny: {{source: {{file: {rig.folder.parent}/base.gguf}}, context: 256, threads: 1,
+    adapters: {{a: {{source: {{file: {path}}}}}}}}}
+"""
+    rig.manifest.write_text(text)
+    rig.start()
+    until(rig.is_ready)
+    old = said(rig, "tiny+a")
+    (pid,) = rig.pids()
+    path.write_bytes(NEW)  # in place, as cp does
+    new = rig.manifest.with_suffix(".new")
+    new.write_text(text.replace("context: 256", "context: 128"))
+    new.rename(rig.manifest)
+    seen = {pid}
+
+    def loaded() -> bool:
+        model = rig.status()["models"][0]
+        seen.update(worker["pid"] for worker in model["workers"])
+        return bool(rig.is_ready() and model["effective"]["context"] == 128)
+
+    until(loaded)
+    assert said(rig, "tiny+a") != old
+    assert len(seen) <= 4
+
+
+def test_an_update_of_one_whose_model_is_removed_meanwhile_fails_for_that_alone(
+    rigs: Callable[[str], Rig], hub: Local
+) -> None:
+    rig = rigs("one")
+    hub.put("acme/Other", {"other-F32.gguf": model(spec=BASE)})
+
+    def both(rate: int | None, *, tiny: bool) -> None:
+        url = hub.url(crawl=rate) if rate else hub.url()
+        other = f'  other: {{source: {{hf: acme/Other}}, endpoint: "{url}", context: 256, threads: 1}}\n'
+        declare(rig, hub.url(), more=other)
+        if not tiny:
+            text = rig.manifest.read_text()
+            rig.manifest.write_text(text[: text.index("  tiny:")] + other)
+
+    both(None, tiny=True)
+    rig.start()
+    until(rig.is_ready)
+    newer = model(spec=replace(BASE, name="newer"))
+    hub.put("acme/Other", {"other-F32.gguf": newer})
+    hub.put(REPO, {FILE: NEW})
+    both(len(newer) // 3, tiny=True)
+    rig.admin.json("POST", "/v1/reload")
+    argv = [OFFGRID, "--host", str(rig.socket), "update"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as update:
+        until(lambda: any(job["size"] for job in rig.admin.json("GET", "/v1/jobs")["jobs"]))  # the first one comes
+        both(len(newer) // 3, tiny=False)
+        until(lambda: [m["name"] for m in rig.status()["models"]] == ["other"])
+        said, _ = update.communicate(timeout=60)
+    assert "tiny+pirate" in said
+    until(rig.is_ready)
+
+
+def test_a_model_stands_for_its_adapters_where_it_is_updated_and_verified(
+    rigs: Callable[[str], Rig], hub: Local
+) -> None:
+    rig = rigs("one")
+    declare(rig, hub.url())
+    rig.start()
+    until(rig.is_ready)
+    assert "tiny+pirate" in offgrid(rig, "outdated", "tiny").stdout, "the model's own file is this host's"
+    files = json.loads(offgrid(rig, "verify", "tiny", "--json").stdout)["result"]["files"]
+    assert [one["models"] for one in files] == [["tiny"], ["tiny+pirate"]]
+    alone = json.loads(offgrid(rig, "verify", "tiny+pirate", "--json").stdout)["result"]["files"]
+    assert [one["models"] for one in alone] == [["tiny+pirate"]]
+    text = offgrid(rig, "config", str(rig.manifest)).stdout
+    assert hub.url() in text

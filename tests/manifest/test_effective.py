@@ -59,3 +59,18 @@ def test_every_value_says_where_it_was_written() -> None:
 def test_what_is_not_valid_has_no_effect_to_show() -> None:
     with pytest.raises(ManifestError, match="unknown key 'modles'"):
         effective([("m.yaml", b"apiVersion: offgridd/v1\nmodles: {}\n")])
+
+
+def test_a_model_of_this_host_whose_adapters_are_a_hubs_says_how_that_is_reached() -> None:
+    text = b"""apiVersion: offgridd/v1
+models:
+  tiny:
+    source: {file: /srv/base.gguf}
+    endpoint: "https://mirror.example"
+    token: {env: HFT}
+    updates: manual
+    adapters: {pirate: {source: {hf: acme/P, file: p.gguf}}}
+"""
+    files = [("m.yaml", text)]
+    again = accept_files([("again.yaml", as_text(effective(files)).encode())])
+    assert again.desired == accept_files(files).desired
