@@ -147,10 +147,11 @@ def test_of_a_real_model(tmp_path: Path) -> None:
     with running(tmp_path, "llama", f"smol: {{{SOURCE}, context: 1024, parallel: 1}}") as rig:
         with probing(rig) as events:
             assert next(one for one in events if "read" in one)["read"] == 1
-            os.kill(rig.pids()[0], signal.SIGKILL)
+            (pid,) = rig.pids()
+            os.kill(pid, signal.SIGKILL)
             assert next(one for one in events if "error" in one)["error"]["code"] == "worker_crashed"
         assert kept(rig) == []
-        until(rig.is_ready)
+        until(lambda: rig.is_ready() and pid not in rig.pids())
         with probing(rig) as events:
             next(one for one in events if "read" in one)
             said = rig.api.chat.completions.create(
