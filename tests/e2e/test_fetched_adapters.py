@@ -257,3 +257,24 @@ def test_a_model_stands_for_its_adapters_where_it_is_updated_and_verified(
     assert [one["models"] for one in alone] == [["tiny+pirate"]]
     text = offgrid(rig, "config", str(rig.manifest)).stdout
     assert hub.url() in text
+
+
+def test_ready_waits_for_no_bytes_that_another_model_fetches(rigs: Callable[[str], Rig], hub: Local) -> None:
+    rig = rigs("one")
+    url = hub.url(crawl=len(OLD) // 60)  # a minute
+    one = f"""source: {{file: {rig.folder.parent}/base.gguf}}, endpoint: "{url}", context: 256, threads: 1,
+    adapters: {{p: {{source: {{hf: {REPO}, file: {FILE}}}}}}}"""
+    rig.manifest.write_text(f"""apiVersion: offgridd/v1
+server: {{listen: ["127.0.0.1:{rig.port}"]}}
+store: {{min_free: 0}}
+models:
+  a: {{{one}}}
+  b: {{{one}}}
+""")
+    rig.launch()
+    until(rig.ready)
+    until(lambda: any(model["download"] for model in rig.status()["models"]))
+    rig.kill()  # what they are is known now, and half of it is here
+    rig.launch()
+    until(rig.ready, 20)
+    assert rig.pids() == []
