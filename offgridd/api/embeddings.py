@@ -22,7 +22,6 @@ from offgridd.core.naming import shown_name
 from offgridd.engine import wire
 
 MOST_DIMENSIONS = 1_000_000
-FEW = 1 << 15  # bytes of vectors
 _KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
 _TOKENS = (
     "it holds token ids, which mean nothing to this model; send text. LangChain's OpenAIEmbeddings sends text with "
@@ -48,8 +47,7 @@ def add_embeddings(app: Quart, ctx: Context) -> None:
         embed = wire.Embed(ctx.workers.next_request(), client, asked.inputs, dimensions=asked.dimensions)
         made = await made_of(ctx, spec, embed, "embedding")
         shape = partial(encoded, shown_name(spec), made, as_base64=asked.base64)
-        few = sum(map(len, made.vectors)) <= FEW  # a thread would take longer to begin
-        return raw(shape() if few else await anyio.to_thread.run_sync(shape))
+        return raw(await anyio.to_thread.run_sync(shape))
 
 
 def parse_embeddings(given: dict[str, Any]) -> EmbedRequest:

@@ -144,10 +144,6 @@ async def _newer(ctx: Context, spec: ModelSpec) -> Pin | None:
     pin = current_pin(spec, facts)
     if why := why_not(spec, suspended=ctx.desired.server.suspend):
         raise _refused("Fixed", f"cannot update {spec.name}: {why}")
-    model = ctx.desired.models.get(spec.adapter_of) if spec.adapter_of is not None else None
-    if model is not None and model.holds:
-        why = "its model is held to its benchmark; name its newer `revision` in the manifest, which is measured first"
-        raise _refused("Fixed", f"cannot update {spec.name}: {why}")
     if pin is None or current_file(spec, facts) is None:
         raise _refused("NotVerified", f"cannot update {spec.name}: what is declared now is not here yet")
     look = await _look(ctx, spec, pin)

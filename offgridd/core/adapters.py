@@ -28,7 +28,7 @@ def with_adapters_of(models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
 
 def beside(model: str, load: LoadSpec) -> list[str]:
     """The models whose files its worker reads, too."""
-    adapters = [f"{model}{PLUS}{one.name}" for one in load.adapters]
+    adapters = [_as_model(model, one).name for one in load.adapters]
     return [*adapters, *([load.draft] if load.draft is not None else [])]
 
 
@@ -40,8 +40,10 @@ def loading(spec: ModelSpec) -> object:
 
 def as_model(spec: ModelSpec, adapter: AdapterSpec) -> ModelSpec:
     """What is newer of one is told and never taken by itself: nobody would have tried it."""
-    updates = "notify" if spec.updates == "auto" else spec.updates
-    return replace(_as_model(spec.name, adapter), suspend=spec.suspend, updates=updates, check_every=spec.check_every)
+    return replace(
+        _as_model(spec.name, adapter), suspend=spec.suspend, benchmark=spec.benchmark, check_every=spec.check_every,
+        updates="notify" if spec.updates == "auto" else spec.updates,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4096)

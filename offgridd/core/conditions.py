@@ -18,7 +18,7 @@ from offgridd.core.observed import ModelFacts, Observed
 from offgridd.core.plan import current_file, current_pin, lacks_adapters, lacks_draft, obstacle
 from offgridd.core.purpose import shown
 from offgridd.core.sizes import show_size
-from offgridd.core.updates import current_look, why_fixed
+from offgridd.core.updates import MEASURED_FIRST, current_look, why_fixed
 
 MODEL_TYPES = ("Resolved", "Downloaded", "Verified", "Loaded", "Benchmarked", "UpToDate", "Sandboxed", "Ready")
 _STAGES = ("Resolved", "Downloaded", "Verified", "Loaded")
@@ -124,14 +124,13 @@ def _up_to_date_with_adapters(spec: ModelSpec, facts: ModelFacts, observed: Obse
     """Of the model; where nothing newer than that is known, of the adapter that there is something newer than."""
     found = _up_to_date(spec, facts)
     for name, one in adapters_of([spec]).items() if found.status != "False" else ():
-        other = _up_to_date(one, observed.of(name), held=spec.holds and spec.lock is None)
+        other = _up_to_date(one, observed.of(name))
         if other.status == "False":
             return replace(other, message=f"adapter {name.removeprefix(spec.name + PLUS)}: {other.message}")
     return found
 
 
-def _up_to_date(spec: ModelSpec, facts: ModelFacts, *, held: bool = False) -> Condition:
-    """`held`: it is an adapter of a model that is held to its benchmark."""
+def _up_to_date(spec: ModelSpec, facts: ModelFacts) -> Condition:
     kind, pin = "UpToDate", current_pin(spec, facts)
     if isinstance(spec.source, PackageSource | FileSource):
         return Condition(kind, "True", "Local")
@@ -154,7 +153,7 @@ def _up_to_date(spec: ModelSpec, facts: ModelFacts, *, held: bool = False) -> Co
         how = f"to take it all the same: {report}offgrid update {spec.name}"
         return Condition(kind, "False", "UpdateRejected", f"{text}; {how}")
     how = f"offgrid lock --update {spec.name}" if spec.lock else f"offgrid update {spec.name}"
-    how = "name its newer revision, which is measured first" if held else how
+    how = MEASURED_FIRST if spec.adapter_of is not None and spec.holds and not spec.lock else how
     text = f"{look.newer.files[0].path} at {look.commit[:12]} is another file ({show_size(look.newer.size)}): {how}"
     return Condition(kind, "False", "UpdateAvailable", text)
 

@@ -10,6 +10,7 @@ from offgridd.core.hub import HubFailure, Pin, RepoTree
 from offgridd.core.keys import stable_key
 
 FIRST = 600.0  # seconds until what was just pinned is looked at; it was new a moment ago
+MEASURED_FIRST = "name the newer revision of its adapter in the manifest, which is measured first"
 AGAIN = 3600.0  # seconds until a look that failed is tried again, at most
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -56,6 +57,8 @@ def why_not(spec: ModelSpec, *, suspended: bool) -> str:
     """Why a model is not to be pinned to something newer; "" where it may be."""
     if spec.lock is not None:
         return f"a lock says what it is: run offgrid lock --update {spec.name}"
+    if spec.adapter_of is not None and spec.holds:
+        return f"{spec.adapter_of} is held to its benchmark: {MEASURED_FIRST}"
     return "it is suspended" if suspended or spec.suspend else why_fixed(spec)
 
 

@@ -6,13 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
 
 from offgridd.core import events as ev
-from offgridd.core.adapters import beside
+from offgridd.core.adapters import with_adapters_of
 from offgridd.core.challenge import challenger_name
 from offgridd.core.desired import ModelSpec
 from offgridd.core.errors import RequestRefused
@@ -181,8 +182,8 @@ class Upkeep:
     async def _take(self, job: Job, why: str) -> None:
         """What is declared serves from now on."""
         observed, behind = self._now.observed(), challenger_name(job.model)
-        others = [behind, *(name for name in beside(behind, job.spec.load) if name.startswith(behind))]
-        pins = {name: pin for name in others if (pin := observed.of(name).pin) is not None}
+        names = with_adapters_of({behind: replace(job.spec, name=behind)})
+        pins = {name: pin for name in names if (pin := observed.of(name).pin) is not None}
 
         def tell() -> None:
             self._workers.rename(challenger_name(job.model), job.model)

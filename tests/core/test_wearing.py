@@ -204,7 +204,7 @@ def test_what_is_newer_than_an_adapter_is_told_with_a_way_that_is_open_and_outli
     desired, observed = contest(held, new)
     newer = Look(look_key(pin("a")), 1.0, "b" * 40, pin("b"))
     observed = seen(observed, ev.Resolved("m+b", pin("a")), ev.UpdateSeen("m+b", newer), desired=desired)
-    assert "name its newer revision" in condition(observed, "UpToDate", held)[2]
+    assert "name the newer revision of its adapter" in condition(observed, "UpToDate", held)[2]
     free = replace(held, benchmark=None)
     assert "offgrid update m+b" in condition(observed, "UpToDate", free)[2]
     observed = seen(observed, ev.Resolved("m@next+b", pin("a")), desired=desired)
